@@ -1,0 +1,92 @@
+//! The one place that asks the kernel what time it is.
+//!
+//! Everything that needs a time is handed a [`Clock`], so that tests can hand it another one.
+
+// The only unsafe code of the crate: `ntp_adjtime` has no safe wrapper in the crates used here.
+#![allow(unsafe_code)]
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::model::{BootId, ClockState, Timestamp};
+
+/// Wall clock, monotonic clock and what is known about them.
+pub trait Clock: Send + Sync {
+    /// UTC now.
+    fn wall(&self) -> Timestamp;
+    /// Time since this machine booted, suspend included; never steps.
+    fn monotonic(&self) -> Duration;
+    /// How far the wall clock can be trusted now.
+    fn state(&self) -> ClockState;
+    /// The boot that [`monotonic`](Self::monotonic) belongs to.
+    fn boot(&self) -> BootId;
+
+    /// Wall clock minus monotonic clock, in milliseconds. Changes when the wall clock is set.
+    fn wall_minus_monotonic_ms(&self) -> i64 {
+        self.wall().0 - i64::try_from(self.monotonic().as_millis()).unwrap_or(i64::MAX)
+    }
+}
+
+/// The clock of this machine.
+#[derive(Debug, Clone)]
+pub struct SystemClock {
+    boot: BootId,
+    trusted_locally: bool,
+}
+
+impl SystemClock {
+    /// A clock that trusts what the kernel says about synchronisation, or, with `trusted_locally`, the site.
+    pub fn new(trusted_locally: bool) -> Self {
+        Self { boot: read_boot_id(), trusted_locally }
+    }
+}
+
+impl Clock for SystemClock {
+    fn wall(&self) -> Timestamp {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    fn monotonic(&self) -> Duration {
+        let now = clock_gettime(ClockId::Boottime);
+        Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
+    }
+
+    fn state(&self) -> ClockState {
+        if self.trusted_locally {
+            ClockState::Local
+        } else if kernel_says_synchronised() {
+            ClockState::Synchronised
+        } else {
+            ClockState::Unsynchronised
+        }
+    }
+
+    fn boot(&self) -> BootId {
+        self.boot
+    }
+}
+
+/// A random id where the kernel offers none: wrong in nothing but that two runs of one boot look like two boots.
+fn read_boot_id() -> BootId {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .ok()
+        .and_then(|text| BootId::from_hex(&text))
+        .unwrap_or_else(|| {
+            let mut bytes = [0; 16];
+            fastrand::fill(&mut bytes);
+            BootId(bytes)
+        })
+}
+
+/// `STA_UNSYNC` of `adjtimex(2)`: set by the kernel until a time daemon disciplines the clock.
+fn kernel_says_synchronised() -> bool {
+    // SAFETY: `timex` is a plain C struct for which all zeroes is a valid value; with `modes` = 0 the call only
+    // reads the kernel's state and writes it into the struct it was given, which outlives the call.
+    let (clock_state, status) = unsafe {
+        let mut timex: libc::timex = std::mem::zeroed();
+        (libc::ntp_adjtime(&mut timex), timex.status)
+    };
+    clock_state >= 0 && clock_state != libc::TIME_ERROR && status & libc::STA_UNSYNC == 0
+}

@@ -1,0 +1,3 @@
+//! The `lineside` program.
+
+fn main() {}

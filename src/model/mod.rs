@@ -1,0 +1,17 @@
+//! The words of the field: what every other module talks about.
+//!
+//! No I/O, no clock, no async, no other module of this crate.
+
+pub mod alarm;
+pub mod ids;
+pub mod reading;
+pub mod record;
+pub mod series;
+pub mod time;
+
+pub use alarm::{AlarmRecord, AlarmState, Priority, Transition};
+pub use ids::{BootId, Epoch, Identity, Lane, Name, NameError, Sequence, SeriesId, UnitId, UnitIdError};
+pub use reading::{Doubt, Fault, Observed, Quality, Row, Value};
+pub use record::{Commit, CommitHeader, Gap, GapReason, Records};
+pub use series::{Scale, SeriesInfo, ValueKind};
+pub use time::{ClockState, Timestamp};

@@ -1,0 +1,62 @@
+//! What a device type offers: points, limits, pacing. Data from `firmware-profiles/`, never code.
+
+pub mod point;
+pub mod text;
+
+use std::time::Duration;
+
+pub use point::{Encoding, Point, Table, WordOrder};
+pub use text::{TextPoint, TextProfile};
+
+/// A device type, as its file in `firmware-profiles/` describes it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Profile {
+    /// Name of the file without `.toml`, for example `eastron-sdm630`.
+    pub id: String,
+    /// Who makes it.
+    pub manufacturer: String,
+    /// What it is called.
+    pub model: String,
+    /// How it is spoken to.
+    pub protocol: Protocol,
+}
+
+/// The two families of devices.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Protocol {
+    /// Registers and bits.
+    Modbus(ModbusProfile),
+    /// Lines of text.
+    Text(TextProfile),
+}
+
+/// A device type that speaks Modbus.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModbusProfile {
+    /// What one request may ask.
+    pub limits: ReadLimits,
+    /// What the device needs between requests.
+    pub pacing: Pacing,
+    /// What can be read.
+    pub points: Vec<Point>,
+}
+
+/// What one read request may ask of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadLimits {
+    /// Registers in one request, 1 to 125 (Modbus Application Protocol 1.1b3, 6.3).
+    pub registers: u16,
+    /// Bits in one request, 1 to 2000 (Modbus Application Protocol 1.1b3, 6.1).
+    pub bits: u16,
+    /// Registers (or bits) between two wanted points that may be read along; 0 where gaps are forbidden.
+    pub gap: u16,
+}
+
+/// What a device needs in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pacing {
+    /// Silence before each request to this device, beyond what the line itself needs.
+    pub between_requests: Duration,
+    /// Wait after a connection was made.
+    pub after_connect: Duration,
+}
