@@ -48,7 +48,7 @@ impl Topics {
     }
 
     /// Part `part` of the catalogue, from 0: retained.
-    pub fn catalogue(&self, part: usize) -> String {
+    pub fn catalogue(&self, part: &str) -> String {
         format!("{}/catalogue/{part}", self.base)
     }
 
@@ -80,12 +80,12 @@ mod tests {
         let topics = topics("lineside/v1").unwrap();
 
         assert_eq!(topics.state(), "lineside/v1/lyon/gw-01/state");
-        assert_eq!(topics.catalogue(3), "lineside/v1/lyon/gw-01/catalogue/3");
+        assert_eq!(topics.catalogue("3"), "lineside/v1/lyon/gw-01/catalogue/3");
     }
 
     #[test]
     fn the_longest_prefix_stays_within_seven_slashes() {
-        let topic = topics("a/b/c/d").unwrap().catalogue(12);
+        let topic = topics("a/b/c/d").unwrap().catalogue("0123abcd-12");
 
         assert_eq!(topic.matches('/').count(), 7);
     }
