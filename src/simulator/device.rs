@@ -42,11 +42,19 @@ pub struct Device {
 #[derive(Debug, Clone)]
 struct Motion {
     values: Values,
-    /// Which point shows which value.
-    shown_by: Vec<usize>,
+    /// Which point shows which value; those without one only drive others.
+    shown_by: Vec<Option<usize>>,
     /// How often the device renews its registers.
     renewal: Duration,
     renewed_at: Duration,
+}
+
+impl Motion {
+    /// The values that a point shows, with the index of the point.
+    fn shown(&self) -> impl Iterator<Item = (usize, f64)> {
+        let pairs = self.shown_by.iter().zip(self.values.now());
+        pairs.filter_map(|(point, value)| point.map(|point| (point, *value)))
+    }
 }
 
 /// What a request asked and a device granted.
@@ -95,19 +103,20 @@ impl Device {
         }
     }
 
-    /// Lets the points of these indices follow their courses; the registers are renewed at most each `renewal`.
+    /// Lets the points of these indices follow their courses; a course without a point only drives others. The
+    /// registers are renewed at most each `renewal`.
     ///
     /// Fails when the first value of a course does not fit its point.
     pub fn moving(
         mut self,
-        courses: Vec<(usize, Course)>,
+        courses: Vec<(Option<usize>, Course)>,
         renewal: Duration,
         seed: u64,
     ) -> Result<Self, SimulatorError> {
         let (shown_by, courses) = courses.into_iter().unzip();
         let motion = Motion { values: Values::new(courses, seed), shown_by, renewal, renewed_at: Duration::ZERO };
-        for (point, value) in motion.shown_by.iter().zip(motion.values.now()) {
-            self.show(*point, Quantity::Number(*value))?;
+        for (point, value) in motion.shown() {
+            self.show(point, Quantity::Number(value))?;
         }
         self.motion = Some(motion);
         Ok(self)
@@ -139,9 +148,9 @@ impl Device {
         if span >= motion.renewal {
             motion.values.step(span, self.answered);
             motion.renewed_at = now;
-            for (point, value) in motion.shown_by.iter().zip(motion.values.now()) {
+            for (point, value) in motion.shown() {
                 // A value that left its register (a counter after years) stays where it was, as in a meter that is full.
-                let _full = self.show(*point, Quantity::Number(*value));
+                let _full = self.show(point, Quantity::Number(value));
             }
         }
         self.motion = Some(motion);

@@ -5,6 +5,7 @@
 //! [`TextPort`]. Servers bind port 0 or a new pseudo-terminal, and end when their [`Servers`] is dropped. What they
 //! answered is in an [`AnswerLog`], so that what arrives elsewhere can be compared with it.
 
+pub mod courses;
 pub mod device;
 pub mod encode;
 pub mod fault;
@@ -12,10 +13,12 @@ pub mod line;
 pub mod log;
 mod memory;
 pub mod nmea;
+pub mod plant;
 pub mod scale;
 pub mod server;
 mod tcp;
 pub mod text;
+pub mod uniform;
 pub mod values;
 pub mod wire;
 
@@ -25,9 +28,11 @@ pub use fault::{Misbehaviour, Outage};
 pub use line::{LineFormat, Pace};
 pub use log::{Answer, AnswerLog, Counters, LineLog};
 pub use nmea::WeatherSensor;
+pub use plant::{Plant, PlantDevice, PlantLink, PlantSpec};
 pub use scale::WeighingScale;
 pub use server::{Endpoint, Keep, Place, Servers};
 pub use text::{Instrument, TextCounters, TextMisbehaviour, TextPort};
+pub use uniform::{Endpoints, Uniform, UniformSpec, serve_uniform};
 pub use values::Course;
 pub use wire::Framing;
 
@@ -65,6 +70,18 @@ pub enum SimulatorError {
         point: String,
         /// Why.
         reason: EncodeError,
+    },
+    /// A profile of the plant cannot be used.
+    #[error("{faults}")]
+    Profile {
+        /// All its faults.
+        faults: String,
+    },
+    /// Too many or no devices for the unit ids of a link.
+    #[error("{devices} devices: must be 1 to 247")]
+    Devices {
+        /// How many.
+        devices: u8,
     },
     /// The server has ended.
     #[error("the server has ended")]

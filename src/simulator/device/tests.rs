@@ -91,7 +91,7 @@ fn what_was_written_is_read_back() {
 
 #[test]
 fn a_counter_of_requests_gives_each_answer_its_own_number() {
-    let mut device = meter().moving(vec![(1, Course::Requests)], Duration::ZERO, 1).unwrap();
+    let mut device = meter().moving(vec![(Some(1), Course::Requests)], Duration::ZERO, 1).unwrap();
     let numbers: Vec<u8> = (1..=4)
         .map(|millis| {
             device.advance(Duration::from_millis(millis));
@@ -104,7 +104,7 @@ fn a_counter_of_requests_gives_each_answer_its_own_number() {
 #[test]
 fn registers_are_renewed_no_faster_than_the_device_measures() {
     let walk = Course::Walk { mean: 0.0, spread: 1000.0, memory: Duration::from_secs(1) };
-    let mut device = meter().moving(vec![(1, walk)], Duration::from_millis(100), 1).unwrap();
+    let mut device = meter().moving(vec![(Some(1), walk)], Duration::from_millis(100), 1).unwrap();
     let mut read_at = |millis| {
         device.advance(Duration::from_millis(millis));
         ask(&mut device, &[4, 0, 5, 0, 1])
