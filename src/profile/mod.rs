@@ -1,11 +1,19 @@
 //! What a device type offers: points, limits, pacing. Data from `firmware-profiles/`, never code.
 
+pub mod fault;
+pub mod file;
+mod modbus_file;
 pub mod point;
+mod point_file;
+mod raw;
+pub mod shipped;
 pub mod text;
+mod text_file;
 
 use std::time::Duration;
 
-pub use point::{Encoding, Point, Table, WordOrder};
+pub use fault::ProfileFault;
+pub use point::{Encoding, Point, Registers, Table, WordOrder};
 pub use text::{TextPoint, TextProfile};
 
 /// A device type, as its file in `firmware-profiles/` describes it.
@@ -19,6 +27,16 @@ pub struct Profile {
     pub model: String,
     /// How it is spoken to.
     pub protocol: Protocol,
+}
+
+impl Profile {
+    /// Names of all points in the order of the file: what `tags` of a device may name.
+    pub fn tag_names(&self) -> Vec<&str> {
+        match &self.protocol {
+            Protocol::Modbus(modbus) => modbus.points.iter().map(|point| point.name.as_str()).collect(),
+            Protocol::Text(text) => text.points.iter().map(|point| point.name.as_str()).collect(),
+        }
+    }
 }
 
 /// The two families of devices.
