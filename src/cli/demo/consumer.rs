@@ -45,7 +45,6 @@ pub(super) struct Harvest {
     pub series: HashMap<(Epoch, SeriesId), SeriesInfo>,
     /// Identities that came twice with different content.
     pub contradictions: u64,
-    pub alarms: Vec<String>,
 }
 
 /// A consumer that runs.
@@ -135,15 +134,13 @@ fn take(topic: &[u8], payload: &[u8], harvest: &mut Harvest) {
             }
         }
         Ok(Decoded::Catalogue(part)) => {
-            for (id, info) in part.series() {
-                harvest.series.insert((part.epoch, id), info);
+            let epoch = part.epoch;
+            for entry in part.series {
+                harvest.series.insert((epoch, entry.id), entry.into_info());
             }
         }
-        Ok(Decoded::Alarm(alarm)) => {
-            harvest.arrived.alarms += 1;
-            harvest.alarms.push(alarm.headline());
-        }
-        Ok(_) => {}
+        Ok(Decoded::Alarm(_)) => harvest.arrived.alarms += 1,
+        Ok(Decoded::Json(_) | Decoded::Other(_)) => {}
         Err(error) => {
             tracing::warn!(%topic, %error, "a payload of the demo cannot be decoded");
             harvest.arrived.undecodable += 1;
