@@ -1,0 +1,560 @@
+//! The database with everything that has to change together with it.
+//!
+//! What is closed waits in memory until the next [`save`](Store::save). A save is one batch - commits, removals, gap
+//! records, state of the lanes, numbered by a *generation* - and one durable flush. When it fails nobody knows whether
+//! the batch is on disk. The database is then opened again, and the generation it holds tells.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::BufferError;
+use super::catalogue::{Catalogue, SeriesIds};
+use super::commit::{ClockReading, Codec, CommitError, ENVELOPE, seal};
+use super::lane::{LaneState, Tally};
+use super::loaded::{Loaded, commit_key, state_key};
+use super::place::{Place, io_text};
+use super::retention::Budget;
+use super::room::{Room, Run};
+use super::status::BufferStatus;
+use super::waiting::{Closed, Lost, Waiting};
+use crate::clock::Clock;
+use crate::database::{Batch, Database, DatabaseError};
+use crate::model::{
+    AlarmRecord, AlarmState, Epoch, Gap, GapReason, Lane, Priority, Records, Sequence, SeriesId, SeriesInfo, Transition,
+};
+
+/// Bytes of commits in one batch: what one save holds in memory twice.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// Undelivered commits are dropped this share of the budget at once, so that gap records stay few.
+const CHUNKS: u64 = 25;
+
+/// Failures to read in a row, the database opened anew each time, after which it counts as lost.
+const READ_FAILURES: u32 = 3;
+
+/// Everything that is stored. Belongs to one thread.
+pub struct Store {
+    place: Place,
+    clock: Arc<dyn Clock>,
+    pub(super) codec: Codec,
+    pub(super) database: Option<Database>,
+    pub(super) lanes: [LaneState; 2],
+    pub(super) lost_runs: Vec<LostRun>,
+    pub(super) deliveries_missed: Vec<(Lane, u64, u64)>,
+    pub(super) unsaved: bool,
+    pub(super) epoch: Epoch,
+    generation: u64,
+    ids: SeriesIds,
+    waiting: [Waiting; 2],
+    in_doubt: Option<Save>,
+    budget: Budget,
+    limit_bytes: u64,
+    read_failures: u32,
+    pub(super) counters: Counters,
+    trouble: Option<String>,
+    stuck: bool,
+}
+
+/// Counters since the start of the process.
+#[derive(Debug, Clone, Default)]
+pub struct Counters {
+    readings_stored: u64,
+    commits: u64,
+    bytes_written: u64,
+    flushes: u64,
+    longest_flush: std::time::Duration,
+    pub(super) damaged: u64,
+    dropped: u64,
+    quarantined: u64,
+    disk_bytes: u64,
+}
+
+/// Commits found damaged: to be removed, and named in a gap record, with the next save.
+#[derive(Debug, Clone)]
+pub struct LostRun {
+    pub lane: Lane,
+    pub run: Run,
+    pub tally: Tally,
+}
+
+/// What a batch holds, for the time when it is known to be durable, or not.
+struct Save {
+    generation: u64,
+    lanes: [LaneState; 2],
+    closed: Vec<Closed>,
+    lost: [Option<Lost>; 2],
+    dropped: u64,
+    bytes: u64,
+}
+
+fn at(lane: Lane) -> usize {
+    match lane {
+        Lane::Alarms => 0,
+        Lane::Telemetry => 1,
+    }
+}
+
+impl Store {
+    /// Opens the store in `place`. A database that does not open is set aside, and a new one begins.
+    pub fn open(place: Place, limit_bytes: u64, clock: Arc<dyn Clock>) -> Result<Self, BufferError> {
+        let mut aside = None;
+        let loaded = match Loaded::open(&place.database()) {
+            Err(DatabaseError::Damaged { detail, .. }) if place.probe().is_ok() => {
+                aside = Some((set_aside(&place, clock.as_ref(), &detail)?, detail));
+                Loaded::open(&place.database())
+            }
+            other => other,
+        };
+        let unavailable =
+            |error: DatabaseError| BufferError::Unavailable { path: place.path().to_owned(), reason: text(&error) };
+        let loaded = loaded.map_err(unavailable)?;
+        let codec = Codec::new()
+            .map_err(|error| BufferError::Unavailable { path: place.path().to_owned(), reason: error.to_string() })?;
+        let mut store = Self {
+            place,
+            clock,
+            codec,
+            database: Some(loaded.database),
+            lanes: loaded.lanes,
+            lost_runs: Vec::new(),
+            deliveries_missed: Vec::new(),
+            unsaved: false,
+            epoch: loaded.epoch,
+            generation: loaded.generation,
+            ids: loaded.ids,
+            waiting: Default::default(),
+            in_doubt: None,
+            budget: Budget::new(limit_bytes),
+            limit_bytes,
+            read_failures: 0,
+            counters: Counters::default(),
+            trouble: None,
+            stuck: false,
+        };
+        if let Some((path, detail)) = aside {
+            store.report_quarantine(&path, &detail);
+        }
+        store.look_at_disk();
+        store.save();
+        Ok(store)
+    }
+
+    /// Closes a commit of `records`. Returns the length of its bytes.
+    pub fn close(&mut self, lane: Lane, records: &Records) -> usize {
+        let clock = self.clock_reading();
+        match encode(&mut self.codec, lane, records, clock) {
+            Ok(closed) => {
+                let length = closed.bytes.len();
+                self.waiting[at(lane)].push(closed);
+                length
+            }
+            Err(error) => {
+                tracing::error!(%lane, %error, "records cannot be stored");
+                self.counters.dropped += records.count() as u64;
+                0
+            }
+        }
+    }
+
+    /// Whether so much waits that it should not wait for the end of the interval.
+    pub fn is_save_due(&self) -> bool {
+        self.trouble.is_none() && self.waiting_bytes() >= BATCH_BYTES / 2
+    }
+
+    /// Whether the next save has something to do.
+    pub fn has_unsaved(&self) -> bool {
+        self.unsaved || self.in_doubt.is_some() || self.waiting.iter().any(|waiting| !waiting.is_empty())
+    }
+
+    /// Whether the last save failed, so that another has to be tried.
+    pub fn is_in_trouble(&self) -> bool {
+        self.trouble.is_some()
+    }
+
+    /// Whether the engine hangs, so that only a new process can help.
+    pub fn is_stuck(&self) -> bool {
+        self.stuck
+    }
+
+    /// Makes durable all that waits. What cannot be written now goes on waiting. Says whether nothing waits any more.
+    pub fn save(&mut self) -> bool {
+        while self.has_unsaved() || self.database.is_none() {
+            if !self.is_open_again() || !self.takes_writes() {
+                return false;
+            }
+            match self.save_some() {
+                Ok(()) => self.end_trouble(),
+                Err(error) => {
+                    self.begin_trouble(&error);
+                    return false;
+                }
+            }
+        }
+        self.look_at_disk();
+        true
+    }
+
+    fn save_some(&mut self) -> Result<(), DatabaseError> {
+        let mut batch = Batch::default();
+        let save = self.prepare(&mut batch)?;
+        let database = self.database.as_ref().expect("saving needs an open database");
+        let begun = Instant::now();
+        let written = database.apply(batch).and_then(|()| database.flush());
+        self.counters.longest_flush = self.counters.longest_flush.max(begun.elapsed());
+        match written {
+            Ok(()) => {
+                self.adopt(save);
+                Ok(())
+            }
+            Err(error) => {
+                self.in_doubt = Some(save);
+                Err(error)
+            }
+        }
+    }
+
+    /// Puts what waits into `batch`, with the removals and gap records it takes.
+    fn prepare(&mut self, batch: &mut Batch) -> Result<Save, DatabaseError> {
+        let mut lanes = self.lanes.clone();
+        let mut gaps = Vec::new();
+        for LostRun { lane, run, tally } in &self.lost_runs {
+            (run.first..=run.last).for_each(|sequence| batch.remove(&commit_key(*lane, sequence)));
+            lanes[at(*lane)].stored.take(*tally);
+            lanes[at(*lane)].pending.take(*tally);
+            gaps.push(run.gap(*lane, GapReason::Damaged));
+        }
+        let dropped = self.make_room(&mut lanes, batch, &mut gaps)?;
+        let mut save =
+            Save { generation: self.generation + 1, lanes, closed: Vec::new(), lost: [None; 2], dropped, bytes: 0 };
+        for lane in Lane::ALL {
+            let (lost, closed) = self.waiting[at(lane)].take(BATCH_BYTES);
+            save.lost[at(lane)] = lost;
+            save.closed.extend(closed);
+            gaps.extend(lost.map(|lost| save.lanes[at(lane)].name_lost(lost)));
+        }
+        for closed in &mut save.closed {
+            save.bytes += put(batch, &mut save.lanes[at(closed.lane)], closed, self.epoch);
+        }
+        let clock = self.clock_reading();
+        for gap in gaps {
+            let lane = gap.lane;
+            match encode(&mut self.codec, lane, &Records::Gap(gap), clock) {
+                Ok(mut closed) => save.bytes += put(batch, &mut save.lanes[at(lane)], &mut closed, self.epoch),
+                Err(error) => tracing::error!(%lane, %error, "gap record cannot be stored"),
+            }
+        }
+        for state in &save.lanes {
+            let value = state.encode(save.generation);
+            save.bytes += value.len() as u64;
+            batch.put(&state_key(state.lane), &value);
+        }
+        Ok(save)
+    }
+
+    fn make_room(
+        &mut self,
+        lanes: &mut [LaneState; 2],
+        batch: &mut Batch,
+        gaps: &mut Vec<Gap>,
+    ) -> Result<u64, DatabaseError> {
+        let incoming: usize = self.waiting.iter().map(|waiting| waiting.bytes().min(BATCH_BYTES)).sum();
+        let need = self.budget.excess(lanes.iter().map(|lane| lane.stored.bytes).sum(), incoming as u64);
+        if need == 0 {
+            return Ok(0);
+        }
+        let database = self.database.as_ref().expect("saving needs an open database");
+        let mut room = Room { database, codec: &mut self.codec, batch, gaps };
+        room.free(lanes, need, self.budget.alive() / CHUNKS)
+    }
+
+    /// Takes over the state after a batch that is durable.
+    fn adopt(&mut self, save: Save) {
+        self.generation = save.generation;
+        self.lanes = save.lanes;
+        self.lost_runs.clear();
+        self.unsaved = false;
+        let lost: u64 = save.lost.iter().flatten().map(|lost| lost.records).sum();
+        if save.dropped > 0 || lost > 0 {
+            tracing::warn!(store_full = save.dropped, not_writable = lost, "records dropped undelivered");
+        }
+        self.counters.dropped += save.dropped + lost;
+        self.counters.flushes += 1;
+        self.counters.bytes_written += save.bytes;
+        self.counters.commits += save.closed.len() as u64;
+        let telemetry = save.closed.iter().filter(|closed| closed.lane == Lane::Telemetry);
+        self.counters.readings_stored += telemetry.map(|closed| u64::from(closed.records)).sum::<u64>();
+    }
+
+    /// Whether the database is open, opening it if it can be opened.
+    fn is_open_again(&mut self) -> bool {
+        if self.database.is_some() {
+            return true;
+        }
+        if self.stuck {
+            return false;
+        }
+        let opened = match Loaded::open(&self.place.database()) {
+            Ok(_) if self.read_failures >= READ_FAILURES => Err(DatabaseError::Damaged {
+                path: self.place.database(),
+                detail: "it opens, but cannot be read".to_owned(),
+            }),
+            other => other,
+        };
+        match opened {
+            Ok(loaded) => self.resume(loaded),
+            Err(DatabaseError::Damaged { detail, .. }) if self.place.probe().is_ok() => {
+                return self.begin_anew(&detail);
+            }
+            Err(error) => {
+                self.begin_trouble(&error);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn resume(&mut self, loaded: Loaded) {
+        let is_same = loaded.epoch == self.epoch;
+        self.ids = loaded.ids;
+        self.database = Some(loaded.database);
+        match self.in_doubt.take() {
+            Some(save) if is_same && save.generation == loaded.generation => self.adopt(save),
+            Some(save) => self.put_back(save),
+            None => {}
+        }
+        // In memory there may be deliveries that were not saved, so memory is believed as long as it fits.
+        if !is_same || self.generation != loaded.generation {
+            self.epoch = loaded.epoch;
+            self.generation = loaded.generation;
+            self.lanes = loaded.lanes;
+        }
+        for LostRun { lane, run, .. } in &self.lost_runs {
+            self.lanes[at(*lane)].drop_run(run.first, run.last);
+        }
+        for (lane, first, last) in std::mem::take(&mut self.deliveries_missed) {
+            self.delivered(lane, Sequence(first), Sequence(last));
+        }
+    }
+
+    fn put_back(&mut self, save: Save) {
+        let mut by_lane = [Vec::new(), Vec::new()];
+        save.closed.into_iter().for_each(|closed| by_lane[at(closed.lane)].push(closed));
+        for ((waiting, closed), lost) in self.waiting.iter_mut().zip(by_lane).zip(save.lost) {
+            waiting.put_back(lost, closed);
+        }
+    }
+
+    /// Sets the database aside while running, and begins a new one with the same catalogue and what waits.
+    fn begin_anew(&mut self, detail: &str) -> bool {
+        let clock = self.clock.clone();
+        let begun = set_aside(&self.place, clock.as_ref(), detail).and_then(|path| {
+            let unavailable =
+                |error| BufferError::Unavailable { path: self.place.path().to_owned(), reason: text(&error) };
+            let loaded = Loaded::open(&self.place.database()).map_err(unavailable)?;
+            let mut batch = Batch::default();
+            self.ids.write_all(&mut batch);
+            loaded.database.apply(batch).and_then(|()| loaded.database.flush()).map_err(unavailable)?;
+            Ok((path, loaded))
+        });
+        match begun {
+            Ok((path, mut loaded)) => {
+                loaded.ids = self.ids.clone();
+                self.lost_runs.clear();
+                self.deliveries_missed.clear();
+                self.read_failures = 0;
+                if let Some(save) = self.in_doubt.take() {
+                    self.put_back(save);
+                }
+                self.resume(loaded);
+                self.report_quarantine(&path, detail);
+                true
+            }
+            Err(error) => {
+                self.trouble = Some(error.to_string());
+                false
+            }
+        }
+    }
+
+    fn report_quarantine(&mut self, path: &std::path::Path, detail: &str) {
+        self.counters.quarantined += 1;
+        let alarm = AlarmRecord {
+            name: "StoreDamaged".to_owned(),
+            labels: Default::default(),
+            time: self.clock.wall(),
+            transition: Transition::Raised,
+            state: AlarmState::UnacknowledgedActive,
+            priority: Priority::High,
+            value: None,
+            annotations: [
+                ("summary".to_owned(), "the store was damaged; a new one has begun".to_owned()),
+                ("description".to_owned(), format!("{detail}; what was in it is kept in {}", path.display())),
+            ]
+            .into(),
+        };
+        self.close(Lane::Alarms, &Records::Alarms(vec![alarm]));
+    }
+
+    /// While writing fails, asks the disk first: a failing engine has to be opened anew each time.
+    fn takes_writes(&mut self) -> bool {
+        if self.trouble.is_none() {
+            return true;
+        }
+        match self.place.probe() {
+            Ok(()) => true,
+            Err(error) => {
+                self.trouble = Some(io_text(&error));
+                false
+            }
+        }
+    }
+
+    /// Notes what failed. The engine refuses everything after an error of its own, so it has to be opened again.
+    pub(super) fn begin_trouble(&mut self, error: &DatabaseError) {
+        if self.trouble.is_none() {
+            tracing::error!(%error, "store cannot be used");
+        }
+        self.stuck |= matches!(error, DatabaseError::Stuck { .. });
+        self.trouble = Some(text(error));
+        self.database = None;
+    }
+
+    pub(super) fn note_read(&mut self, result: &Result<(), DatabaseError>) {
+        match result {
+            Ok(()) => self.read_failures = 0,
+            Err(error) => {
+                self.read_failures += u32::from(matches!(error, DatabaseError::Damaged { .. }));
+                self.begin_trouble(error);
+            }
+        }
+    }
+
+    fn end_trouble(&mut self) {
+        if self.trouble.take().is_some() {
+            tracing::info!("store can be used again");
+        }
+    }
+
+    /// The ids of `series`; new ones are durable when this returns.
+    pub fn register(&mut self, series: &[SeriesInfo]) -> Result<Vec<SeriesId>, BufferError> {
+        let mut batch = Batch::default();
+        let mut ids = self.ids.clone();
+        let registered = ids.register(series, &mut batch).map_err(|error| BufferError::NotWritable {
+            reason: format!("series cannot be written as JSON: {error}"),
+        })?;
+        if ids.len() > self.ids.len() {
+            let Some(database) = &self.database else { return Err(self.not_writable()) };
+            if let Err(error) = database.apply(batch).and_then(|()| database.flush()) {
+                self.begin_trouble(&error);
+                return Err(self.not_writable());
+            }
+            self.ids = ids;
+        }
+        Ok(registered)
+    }
+
+    /// All series of this epoch.
+    pub fn catalogue(&self) -> Catalogue {
+        Catalogue { epoch: self.epoch, series: self.ids.all() }
+    }
+
+    pub(super) fn not_writable(&self) -> BufferError {
+        BufferError::NotWritable { reason: self.trouble.clone().unwrap_or_else(|| "the store is closed".to_owned()) }
+    }
+
+    /// Counters and sums as they are now.
+    pub fn status(&mut self) -> BufferStatus {
+        let watermarks = self.watermarks();
+        let [alarms, telemetry] = &self.lanes;
+        let live = |part: fn(&Tally) -> u64| part(&alarms.stored) + part(&telemetry.stored);
+        let pending = |part: fn(&Tally) -> u64| part(&alarms.pending) + part(&telemetry.pending);
+        let history = |part: fn(&Tally) -> u64| live(part).saturating_sub(pending(part));
+        let counters = &self.counters;
+        BufferStatus {
+            watermarks,
+            history_commits: history(|tally| tally.commits),
+            history_readings: history(|tally| tally.records),
+            live_bytes: live(|tally| tally.bytes),
+            live_bytes_max: self.budget.alive(),
+            disk_bytes: counters.disk_bytes,
+            limit_bytes: self.limit_bytes,
+            waiting_bytes: self.waiting_bytes() as u64,
+            readings_stored: counters.readings_stored,
+            commits: counters.commits,
+            bytes_written: counters.bytes_written,
+            flushes: counters.flushes,
+            longest_flush: counters.longest_flush,
+            damaged: counters.damaged,
+            dropped: counters.dropped,
+            quarantined: counters.quarantined,
+            writable: self.trouble.is_none(),
+            not_writable_because: self.trouble.clone(),
+        }
+    }
+
+    fn waiting_bytes(&self) -> usize {
+        self.waiting.iter().map(Waiting::bytes).sum()
+    }
+
+    fn look_at_disk(&mut self) {
+        let disk = crate::database::disk_bytes(self.place.path());
+        if disk > self.limit_bytes && self.place.remove_oldest_set_aside() {
+            tracing::warn!("oldest damaged database removed to keep the limit");
+        }
+        self.budget.see_disk(disk);
+        self.counters.disk_bytes = disk;
+    }
+
+    fn clock_reading(&self) -> ClockReading {
+        ClockReading {
+            boot: self.clock.boot(),
+            state: self.clock.state(),
+            wall_minus_monotonic_ms: self.clock.wall_minus_monotonic_ms(),
+        }
+    }
+
+    pub(super) fn lane(&self, lane: Lane) -> &LaneState {
+        &self.lanes[at(lane)]
+    }
+
+    pub(super) fn lane_mut(&mut self, lane: Lane) -> &mut LaneState {
+        &mut self.lanes[at(lane)]
+    }
+}
+
+fn encode(codec: &mut Codec, lane: Lane, records: &Records, clock: ClockReading) -> Result<Closed, CommitError> {
+    let bytes = codec.encode(lane, records, clock)?;
+    debug_assert!(bytes.len() >= ENVELOPE);
+    let envelope = super::commit::Envelope::read(&bytes)?;
+    let (first_time, last_time) = (envelope.first_time, envelope.last_time);
+    Ok(Closed { lane, bytes, records: envelope.records, first_time, last_time })
+}
+
+/// Puts a commit into `batch` under the next sequence of its lane. Returns the bytes it takes.
+fn put(batch: &mut Batch, lane: &mut LaneState, closed: &mut Closed, epoch: Epoch) -> u64 {
+    let sequence = lane.next;
+    lane.next += 1;
+    seal(&mut closed.bytes, epoch, Sequence(sequence));
+    let key = commit_key(lane.lane, sequence);
+    batch.put(&key, &closed.bytes);
+    let tally = Tally::of(closed.records, closed.bytes.len());
+    lane.stored.add(tally);
+    lane.pending.add(tally);
+    (key.len() + closed.bytes.len()) as u64
+}
+
+fn set_aside(place: &Place, clock: &dyn Clock, detail: &str) -> Result<PathBuf, BufferError> {
+    let aside = place
+        .set_aside(clock.wall())
+        .map_err(|error| BufferError::Unavailable { path: place.path().to_owned(), reason: io_text(&error) })?;
+    tracing::error!(detail, kept = %aside.display(), "store is damaged; a new one begins");
+    Ok(aside)
+}
+
+fn text(error: &DatabaseError) -> String {
+    match error {
+        DatabaseError::Unavailable { source, .. } => io_text(source),
+        DatabaseError::Damaged { .. } | DatabaseError::Stuck { .. } => error.to_string(),
+    }
+}
