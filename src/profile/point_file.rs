@@ -117,17 +117,20 @@ pub(super) fn name_point(
     Some(name)
 }
 
-/// One point without its name and its scale factor.
+/// One point without its name and its scale factor. What has a fault is stood in for, so that the rest can be
+/// checked; `None` when that cannot be.
 fn read_point(mut section: Section<'_, '_>, defaults: Defaults) -> Option<Point> {
-    let table = section.choice("table", TABLES).or(defaults.table);
-    if table.is_none() {
-        section.missing("table", "one of coil, discrete, holding, input");
-    }
-    let address = section
-        .require("address", "0 to 65535, as it goes on the wire")
-        .and_then(|item| item.integer(0..=65535))
-        .and_then(|address| u16::try_from(address).ok());
-    let encoding = table.and_then(|table| read_encoding(&mut section, table, defaults.encoding));
+    let table = match section.take("table") {
+        Some(item) => item.choice(TABLES),
+        None => defaults.table.or_else(|| {
+            section.missing("table", "one of coil, discrete, holding, input");
+            None
+        }),
+    };
+    let address_item = section.require("address", "0 to 65535, as it goes on the wire");
+    let address = address_item.as_ref().and_then(|item| item.integer(0..=65535));
+    let address = address.and_then(|address| u16::try_from(address).ok());
+    let encoding = EncodingKeys::take(&mut section).read(&section, table, defaults.encoding);
     let word_order = section.choice("word_order", WORD_ORDERS).unwrap_or(defaults.word_order);
     let scale = section.take("scale");
     let offset = section.take("offset");
@@ -139,95 +142,105 @@ fn read_point(mut section: Section<'_, '_>, defaults: Defaults) -> Option<Point>
     let polled = section.take("polled").and_then(|item| item.boolean()).unwrap_or(true);
     let unsure = section.take("unsure").and_then(|item| item.text());
     let read_whole = section.take("read_whole");
-
-    let point = match (table, address, encoding) {
-        (Some(table), Some(address), Some(encoding)) => {
-            check_end(&section, address, encoding);
-            let kind = encoding.kind();
-            Some(Point {
-                name: String::new(),
-                table,
-                address,
-                encoding,
-                word_order,
-                scale: read_scale(scale, offset, kind),
-                scale_factor: None,
-                unit,
-                sentinels: sentinels.map(|item| read_sentinels(item, encoding)).unwrap_or_default(),
-                range: range.and_then(|item| read_range(item, kind)),
-                states: states.map(|item| read_states(item, kind)).unwrap_or_default(),
-                interval,
-                polled,
-                unsure,
-                read_whole: read_whole.and_then(|item| read_registers(item, address, encoding)),
-            })
-        }
-        _ => None,
-    };
     section.finish();
-    point
+
+    let (table, encoding) = (table?, encoding?);
+    let kind = encoding.kind();
+    if let (Some(item), Some(address)) = (address_item, address) {
+        check_end(&item, address, encoding);
+    }
+    Some(Point {
+        name: String::new(),
+        table,
+        address: address.unwrap_or(0),
+        encoding,
+        word_order,
+        scale: read_scale(scale, offset, kind),
+        scale_factor: None,
+        unit,
+        sentinels: sentinels.map(|item| read_sentinels(item, encoding)).unwrap_or_default(),
+        range: range.and_then(|item| read_range(item, kind)),
+        states: states.map(|item| read_states(item, kind)).unwrap_or_default(),
+        interval,
+        polled,
+        unsure,
+        read_whole: read_whole.and_then(|item| read_registers(item, address?, encoding)),
+    })
 }
 
-fn check_end(section: &Section<'_, '_>, address: u16, encoding: Encoding) {
+fn check_end(item: &Item<'_, '_>, address: u16, encoding: Encoding) {
     let last = u32::from(address) + u32::from(encoding.width()) - 1;
     if last > u32::from(u16::MAX) {
-        section.fault(format!("address {address}: ends at {last}, the last address is 65535"));
+        item.fault(format!("the point ends at {last}, the last address is 65535"));
     }
 }
 
-/// The encoding: `encoding` with what it needs besides, or `bit` or `bits` alone, or nothing where items are bits.
-fn read_encoding(section: &mut Section<'_, '_>, table: Table, default: Option<Written>) -> Option<Encoding> {
-    let own = section.choice("encoding", ENCODINGS);
-    let bit = section.take("bit");
-    let bits = section.take("bits");
-    let registers = section.take("registers");
-    if table.holds_bits() {
-        for item in [&bit, &bits, &registers].into_iter().flatten() {
-            item.fault("items of this table are single bits, nothing else to say");
+/// The keys that together make an encoding.
+struct EncodingKeys<'s, 'i> {
+    encoding: Option<Item<'s, 'i>>,
+    bit: Option<Item<'s, 'i>>,
+    bits: Option<Item<'s, 'i>>,
+    registers: Option<Item<'s, 'i>>,
+}
+
+impl<'s, 'i> EncodingKeys<'s, 'i> {
+    fn take(section: &mut Section<'s, 'i>) -> Self {
+        Self {
+            encoding: section.take("encoding"),
+            bit: section.take("bit"),
+            bits: section.take("bits"),
+            registers: section.take("registers"),
         }
-        if own.is_some_and(|own| own != Written::Bit) {
-            section.fault("encoding: must be bit in this table, or left out");
-        }
-        return Some(Encoding::Bit(0));
     }
-    let written = match (own, &bit, &bits) {
-        (Some(own), _, _) => own,
-        (None, Some(_), _) => Written::Bit,
-        (None, None, Some(_)) => Written::Bits,
-        (None, None, None) => default.or_else(|| {
-            section.missing("encoding", "one of u16, i16, u32, i32, u64, i64, f32, f64, bit, bits, string");
-            None
-        })?,
-    };
-    refuse(bit.as_ref().filter(|_| written != Written::Bit), "only for encoding \"bit\"");
-    refuse(bits.as_ref().filter(|_| written != Written::Bits), "only for encoding \"bits\"");
-    refuse(registers.as_ref().filter(|_| written != Written::Text), "only for encoding \"string\"");
-    let need = |item: Option<Item<'_, '_>>, key, allowed: &str| {
-        if item.is_none() {
-            section.missing(key, allowed);
+
+    /// `encoding` with what it needs besides, or `bit` or `bits` alone, or nothing where items are bits.
+    fn read(self, section: &Section<'_, '_>, table: Option<Table>, default: Option<Written>) -> Option<Encoding> {
+        let own = self.encoding.as_ref().map(|item| item.choice(ENCODINGS));
+        if table?.holds_bits() {
+            refuse(self.encoding.as_ref().filter(|_| own != Some(Some(Written::Bit))), "must be \"bit\" in this table");
+            for item in [self.bit, self.bits, self.registers].iter().flatten() {
+                item.fault("not in this table, whose items are single bits");
+            }
+            return Some(Encoding::Bit(0));
         }
-    };
-    match (written, bit, bits, registers) {
-        (Written::Plain(encoding), _, _, _) => Some(encoding),
-        (Written::Bit, Some(bit), _, _) => {
-            bit.integer(0..=15).and_then(|bit| u8::try_from(bit).ok()).map(Encoding::Bit)
-        }
-        (Written::Bits, _, Some(bits), _) => read_bits(&bits),
-        (Written::Text, _, _, Some(registers)) => {
-            let count = registers.integer(1..=125).and_then(|count| u16::try_from(count).ok());
-            count.map(|registers| Encoding::Text { registers })
-        }
-        (Written::Bit, None, _, _) => {
-            need(None, "bit", "0 to 15, 0 is the least significant");
-            None
-        }
-        (Written::Bits, _, None, _) => {
-            need(None, "bits", "\"first..last\", both from 0 to 15");
-            None
-        }
-        (Written::Text, _, _, None) => {
-            need(None, "registers", "1 to 125, two characters each");
-            None
+        let written = match (own, &self.bit, &self.bits) {
+            (Some(own), _, _) => own?,
+            (None, Some(_), _) => Written::Bit,
+            (None, None, Some(_)) => Written::Bits,
+            (None, None, None) => default.or_else(|| {
+                section.missing("encoding", "one of u16, i16, u32, i32, u64, i64, f32, f64, bit, bits, string");
+                None
+            })?,
+        };
+        refuse(self.bit.as_ref().filter(|_| written != Written::Bit), "only for encoding \"bit\"");
+        refuse(self.bits.as_ref().filter(|_| written != Written::Bits), "only for encoding \"bits\"");
+        refuse(self.registers.as_ref().filter(|_| written != Written::Text), "only for encoding \"string\"");
+        Some(self.complete(section, written))
+    }
+
+    fn complete(self, section: &Section<'_, '_>, written: Written) -> Encoding {
+        let need = |item: Option<Item<'s, 'i>>, key, allowed: &str| {
+            if item.is_none() {
+                section.missing(key, allowed);
+            }
+            item
+        };
+        match written {
+            Written::Plain(encoding) => encoding,
+            Written::Bit => {
+                let item = need(self.bit, "bit", "0 to 15, 0 is the least significant");
+                let bit = item.and_then(|item| item.integer(0..=15));
+                Encoding::Bit(bit.and_then(|bit| u8::try_from(bit).ok()).unwrap_or(0))
+            }
+            Written::Bits => {
+                let item = need(self.bits, "bits", "\"first..last\", both from 0 to 15");
+                item.and_then(|item| read_bits(&item)).unwrap_or(Encoding::Bits { first: 0, length: 16 })
+            }
+            Written::Text => {
+                let item = need(self.registers, "registers", "1 to 125, two characters each");
+                let count = item.and_then(|item| item.integer(1..=125));
+                Encoding::Text { registers: count.and_then(|count| u16::try_from(count).ok()).unwrap_or(1) }
+            }
         }
     }
 }

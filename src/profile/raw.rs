@@ -71,7 +71,8 @@ impl<'s, 'i> Item<'s, 'i> {
             Some((end, _)) => format!("{}...", &written[..end]),
             None => written,
         };
-        self.source.note(Some(line), &self.key, Some(excerpt), reason.into());
+        let value = (!self.value.get_ref().is_table()).then_some(excerpt);
+        self.source.note(Some(line), &self.key, value, reason.into());
     }
 
     /// The text, or a fault.
@@ -126,6 +127,12 @@ impl<'s, 'i> Item<'s, 'i> {
         self.expect(self.value.get_ref().as_bool(), "must be true or false")
     }
 
+    /// What the word stands for, one of `choices`, or a fault.
+    pub(crate) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Option<T> {
+        let chosen = choices.iter().find(|(word, _)| Some(*word) == self.as_word()).map(|(_, meaning)| *meaning);
+        self.expect(chosen, format!("must be one of {}", words(choices)))
+    }
+
     /// The values of a list, or a fault.
     pub(crate) fn list(self) -> Option<Vec<Item<'s, 'i>>> {
         let Self { source, key, value } = self;
@@ -148,7 +155,7 @@ impl<'s, 'i> Item<'s, 'i> {
         match value.into_inner() {
             DeValue::Table(table) => Some(Section::new(source, key, source.line(span.start), table)),
             other => {
-                Item { source, key, value: Spanned::new(span, other) }.fault("must be a section");
+                Item { source, key, value: Spanned::new(span, other) }.fault("must be a section with keys");
                 None
             }
         }
@@ -209,10 +216,7 @@ impl<'s, 'i> Section<'s, 'i> {
 
     /// What `key` stands for, one of `choices`; a fault when it is another.
     pub(crate) fn choice<T: Copy>(&mut self, key: &'static str, choices: &[(&str, T)]) -> Option<T> {
-        let item = self.take(key)?;
-        let written = item.value.get_ref().as_str();
-        let chosen = choices.iter().find(|(word, _)| Some(*word) == written).map(|(_, meaning)| *meaning);
-        item.expect(chosen, format!("must be one of {}", words(choices)))
+        self.take(key)?.choice(choices)
     }
 
     /// The sections `[[key]]`, in order.
@@ -248,7 +252,7 @@ impl<'s, 'i> Section<'s, 'i> {
 }
 
 /// The words of `choices`, with commas.
-pub(crate) fn words<T>(choices: &[(&str, T)]) -> String {
+fn words<T>(choices: &[(&str, T)]) -> String {
     choices.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ")
 }
 

@@ -55,8 +55,10 @@ pub(super) fn read(mut section: Section<'_, '_>, points: Vec<Section<'_, '_>>) -
         .map(|(index, mut section)| (name_point(&mut section, index, &mut names), section))
         .collect();
     let patterns: Vec<_> = patterns.into_iter().map(read_pattern).collect();
-    let expressions: Vec<_> = patterns.iter().flatten().map(|(_, pattern)| pattern.clone()).collect();
-    let points: Vec<_> = points.into_iter().map(|(name, section)| read_point(section, name, &expressions)).collect();
+    let expressions: Option<Vec<_>> =
+        patterns.iter().map(|found| found.as_ref().map(|(_, pattern)| pattern.clone())).collect();
+    let points: Vec<_> =
+        points.into_iter().map(|(name, section)| read_point(section, name, expressions.as_deref())).collect();
     let complete: Option<Vec<TextPoint>> = points.into_iter().collect();
     let mut allowed: Vec<&str> = names.keys().map(String::as_str).collect();
     allowed.extend(complete.iter().flatten().filter_map(|point| Some(point.unit_group.as_ref()?.0.as_str())));
@@ -83,13 +85,19 @@ fn read_pattern<'s, 'i>(mut section: Section<'s, 'i>) -> Option<(Item<'s, 'i>, L
         Ok(expression) => Some((item, LinePattern { expression, meaning })),
         Err(error) => {
             let message = error.to_string();
-            item.fault(message.lines().last().unwrap_or("is not a regular expression").trim().to_owned());
+            let reason = message.lines().last().unwrap_or("is not a regular expression").trim();
+            item.fault(reason.strip_prefix("error: ").unwrap_or(reason));
             None
         }
     }
 }
 
-fn read_point(mut section: Section<'_, '_>, name: Option<String>, patterns: &[LinePattern]) -> Option<TextPoint> {
+/// One point; `patterns` is `None` when one of them has a fault, and whether it gives the point cannot be said.
+fn read_point(
+    mut section: Section<'_, '_>,
+    name: Option<String>,
+    patterns: Option<&[LinePattern]>,
+) -> Option<TextPoint> {
     let kind = section.choice("kind", KINDS).unwrap_or(ValueKind::F64);
     let scale = section.take("scale");
     let offset = section.take("offset");
@@ -98,10 +106,10 @@ fn read_point(mut section: Section<'_, '_>, name: Option<String>, patterns: &[Li
     let unit_group = section.take("unit_group").and_then(|item| Some((item.text()?, item)));
     let unit_text = section.take("unit_text").and_then(|item| item.text());
     let carriers: Vec<&LinePattern> = match &name {
-        Some(name) => patterns.iter().filter(|pattern| gives_values(pattern) && has_group(pattern, name)).collect(),
+        Some(name) => gives_values(patterns.unwrap_or_default()).filter(|pattern| has_group(pattern, name)).collect(),
         None => Vec::new(),
     };
-    if name.is_some() && carriers.is_empty() {
+    if name.is_some() && patterns.is_some() && carriers.is_empty() {
         section.fault("is no named group in any pattern that gives values");
     }
     let unit_group = match (unit_group, unit_text) {
@@ -121,16 +129,15 @@ fn read_point(mut section: Section<'_, '_>, name: Option<String>, patterns: &[Li
         }
         (None, None) => None,
     };
-    let point = TextPoint {
+    section.finish();
+    Some(TextPoint {
+        scale: read_scale(scale, offset, kind),
+        range: range.and_then(|item| read_range(item, kind)),
         name: name?,
         kind,
-        scale: read_scale(scale, offset, kind),
         unit,
         unit_group,
-        range: range.and_then(|item| read_range(item, kind)),
-    };
-    section.finish();
-    Some(point)
+    })
 }
 
 /// Each named group must be a point or hold the unit of one: any other would do nothing.
@@ -147,11 +154,11 @@ fn check_groups(item: &Item<'_, '_>, pattern: &LinePattern, allowed: &[&str]) {
     }
 }
 
-fn gives_values(pattern: &LinePattern) -> bool {
-    match pattern.meaning {
+fn gives_values(patterns: &[LinePattern]) -> impl Iterator<Item = &LinePattern> {
+    patterns.iter().filter(|pattern| match pattern.meaning {
         LineMeaning::Good | LineMeaning::Unstable => true,
         LineMeaning::DeviceFault | LineMeaning::NotAvailable | LineMeaning::Ignore => false,
-    }
+    })
 }
 
 fn has_group(pattern: &LinePattern, name: &str) -> bool {
