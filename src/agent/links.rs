@@ -8,7 +8,7 @@ use tokio::task::Id;
 use crate::clock::Clock;
 use crate::config::{Endpoint, LinkConfig};
 use crate::model::SeriesId;
-use crate::modbus::timing;
+use crate::modbus::timing::{self, DeviceLoad};
 use crate::poll::text::TextPoller;
 use crate::poll::{LinkHandle, PollCycle, Poller};
 use crate::supervisor::{Stage, Supervisor};
@@ -43,5 +43,26 @@ pub(super) fn start(
 
 /// What a person should know before the configuration runs: links that cannot keep their schedule.
 pub fn warnings(links: &[LinkConfig]) -> Vec<String> {
-    links.iter().filter_map(timing::overload).collect()
+    links.iter().filter_map(overload).collect()
+}
+
+fn overload(link: &LinkConfig) -> Option<String> {
+    let load = timing::load(link).ok().filter(|load| !load.fits())?;
+    let busiest = load.devices.iter().max_by(|a, b| share(a).total_cmp(&share(b)))?;
+    Some(format!(
+        "link {} is asked for {:.0} % of its time ({:.1} requests/s, {:.0} registers/s); polls will be late or left \
+         out. {} takes the most, {:.0} %: lengthen its intervals or read fewer points",
+        link.name,
+        load.busy * 100.0,
+        load.requests_per_second,
+        load.registers_per_second,
+        busiest.device,
+        share(busiest) * 100.0
+    ))
+}
+
+/// Part of the link's time that a device takes with what it is polled for at intervals.
+fn share(device: &DeviceLoad) -> f64 {
+    let scheduled = device.groups.iter().filter(|group| !group.interval.is_zero());
+    scheduled.map(|group| group.round_time.as_secs_f64() / group.interval.as_secs_f64()).sum()
 }

@@ -50,7 +50,8 @@ pub async fn run(path: &Path, config: Config) -> anyhow::Result<Ended> {
     let mut watchdog = tokio::time::interval(notifier.watchdog.unwrap_or(Duration::from_secs(3600)));
     let failed = loop {
         tokio::select! {
-            () = signals.stop() => break None,
+            _ = signals.terminate.recv() => break None,
+            _ = signals.interrupt.recv() => break None,
             _ = signals.hang_up.recv() => {
                 notifier.reloading();
                 reload(&mut agent, path).await;

@@ -44,6 +44,19 @@ pub enum Delivery {
     SessionLost,
 }
 
+/// `acknowledged`, `refused: not authorized (0x87)`, `too large: the broker takes 1024 bytes`.
+impl std::fmt::Display for Delivery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Acknowledged => f.write_str("acknowledged"),
+            Self::NoSubscribers => f.write_str("acknowledged, nobody subscribed"),
+            Self::Refused { reason, text } => write!(f, "refused: {text} ({reason:#04x})"),
+            Self::TooLarge { limit } => write!(f, "too large: the broker takes {limit} bytes"),
+            Self::SessionLost => f.write_str("session lost"),
+        }
+    }
+}
+
 impl Delivery {
     /// Whether the broker has the message.
     pub fn is_delivered(&self) -> bool {

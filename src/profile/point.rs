@@ -29,6 +29,17 @@ impl Table {
         }
     }
 
+    /// The table with this name in files and commands: `coil`, `discrete`, `holding`, `input`.
+    pub fn from_word(word: &str) -> Option<Self> {
+        match word {
+            "coil" => Some(Self::Coils),
+            "discrete" => Some(Self::DiscreteInputs),
+            "holding" => Some(Self::HoldingRegisters),
+            "input" => Some(Self::InputRegisters),
+            _ => None,
+        }
+    }
+
     /// True for the two tables whose items are single bits.
     pub fn holds_bits(self) -> bool {
         match self {

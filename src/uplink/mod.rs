@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use status::UplinkStatus;
 
-use crate::buffer::{BufferError, BufferHandle, LaneMark, ReadLimit, Watermarks};
+use crate::buffer::{BufferError, BufferHandle, LaneWatermark, ReadLimit, Watermarks};
 use crate::clock::Clock;
 use crate::config::BatchConfig;
 use crate::model::{Lane, Name, Sequence, SeriesId, SeriesInfo};
@@ -73,6 +73,15 @@ impl LaneProgress {
             refused: false,
         }
     }
+}
+
+/// What the uplink waits for.
+enum Event {
+    Stop,
+    Settled(Shipment, Delivery),
+    NewCatalogue,
+    /// Something to send, a connection, or a time that has come.
+    Changed,
 }
 
 /// The task.
@@ -131,11 +140,11 @@ impl Uplink {
     /// Runs until told to stop, then waits a moment for what is under way.
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => break,
-                (shipment, delivery) = self.flight.next() => self.settle(shipment, delivery).await,
-                () = self.something_changed() => {}
+            match self.next_event(&stop).await {
+                Event::Stop => break,
+                Event::Settled(shipment, delivery) => self.settle(shipment, delivery).await,
+                Event::NewCatalogue => self.catalogue_due = true,
+                Event::Changed => {}
             }
             if let Err(error) = self.send_due().await {
                 tracing::error!(%error, "uplink cannot read the store");
@@ -155,8 +164,8 @@ impl Uplink {
         }
     }
 
-    /// Ready when there may be something to do. Safe to cancel.
-    async fn something_changed(&mut self) {
+    /// Waits until there may be something to do.
+    async fn next_event(&mut self, stop: &CancellationToken) -> Event {
         let deadline = self.deadline();
         let timer = async {
             match deadline {
@@ -165,11 +174,13 @@ impl Uplink {
             }
         };
         tokio::select! {
-            Ok(()) = self.watermarks.changed() => {}
-            Ok(()) = self.session_state.changed() => {}
-            Ok(()) = self.catalogue_changed.changed() => self.catalogue_due = true,
-            () = timer => {}
-            else => std::future::pending().await,
+            biased;
+            () = stop.cancelled() => Event::Stop,
+            (shipment, delivery) = self.flight.next() => Event::Settled(shipment, delivery),
+            Ok(()) = self.catalogue_changed.changed() => Event::NewCatalogue,
+            Ok(()) = self.session_state.changed() => Event::Changed,
+            Ok(()) = self.watermarks.changed() => Event::Changed,
+            () = timer => Event::Changed,
         }
     }
 
@@ -208,8 +219,8 @@ impl Uplink {
     }
 
     fn begin_session(&mut self, generation: u64, session_present: bool) {
-        let marks = self.watermarks.borrow().clone();
-        for (lane, mark) in [(Lane::Alarms, &marks.alarms), (Lane::Telemetry, &marks.telemetry)] {
+        let marks = *self.watermarks.borrow();
+        for (lane, mark) in [(Lane::Alarms, marks.alarms), (Lane::Telemetry, marks.telemetry)] {
             self.flight.abandon(lane);
             let progress = self.progress(lane);
             progress.next = Sequence::FIRST;
@@ -228,12 +239,12 @@ impl Uplink {
     }
 
     fn alarms_are_due(&self) -> bool {
-        let mark = self.watermarks.borrow().alarms.clone();
+        let mark = self.watermarks.borrow().alarms;
         may_retry(&self.alarms) && has_more(&self.alarms, &mark)
     }
 
     fn telemetry_is_due(&mut self, payload_max: usize) -> bool {
-        let mark = self.watermarks.borrow_and_update().telemetry.clone();
+        let mark = self.watermarks.borrow_and_update().telemetry;
         if !has_more(&self.telemetry, &mark) {
             self.telemetry.waiting_since = None;
             return false;
@@ -262,7 +273,7 @@ impl Uplink {
                     return Ok(());
                 }
                 refused @ (Delivery::Refused { .. } | Delivery::TooLarge { .. }) => {
-                    tracing::warn!(delivery = %refused, "the broker does not take the catalogue");
+                    tracing::warn!(%refused, "the broker does not take the catalogue");
                 }
             }
         }
@@ -309,7 +320,7 @@ impl Uplink {
         // Encoding a large batch takes milliseconds; polling must not wait for it.
         let packed = tokio::task::spawn_blocking(move || packer.pack(commits)).await;
         let Ok(packed) = packed else {
-            return Err(BufferError::Gone);
+            return Err(BufferError::Closed);
         };
         self.sizer.observe(records, packed.largest_uncut);
         for gap in packed.too_large {
@@ -398,6 +409,6 @@ fn may_retry(progress: &LaneProgress) -> bool {
     progress.retry_at.is_none_or(|retry_at| retry_at <= Instant::now())
 }
 
-fn has_more(progress: &LaneProgress, mark: &LaneMark) -> bool {
+fn has_more(progress: &LaneProgress, mark: &LaneWatermark) -> bool {
     mark.durable_last >= progress.next && mark.durable_last >= mark.oldest_undelivered
 }

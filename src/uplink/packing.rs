@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::buffer::Catalogue;
 use crate::config::BatchEncoding;
+use crate::encoding::catalogue::EncodedPart;
 use crate::encoding::{self, Batch, BatchHeader, EncodeError, Order};
 use crate::model::{Commit, Gap, GapReason, Lane, Name, Records, Sequence, SeriesId, SeriesInfo, Timestamp};
 use crate::mqtt::{Message, Topics};
@@ -41,17 +42,7 @@ impl Packer {
     pub fn pack(&self, commits: Vec<Commit>) -> Packed {
         let mut packed = Packed { messages: Vec::new(), largest_uncut: 0, too_large: Vec::new() };
         let (Some(first), Some(last)) = (commits.first(), commits.last()) else { return packed };
-        let header = BatchHeader {
-            site: self.packing.site.clone(),
-            gateway: self.packing.gateway.clone(),
-            epoch: first.header.epoch,
-            lane: Lane::Telemetry,
-            first: first.header.sequence,
-            last: last.header.sequence,
-            oldest_undelivered: self.packing.oldest_undelivered,
-            order: if self.is_backlog { Order::Backlog } else { Order::Live },
-            part: None,
-        };
+        let header = self.packing.header(Lane::Telemetry, first, last, self.is_backlog);
         self.pack_batch(Batch { header, commits }, &mut packed);
         packed
     }
@@ -92,18 +83,39 @@ impl Packer {
 }
 
 impl Packing {
+    fn header(&self, lane: Lane, first: &Commit, last: &Commit, is_backlog: bool) -> BatchHeader {
+        BatchHeader {
+            site: self.site.clone(),
+            gateway: self.gateway.clone(),
+            epoch: first.header.epoch,
+            lane,
+            first: first.header.sequence,
+            last: last.header.sequence,
+            oldest_undelivered: self.oldest_undelivered,
+            order: if is_backlog { Order::Backlog } else { Order::Live },
+            part: None,
+        }
+    }
+
     /// One message for each alarm of a commit.
     pub fn alarms(&self, commit: &Commit) -> Vec<Message> {
-        let payloads = encoding::alarm::encode(&self.site, &self.gateway, commit, self.oldest_undelivered);
+        let header = self.header(Lane::Alarms, commit, commit, false);
         let to_message = |payload| message(self.topics.alarm(), payload, false, "application/json");
-        payloads.into_iter().map(to_message).collect()
+        match encoding::alarm::encode(&header, commit) {
+            Ok(payloads) => payloads.into_iter().map(to_message).collect(),
+            Err(error) => {
+                tracing::error!(%error, "a commit of alarms cannot be encoded");
+                Vec::new()
+            }
+        }
     }
 
     /// The retained messages of the catalogue.
     pub fn catalogue(&self, catalogue: &Catalogue, payload_max: usize) -> Vec<Message> {
-        let parts = encoding::catalogue::encode(&self.site, &self.gateway, catalogue.epoch, &catalogue.series, payload_max);
+        let series = catalogue.series.iter().map(|(id, info)| (*id, info.as_ref()));
+        let parts = encoding::catalogue::encode(&self.site, &self.gateway, catalogue.epoch, series, payload_max);
         let to_message =
-            |(name, payload): (String, Vec<u8>)| message(self.topics.catalogue(&name), payload, true, "application/json");
+            |part: EncodedPart| message(self.topics.catalogue(&part.name), part.payload, true, "application/json");
         parts.into_iter().map(to_message).collect()
     }
 }

@@ -12,7 +12,7 @@ use crate::config::{Config, DeviceConfig};
 use crate::instrument::pattern::{LineReader, LineReading};
 use crate::modbus::plan::{Block, PlanPoint, PollPlan, plan};
 use crate::modbus::codec;
-use crate::model::{Observed, Value};
+use crate::model::Value;
 use crate::profile::{ModbusProfile, Protocol};
 use crate::simulator::plant::{Plant, PlantLink};
 use crate::simulator::{Answer, TextPort};
@@ -72,7 +72,7 @@ pub(super) async fn prove(plant: &Plant, config: &Config, harvest: &Harvest) -> 
         })
         .collect();
     for (identity, taken) in &harvest.readings {
-        let Observed::Good(value) | Observed::Uncertain(value, _) = &taken.observed else { continue };
+        let Some(value) = taken.observed.value() else { continue };
         let (device, point) = names
             .get(&(identity.epoch, taken.series))
             .cloned()

@@ -7,6 +7,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::consumer::Arrived;
 use crate::cli::table::{bytes, count};
 use crate::diagnostics::Status;
+use crate::poll::status::DeviceState;
 use crate::mqtt::SessionState;
 
 /// A view of the running demo.
@@ -116,7 +117,7 @@ fn stages(elapsed: Duration, broker_is_up: bool, status: &Status, arrived: &Arri
 fn devices(status: &Status) -> String {
     let all = || status.links.iter().flat_map(|link| &link.devices);
     let silent: Vec<&str> =
-        all().filter(|device| !device.state.answers()).map(|device| device.name.as_str()).collect();
+        all().filter(|device| device.state != DeviceState::Answering).map(|device| device.name.as_str()).collect();
     match silent.is_empty() {
         true => format!("{} answer", all().count()),
         false => format!("{} answer, silent: {}", all().count() - silent.len(), silent.join(", ")),
