@@ -20,9 +20,6 @@ impl Table {
         self.rows.push(cells.to_vec());
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
 
     /// Writes header and rows, indented.
     pub fn write(&self, out: &mut impl Write, indent: usize) -> io::Result<()> {
