@@ -2,6 +2,8 @@
 //!
 //! A new file in `golden/` or a new pair in `fixtures/profiles/` needs no code here.
 
+#![allow(clippy::unwrap_used, reason = "what panics here is a test")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
