@@ -5,6 +5,7 @@
 
 pub mod broker;
 pub mod certificates;
+pub mod gateway;
 pub mod proxy;
 
 use std::fmt::Display;
