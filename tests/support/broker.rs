@@ -18,7 +18,7 @@ const OBSERVER: &str = "observer";
 /// How a broker is set up. The default takes anybody.
 #[derive(Default)]
 pub struct Setup<'a> {
-    /// Further lines of `mosquitto.conf`.
+    /// Further lines of `mosquitto.conf`, for the listener without TLS where they are about a listener.
     pub lines: &'a [&'a str],
     /// Access rules for everybody but the observer; `None` allows everything.
     pub access: Option<&'a str>,
@@ -149,10 +149,10 @@ fn configuration(setup: &Setup<'_>, directory: &TempDir, port: u16, tls_port: u1
         std::fs::write(path("access"), format!("{access}\nuser {OBSERVER}\ntopic readwrite #\n")).unwrap();
         writeln!(text, "acl_file {}", path("access").display()).unwrap();
     }
+    writeln!(text, "listener {port} 127.0.0.1").unwrap();
     for line in setup.lines {
         writeln!(text, "{line}").unwrap();
     }
-    writeln!(text, "listener {port} 127.0.0.1").unwrap();
     if let Some(certificates) = setup.certificates {
         let (certificate, key) = certificates.server();
         writeln!(text, "listener {tls_port} 127.0.0.1\ncafile {}", certificates.ca().display()).unwrap();
