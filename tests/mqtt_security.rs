@@ -165,6 +165,16 @@ async fn an_access_rule_that_discards_silently_is_noticed_in_mqtt_3_1_1() {
 }
 
 #[tokio::test]
+async fn a_broker_that_passes_messages_on_returns_the_probe_in_mqtt_3_1_1() {
+    let broker = Broker::start().await;
+    let gateway = Gateway::start(settings(Protocol::V311, broker.port()));
+
+    gateway.counted("the probe to come back", |status| status.probes_returned == 1).await;
+
+    assert_eq!(gateway.connected().await.warning, None);
+}
+
+#[tokio::test]
 async fn a_missing_password_file_is_named_before_anything_starts() {
     let settings =
         SessionSettings { password_file: Some(PathBuf::from("/nowhere/password")), ..settings(Protocol::V5, 1883) };

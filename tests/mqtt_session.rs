@@ -27,6 +27,21 @@ async fn a_batch_is_delivered_when_the_broker_acknowledges_it() {
 }
 
 #[tokio::test]
+async fn a_batch_larger_than_every_buffer_on_the_way_arrives_whole() {
+    for protocol in [Protocol::V5, Protocol::V311] {
+        let broker = Broker::start().await;
+        let mut subscriber = broker.subscribe(BATCH).await;
+        let gateway = Gateway::start(settings(protocol, broker.port()));
+        gateway.connected().await;
+        let payload = "0123456789".repeat(20_000);
+
+        assert_eq!(gateway.publish(message(BATCH, &payload)).await, Delivery::Acknowledged, "{protocol:?}");
+
+        assert_eq!(subscriber.next().await.payload, payload);
+    }
+}
+
+#[tokio::test]
 async fn content_type_and_expiry_travel_with_a_batch_in_mqtt_5() {
     let broker = Broker::start().await;
     let mut subscriber = broker.subscribe(BATCH).await;
