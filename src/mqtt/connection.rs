@@ -17,8 +17,9 @@ pub(super) const MESSAGES_QUEUED: usize = 2;
 /// The client's queue: beside messages, the subscriptions of a new connection and our DISCONNECT find room.
 pub(super) const CLIENT_QUEUE: usize = MESSAGES_QUEUED + 2;
 
-/// Limits the kernel's buffer, so that on a slow line a ping is not stuck behind minutes of data.
-pub(super) const SEND_BUFFER_BYTES: u32 = 64 * 1024;
+/// Limits the kernel's buffer (it takes twice this), so that a ping is not stuck behind minutes of data: at 1 KiB/s
+/// it still leaves within a keep alive of 60 s.
+pub(super) const SEND_BUFFER_BYTES: u32 = 24 * 1024;
 
 /// The client's own time limit for connecting, and in one version for each write too. A large batch on a slow line
 /// takes long; the session has its own limits for both, so this one is only the last resort.

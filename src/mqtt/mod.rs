@@ -8,18 +8,18 @@
 //!   still has the records and publishes them again; the receiver discards repeats by identity. So there are no stale
 //!   replays, no packet ids from another life, and no second queue beside the buffer.
 //! - What is unacknowledged never exceeds what the broker takes (Receive Maximum), and no packet id is used again
-//!   before it is answered ([`in_flight`]).
+//!   before it is answered (`in_flight.rs`).
 //! - One task owns the client and its event loop and is the only one that polls it. A poll that has begun is carried
 //!   to its end: dropped half way, the client forgets what it was writing.
 //!
 //! The client library is named in `v5.rs` and `v4.rs` and nowhere else.
 
-pub mod backoff;
+mod backoff;
 mod connection;
 mod echo;
 mod failure;
 mod handle;
-pub mod in_flight;
+mod in_flight;
 mod message;
 mod online;
 mod session;

@@ -334,7 +334,10 @@ impl<'a> Online<'a> {
     fn judge(&mut self, verdict: Option<Verdict>) {
         let warning = match verdict {
             None => return,
-            Some(Verdict::Returned) => None,
+            Some(Verdict::Returned) => {
+                self.session.count(|status| status.probes_returned += 1);
+                None
+            }
             Some(Verdict::Missing) => Some(format!(
                 "the broker does not return what is published to {}: an access rule may discard messages silently",
                 self.session.settings.probe_topic

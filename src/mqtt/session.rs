@@ -111,7 +111,7 @@ impl Session {
         };
         match answer {
             Err(_) => Err(End::Failed(Failure::TimedOut)),
-            Ok(Err(failure)) => Err(End::Failed(failure)),
+            Ok(Err(failure)) => Err(End::Failed(failure.unanswered())),
             Ok(Ok(Event::Up(up))) if up.takes_qos_1 => Ok((sender, events, up)),
             Ok(Ok(Event::Up(_))) => Err(End::Failed(Failure::NoQos1)),
             Ok(Ok(other)) => {

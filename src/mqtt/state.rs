@@ -79,6 +79,8 @@ pub struct SessionStatus {
     pub lost: u64,
     /// Connections given up because nothing was acknowledged.
     pub rebuilt: u64,
+    /// Probes that came back, so that a broker which discards silently is told from one that works.
+    pub probes_returned: u64,
     /// Incoming messages dropped because the inbox was full.
     pub inbox_dropped: u64,
     /// Last refusal, for people.
@@ -98,6 +100,7 @@ impl SessionStatus {
             too_large: 0,
             lost: 0,
             rebuilt: 0,
+            probes_returned: 0,
             inbox_dropped: 0,
             last_refusal: None,
         }

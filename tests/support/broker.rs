@@ -18,7 +18,7 @@ const OBSERVER: &str = "observer";
 /// How a broker is set up. The default takes anybody.
 #[derive(Default)]
 pub struct Setup<'a> {
-    /// Further lines of `mosquitto.conf`.
+    /// Further lines of `mosquitto.conf`, for the listener without TLS where they are about a listener.
     pub lines: &'a [&'a str],
     /// Access rules for everybody but the observer; `None` allows everything.
     pub access: Option<&'a str>,
@@ -51,11 +51,9 @@ impl Broker {
             let (port, tls_port) = (free_port(), free_port());
             let configuration = configuration(&setup, &directory, port, tls_port);
             std::fs::write(directory.path().join("mosquitto.conf"), configuration).unwrap();
-            let (process, log) = spawn(&directory);
-            let mut broker = Self { process, port, tls_port, directory: tempfile::tempdir().unwrap(), log };
-            if broker.is_up().await {
-                broker.directory = directory;
-                return broker;
+            let (process, mut log) = spawn(&directory);
+            if is_up(&mut log).await {
+                return Self { process, port, tls_port, directory, log };
             }
         }
     }
@@ -80,7 +78,7 @@ impl Broker {
     pub async fn restart(&mut self) {
         let (process, log) = spawn(&self.directory);
         (self.process, self.log) = (process, log);
-        assert!(self.is_up().await, "broker did not start again:\n{}", self.log());
+        assert!(is_up(&mut self.log).await, "broker did not start again:\n{}", self.log());
     }
 
     /// Everything the broker logged since its last start.
@@ -119,15 +117,14 @@ impl Broker {
         let port = self.port.to_string();
         ["-h", "127.0.0.1", "-p", &port, "-u", OBSERVER, "-P", OBSERVER].map(str::to_owned)
     }
+}
 
-    /// `false` when a port was taken.
-    async fn is_up(&mut self) -> bool {
-        let decided = |log: &String| log.contains(" running") || log.contains("Error");
-        let log = within("the broker to start", self.log.wait_for(decided)).await;
-        let log = log.map(|log| log.clone()).unwrap_or_else(|_| self.log.borrow().clone());
-        assert!(log.contains(" running") || log.contains("already in use"), "broker does not start:\n{log}");
-        log.contains(" running")
-    }
+/// `false` when a port was taken.
+async fn is_up(log: &mut watch::Receiver<String>) -> bool {
+    let running = within("the broker to start", log.wait_for(|log| log.contains(" running"))).await.is_ok();
+    let log = log.borrow().clone();
+    assert!(running || log.contains("already in use"), "broker does not start:\n{log}");
+    running
 }
 
 impl Drop for Broker {
@@ -152,10 +149,10 @@ fn configuration(setup: &Setup<'_>, directory: &TempDir, port: u16, tls_port: u1
         std::fs::write(path("access"), format!("{access}\nuser {OBSERVER}\ntopic readwrite #\n")).unwrap();
         writeln!(text, "acl_file {}", path("access").display()).unwrap();
     }
+    writeln!(text, "listener {port} 127.0.0.1").unwrap();
     for line in setup.lines {
         writeln!(text, "{line}").unwrap();
     }
-    writeln!(text, "listener {port} 127.0.0.1").unwrap();
     if let Some(certificates) = setup.certificates {
         let (certificate, key) = certificates.server();
         writeln!(text, "listener {tls_port} 127.0.0.1\ncafile {}", certificates.ca().display()).unwrap();
@@ -238,13 +235,8 @@ fn read(lines: BufReader<impl Read>, messages: &mpsc::Sender<Seen>) {
     for line in lines.lines().map_while(Result::ok) {
         let mut parts = line.splitn(5, '\t').map(str::to_owned);
         let mut part = || parts.next().expect("five parts, as the format asks for");
-        let seen = Seen {
-            retained: part() == "1",
-            topic: part(),
-            content_type: part(),
-            expiry: part(),
-            payload: part(),
-        };
+        let seen =
+            Seen { retained: part() == "1", topic: part(), content_type: part(), expiry: part(), payload: part() };
         if messages.blocking_send(seen).is_err() {
             return;
         }

@@ -12,11 +12,11 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// The server certificate is for `localhost` and 127.0.0.1.
-    pub fn new() -> Self {
+    /// The server certificate is for `localhost`, not for its address. The authority has a key of its own.
+    pub fn from(authority: &str) -> Self {
         let certificates = Self { directory: tempfile::tempdir().unwrap() };
-        certificates.authority();
-        certificates.signed("server", "subjectAltName=DNS:localhost,IP:127.0.0.1");
+        certificates.authority(authority);
+        certificates.signed("server", "subjectAltName=DNS:localhost");
         certificates.signed("client", "extendedKeyUsage=clientAuth");
         certificates
     }
@@ -37,12 +37,13 @@ impl Certificates {
         self.directory.path().join(name)
     }
 
-    fn authority(&self) {
+    fn authority(&self, name: &str) {
+        let subject = format!("/CN={name}");
         let (key, certificate) = (self.file("ca.key"), self.ca());
         run(
             "openssl",
             &[
-                &["req", "-x509", "-nodes", "-days", "2", "-subj", "/CN=test authority"],
+                &["req", "-x509", "-nodes", "-days", "2", "-subj", &subject],
                 &EC_KEY[..],
                 &["-keyout", text(&key), "-out", text(&certificate)],
             ]

@@ -1,10 +1,11 @@
 //! What more than one test needs: real servers and the faults between them.
 
-// Every test program uses its own part of this.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "every test program uses its own part of this")]
+#![allow(clippy::unwrap_used, reason = "a test whose set-up fails must fail")]
 
 pub mod broker;
 pub mod certificates;
+pub mod gateway;
 pub mod proxy;
 
 use std::fmt::Display;
