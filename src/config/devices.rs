@@ -13,7 +13,7 @@ use super::reader::{Faults, Section, choice, duration, integer, path, text};
 use super::site::{host_and_port, name};
 use super::GatewayConfig;
 use crate::model::{Name, SeriesInfo, UnitId};
-use crate::profile::{Profile, Protocol, file};
+use crate::profile::{Offer, Profile, Protocol, file};
 
 /// Slower than this is no polling; it would also outlive the phase of the schedule.
 const INTERVAL_MOST: Duration = Duration::from_secs(24 * 3600);
@@ -26,12 +26,12 @@ const RESERVED_LABELS: [&str; 3] = ["site", "gateway", "device"];
 
 /// The profiles devices name: each is read once.
 pub(super) struct Profiles {
-    directory: Option<PathBuf>,
+    directory: PathBuf,
     read: RefCell<HashMap<String, Option<Arc<Profile>>>>,
 }
 
 impl Profiles {
-    pub(super) fn new(directory: Option<PathBuf>) -> Self {
+    pub(super) fn new(directory: PathBuf) -> Self {
         Self { directory, read: RefCell::default() }
     }
 
@@ -40,7 +40,7 @@ impl Profiles {
         if let Some(known) = self.read.borrow().get(id) {
             return known.clone();
         }
-        let profile = match file::load(self.directory.as_deref(), id) {
+        let profile = match file::load(&self.directory, id) {
             Ok(profile) => Some(Arc::new(profile)),
             Err(found) => {
                 for fault in found {
@@ -308,11 +308,11 @@ fn tags(profile: &Profile, choices: &Choices, overrides: Section<'_>, faults: &F
         tag.close();
         intervals.insert(name, interval);
     }
-    let wanted = |offer: &crate::profile::Offer| match &choices.points {
+    let wanted = |offer: &Offer<'_>| match &choices.points {
         Some(names) => names.iter().any(|name| name == offer.name),
         None => offer.polled || intervals.contains_key(offer.name),
     };
-    let interval_of = |offer: &crate::profile::Offer| {
+    let interval_of = |offer: &Offer<'_>| {
         let own = intervals.get(offer.name).copied().flatten();
         own.or(choices.interval).or(offer.interval).unwrap_or(Duration::from_secs(1))
     };

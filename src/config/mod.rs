@@ -22,6 +22,9 @@ pub const DEFAULT_PATH: &str = "/etc/lineside/lineside.toml";
 /// Where the agent's socket lies unless said otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/lineside/lineside.sock";
 
+/// Where profiles of the site lie unless said otherwise; those that are part of the program come after them.
+pub const DEFAULT_PROFILES: &str = "/etc/lineside/firmware-profiles";
+
 /// A whole configuration that has passed every check.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {

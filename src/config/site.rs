@@ -7,7 +7,7 @@ use toml::Value;
 
 use super::reader::{Section, choice, duration, path, size, text};
 use super::{
-    BatchConfig, BatchEncoding, ClockTrust, Credentials, DEFAULT_SOCKET, GatewayConfig, MqttConfig, MqttProtocol,
+    BatchConfig, BatchEncoding, ClockTrust, Credentials, DEFAULT_PROFILES, DEFAULT_SOCKET, GatewayConfig, MqttConfig, MqttProtocol,
     StoreConfig, TlsConfig,
 };
 use crate::model::Name;
@@ -26,7 +26,7 @@ pub(super) fn name(value: &Value) -> Result<Name, String> {
 }
 
 /// Who the gateway is, and the directory of further profiles.
-pub(super) fn gateway(mut section: Section<'_>, directory: &Path) -> (Option<GatewayConfig>, Option<PathBuf>) {
+pub(super) fn gateway(mut section: Section<'_>, directory: &Path) -> (Option<GatewayConfig>, PathBuf) {
     let site = section.require("site", NAME_RULE, name);
     let id = section.require("id", NAME_RULE, name);
     let socket = section.read("socket", path).map_or_else(|| DEFAULT_SOCKET.into(), |path| directory.join(path));
@@ -36,7 +36,7 @@ pub(super) fn gateway(mut section: Section<'_>, directory: &Path) -> (Option<Gat
     });
     section.close();
     let gateway = site.zip(id).map(|(site, id)| GatewayConfig { site, id, socket });
-    (gateway, profiles)
+    (gateway, profiles.unwrap_or_else(|| DEFAULT_PROFILES.into()))
 }
 
 pub(super) fn clock(mut section: Section<'_>) -> ClockTrust {

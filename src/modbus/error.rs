@@ -62,6 +62,9 @@ pub enum PollError {
     /// The link has no device of that name.
     #[error("no device of that name on this link")]
     UnknownDevice,
+    /// The device has no registers.
+    #[error("the instrument on this link speaks lines of text: it has no registers to read")]
+    NoRegisters,
     /// The poller of the link has ended.
     #[error("the link is no longer polled")]
     Stopped,
@@ -98,7 +101,7 @@ impl PollError {
             Self::WrongAnswer(_) | Self::Refused { .. } => Fault::WrongAnswer,
             Self::BadChecksum { .. } => Fault::BadChecksum,
             Self::Garbage { .. } | Self::OutOfStep { .. } => Fault::Garbage,
-            Self::LinkDown(_) | Self::UnknownDevice | Self::Stopped => Fault::LinkDown,
+            Self::LinkDown(_) | Self::UnknownDevice | Self::NoRegisters | Self::Stopped => Fault::LinkDown,
         }
     }
 
@@ -113,6 +116,7 @@ impl PollError {
             | Self::BadChecksum { .. }
             | Self::Garbage { .. }
             | Self::Refused { .. }
+            | Self::NoRegisters
             | Self::UnknownDevice => false,
         }
     }
@@ -126,6 +130,7 @@ impl PollError {
             | Self::OutOfStep { .. }
             | Self::Refused { .. }
             | Self::LinkDown(_)
+            | Self::NoRegisters
             | Self::UnknownDevice
             | Self::Stopped => false,
         }

@@ -3,6 +3,7 @@
 //! What decides is pure ([`schedule`], [`health`]); [`poller`] acts. Device faults, timeouts and broken links are
 //! normal life and become bad readings here; nothing of it ends the task.
 
+mod alarm;
 mod connection;
 mod cycle;
 pub mod health;
@@ -10,13 +11,15 @@ pub mod link;
 pub mod poller;
 pub mod schedule;
 pub mod status;
+pub mod text;
 
 use crate::model::{AlarmRecord, Row};
 
 pub use crate::modbus::PollError;
 pub use link::LinkHandle;
 pub use poller::{Poller, PollerError};
-pub use status::{DeviceStatus, LinkStatus};
+pub use status::{DeviceState, DeviceStatus, LinkStatus};
+pub use text::TextPoller;
 
 /// What one due round of blocks of a device gave.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -21,6 +21,7 @@ use super::cycle::{Answers, DevicePlan};
 use super::health::{Change, DeviceState, Health};
 use super::link::{LinkHandle, Request};
 use super::schedule::{Due, Schedule, Work};
+use super::alarm::device_silent;
 use super::status::LinkStatus;
 
 /// At least this often the clocks are compared and the status is renewed.
@@ -457,23 +458,6 @@ impl Load {
 fn is_silence(error: &PollError) -> bool {
     matches!(error, PollError::NoAnswer { .. } | PollError::LinkDown(_) | PollError::Stopped)
         || matches!(error, PollError::Exception(_)) && !error.is_answer()
-}
-
-fn device_silent(link: &Name, device: &Name, time: Timestamp, transition: Transition, summary: String) -> AlarmRecord {
-    let label = |key: &str, value: &Name| (key.to_owned(), value.to_string());
-    AlarmRecord {
-        name: "DeviceSilent".to_owned(),
-        labels: [label("device", device), label("link", link)].into(),
-        time,
-        transition,
-        state: match transition {
-            Transition::Raised => AlarmState::UnacknowledgedActive,
-            Transition::Cleared => AlarmState::Normal,
-        },
-        priority: Priority::Medium,
-        value: None,
-        annotations: [("summary".to_owned(), summary)].into(),
-    }
 }
 
 async fn wait_until(wake: Instant, now: Instant) {

@@ -22,7 +22,8 @@ use crate::instrument::{Heard, LineReader, LineReading};
 use crate::model::{Fault, Name, Row, SeriesId};
 use crate::profile::Protocol;
 
-use super::{LinkHandle, LinkRequest, PollCycle, PollError};
+use super::link::Request;
+use super::{LinkHandle, PollCycle, PollError};
 
 use pace::{Moment, Pace};
 use port::{Failure, Port};
@@ -30,8 +31,6 @@ use report::Report;
 use shapes::Shapes;
 use silence::Silence;
 
-/// One for each of the few who ask: the local socket and remote commands.
-const REQUESTS_QUEUED: usize = 8;
 
 /// How often to look whether the port of a stream was pulled out without a word.
 const PLUG_CHECK_INTERVAL: Duration = Duration::from_secs(5);
@@ -54,7 +53,7 @@ pub struct TextPoller {
     shapes: Shapes,
     report: Report,
     clock: Arc<dyn Clock>,
-    requests: mpsc::Receiver<LinkRequest>,
+    requests: mpsc::Receiver<Request>,
     cycles: mpsc::Sender<PollCycle>,
 }
 
@@ -73,7 +72,7 @@ enum Mode {
 
 /// What ended a wait.
 enum Wake {
-    Request(LinkRequest),
+    Request(Request),
     Line(Result<Heard, Failure>),
     Timer,
 }
@@ -111,11 +110,11 @@ impl TextPoller {
         };
         let port = Port::new(settings.clone(), profile.clone(), reader, Arc::clone(&clock), patience);
         let (report, status) = Report::new(&link, &device.name);
-        let (asks, requests) = mpsc::channel(REQUESTS_QUEUED);
+        let (handle, requests) = LinkHandle::new(status);
         let device = device.name.clone();
         let pace = Pace::new(interval, now);
         let poller = Self { device, patience, mode, port, pace, shapes, report, clock, requests, cycles };
-        Ok((poller, LinkHandle::new(asks, status)))
+        Ok((poller, handle))
     }
 
     /// Polls or listens until told to stop. What was read before is handed on.
@@ -312,11 +311,11 @@ impl TextPoller {
     }
 
     /// Answers one request from outside. Its readings go to whoever asked, not into the store.
-    async fn serve(&mut self, request: LinkRequest) -> PollCycle {
+    async fn serve(&mut self, request: Request) -> PollCycle {
         match request {
             // A caller that has gone away needs no answer.
-            LinkRequest::Raw { reply, .. } => drop(reply.send(Err(PollError::NoRegisters))),
-            LinkRequest::Device { device, reply } => {
+            Request::Raw { reply, .. } => drop(reply.send(Err(PollError::NoRegisters))),
+            Request::Device { device, reply } => {
                 let rows = if device == self.device { self.read_now().await } else { Err(PollError::UnknownDevice) };
                 drop(reply.send(rows));
             }

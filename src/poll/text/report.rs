@@ -1,17 +1,13 @@
 //! What a text link says about itself: status for people, and the alarm of a device that fell silent.
 
-use std::collections::BTreeMap;
-
 use tokio::sync::watch;
 
 use crate::config::LinkConfig;
-use crate::model::{AlarmRecord, AlarmState, Fault, Name, Priority, Timestamp, Transition};
+use crate::model::{AlarmRecord, Fault, Name, Timestamp, Transition};
+use crate::poll::alarm::device_silent;
 use crate::poll::{DeviceState, DeviceStatus, LinkStatus};
 
 use super::port::Failure;
-
-/// Name of the alarm of a device that does not answer.
-const DEVICE_SILENT: &str = "DeviceSilent";
 
 /// Keeps the status of one link with one device, and logs what changes.
 pub struct Report {
@@ -24,15 +20,11 @@ pub struct Report {
 impl Report {
     /// A link that did nothing yet.
     pub fn new(link: &LinkConfig, device: &Name) -> (Self, watch::Receiver<LinkStatus>) {
-        let (status, receiver) = watch::channel(LinkStatus {
-            name: link.name.to_string(),
-            endpoint: link.endpoint.to_string(),
-            connected: false,
-            polls_due: 0,
-            polls_done: 0,
-            polls_skipped: 0,
-            devices: vec![DeviceStatus::new(device)],
-        });
+        let (status, receiver) = watch::channel(LinkStatus::new(
+            link.name.clone(),
+            link.endpoint.to_string(),
+            std::iter::once(device.clone()),
+        ));
         (Self { link: link.name.clone(), device: device.clone(), status, is_silent: false }, receiver)
     }
 
@@ -68,7 +60,7 @@ impl Report {
             device.state = DeviceState::Answering;
             device.answers += 1;
             device.last_answer = Some(time);
-            device.last_fault = None;
+            device.last_error = None;
         });
         if !std::mem::take(&mut self.is_silent) {
             return None;
@@ -88,7 +80,7 @@ impl Report {
         let is_silent = self.is_silent || silent;
         self.device(|device| {
             device.state = if is_silent { DeviceState::BackedOff } else { DeviceState::Failing };
-            device.count(failure.fault);
+            count(device, failure);
         });
         if self.is_silent || !silent {
             return None;
@@ -104,19 +96,26 @@ impl Report {
     }
 
     fn alarm(&self, time: Timestamp, transition: Transition, summary: String) -> AlarmRecord {
-        let text = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-        AlarmRecord {
-            name: DEVICE_SILENT.to_owned(),
-            labels: BTreeMap::from([text("device", self.device.as_str()), text("link", self.link.as_str())]),
-            time,
-            transition,
-            state: match transition {
-                Transition::Raised => AlarmState::UnacknowledgedActive,
-                Transition::Cleared => AlarmState::Normal,
-            },
-            priority: Priority::Medium,
-            value: None,
-            annotations: BTreeMap::from([("summary".to_owned(), summary)]),
-        }
+        device_silent(&self.link, &self.device, time, transition, summary)
     }
+}
+
+/// Counts a failure under what it was.
+fn count(device: &mut DeviceStatus, failure: &Failure) {
+    match failure.fault {
+        Fault::Timeout => device.timeouts += 1,
+        Fault::BadChecksum => device.crc_errors += 1,
+        Fault::LinkDown => device.link_failures += 1,
+        Fault::Exception(_)
+        | Fault::WrongUnit
+        | Fault::WrongAnswer
+        | Fault::Garbage
+        | Fault::NotAvailable
+        | Fault::NotANumber
+        | Fault::OutOfRange
+        | Fault::BadScaleFactor
+        | Fault::NoMatch
+        | Fault::DeviceFault => device.bad_frames += 1,
+    }
+    device.last_error = Some(failure.reason.clone());
 }
