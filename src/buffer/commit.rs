@@ -23,6 +23,7 @@
 //! first and [`seal`]ed with epoch, sequence and checksum when its place in the lane is known.
 
 mod columns;
+mod stored;
 
 use std::sync::Arc;
 

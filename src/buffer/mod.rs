@@ -28,6 +28,7 @@ mod loaded;
 mod place;
 mod ranges;
 mod reading;
+mod recovery;
 mod retention;
 mod room;
 mod status;

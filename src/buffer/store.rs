@@ -4,7 +4,6 @@
 //! records, state of the lanes, numbered by a *generation* - and one durable flush. When it fails nobody knows whether
 //! the batch is on disk. The database is then opened again, and the generation it holds tells.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,16 +12,15 @@ use super::catalogue::{Catalogue, SeriesIds};
 use super::commit::{ClockReading, Codec, CommitError, ENVELOPE, seal};
 use super::lane::{LaneState, Tally};
 use super::loaded::{Loaded, commit_key, state_key};
-use super::place::{Place, io_text};
+use super::place::Place;
+use super::recovery::{set_aside, text};
 use super::retention::Budget;
 use super::room::{Room, Run};
 use super::status::BufferStatus;
 use super::waiting::{Closed, Lost, Waiting};
 use crate::clock::Clock;
 use crate::database::{Batch, Database, DatabaseError};
-use crate::model::{
-    AlarmRecord, AlarmState, Epoch, Gap, GapReason, Lane, Priority, Records, Sequence, SeriesId, SeriesInfo, Transition,
-};
+use crate::model::{Epoch, Gap, GapReason, Lane, Records, Sequence, SeriesId, SeriesInfo};
 
 /// Bytes of commits in one batch: what one save holds in memory twice.
 const BATCH_BYTES: usize = 1 << 20;
@@ -30,13 +28,10 @@ const BATCH_BYTES: usize = 1 << 20;
 /// Undelivered commits are dropped this share of the budget at once, so that gap records stay few.
 const CHUNKS: u64 = 25;
 
-/// Failures to read in a row, the database opened anew each time, after which it counts as lost.
-const READ_FAILURES: u32 = 3;
-
 /// Everything that is stored. Belongs to one thread.
 pub struct Store {
-    place: Place,
-    clock: Arc<dyn Clock>,
+    pub(super) place: Place,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) codec: Codec,
     pub(super) database: Option<Database>,
     pub(super) lanes: [LaneState; 2],
@@ -44,16 +39,16 @@ pub struct Store {
     pub(super) deliveries_missed: Vec<(Lane, u64, u64)>,
     pub(super) unsaved: bool,
     pub(super) epoch: Epoch,
-    generation: u64,
-    ids: SeriesIds,
-    waiting: [Waiting; 2],
-    in_doubt: Option<Save>,
+    pub(super) generation: u64,
+    pub(super) ids: SeriesIds,
+    pub(super) waiting: [Waiting; 2],
+    pub(super) in_doubt: Option<Save>,
     budget: Budget,
     limit_bytes: u64,
-    read_failures: u32,
+    pub(super) read_failures: u32,
     pub(super) counters: Counters,
-    trouble: Option<String>,
-    stuck: bool,
+    pub(super) trouble: Option<String>,
+    pub(super) stuck: bool,
 }
 
 /// Counters since the start of the process.
@@ -66,7 +61,7 @@ pub struct Counters {
     longest_flush: std::time::Duration,
     pub(super) damaged: u64,
     dropped: u64,
-    quarantined: u64,
+    pub(super) quarantined: u64,
     disk_bytes: u64,
 }
 
@@ -79,16 +74,16 @@ pub struct LostRun {
 }
 
 /// What a batch holds, for the time when it is known to be durable, or not.
-struct Save {
-    generation: u64,
+pub struct Save {
+    pub(super) generation: u64,
     lanes: [LaneState; 2],
-    closed: Vec<Closed>,
-    lost: [Option<Lost>; 2],
+    pub(super) closed: Vec<Closed>,
+    pub(super) lost: [Option<Lost>; 2],
     dropped: u64,
     bytes: u64,
 }
 
-fn at(lane: Lane) -> usize {
+pub(super) fn at(lane: Lane) -> usize {
     match lane {
         Lane::Alarms => 0,
         Lane::Telemetry => 1,
@@ -269,7 +264,7 @@ impl Store {
     }
 
     /// Takes over the state after a batch that is durable.
-    fn adopt(&mut self, save: Save) {
+    pub(super) fn adopt(&mut self, save: Save) {
         self.generation = save.generation;
         self.lanes = save.lanes;
         self.lost_runs.clear();
@@ -284,156 +279,6 @@ impl Store {
         self.counters.commits += save.closed.len() as u64;
         let telemetry = save.closed.iter().filter(|closed| closed.lane == Lane::Telemetry);
         self.counters.readings_stored += telemetry.map(|closed| u64::from(closed.records)).sum::<u64>();
-    }
-
-    /// Whether the database is open, opening it if it can be opened.
-    fn is_open_again(&mut self) -> bool {
-        if self.database.is_some() {
-            return true;
-        }
-        if self.stuck {
-            return false;
-        }
-        let opened = match Loaded::open(&self.place.database()) {
-            Ok(_) if self.read_failures >= READ_FAILURES => Err(DatabaseError::Damaged {
-                path: self.place.database(),
-                detail: "it opens, but cannot be read".to_owned(),
-            }),
-            other => other,
-        };
-        match opened {
-            Ok(loaded) => self.resume(loaded),
-            Err(DatabaseError::Damaged { detail, .. }) if self.place.probe().is_ok() => {
-                return self.begin_anew(&detail);
-            }
-            Err(error) => {
-                self.begin_trouble(&error);
-                return false;
-            }
-        }
-        true
-    }
-
-    fn resume(&mut self, loaded: Loaded) {
-        let is_same = loaded.epoch == self.epoch;
-        self.ids = loaded.ids;
-        self.database = Some(loaded.database);
-        match self.in_doubt.take() {
-            Some(save) if is_same && save.generation == loaded.generation => self.adopt(save),
-            Some(save) => self.put_back(save),
-            None => {}
-        }
-        // In memory there may be deliveries that were not saved, so memory is believed as long as it fits.
-        if !is_same || self.generation != loaded.generation {
-            self.epoch = loaded.epoch;
-            self.generation = loaded.generation;
-            self.lanes = loaded.lanes;
-        }
-        for LostRun { lane, run, .. } in &self.lost_runs {
-            self.lanes[at(*lane)].drop_run(run.first, run.last);
-        }
-        for (lane, first, last) in std::mem::take(&mut self.deliveries_missed) {
-            self.delivered(lane, Sequence(first), Sequence(last));
-        }
-    }
-
-    fn put_back(&mut self, save: Save) {
-        let mut by_lane = [Vec::new(), Vec::new()];
-        save.closed.into_iter().for_each(|closed| by_lane[at(closed.lane)].push(closed));
-        for ((waiting, closed), lost) in self.waiting.iter_mut().zip(by_lane).zip(save.lost) {
-            waiting.put_back(lost, closed);
-        }
-    }
-
-    /// Sets the database aside while running, and begins a new one with the same catalogue and what waits.
-    fn begin_anew(&mut self, detail: &str) -> bool {
-        let clock = self.clock.clone();
-        let begun = set_aside(&self.place, clock.as_ref(), detail).and_then(|path| {
-            let unavailable =
-                |error| BufferError::Unavailable { path: self.place.path().to_owned(), reason: text(&error) };
-            let loaded = Loaded::open(&self.place.database()).map_err(unavailable)?;
-            let mut batch = Batch::default();
-            self.ids.write_all(&mut batch);
-            loaded.database.apply(batch).and_then(|()| loaded.database.flush()).map_err(unavailable)?;
-            Ok((path, loaded))
-        });
-        match begun {
-            Ok((path, mut loaded)) => {
-                loaded.ids = self.ids.clone();
-                self.lost_runs.clear();
-                self.deliveries_missed.clear();
-                self.read_failures = 0;
-                if let Some(save) = self.in_doubt.take() {
-                    self.put_back(save);
-                }
-                self.resume(loaded);
-                self.report_quarantine(&path, detail);
-                true
-            }
-            Err(error) => {
-                self.trouble = Some(error.to_string());
-                false
-            }
-        }
-    }
-
-    fn report_quarantine(&mut self, path: &std::path::Path, detail: &str) {
-        self.counters.quarantined += 1;
-        let alarm = AlarmRecord {
-            name: "StoreDamaged".to_owned(),
-            labels: Default::default(),
-            time: self.clock.wall(),
-            transition: Transition::Raised,
-            state: AlarmState::UnacknowledgedActive,
-            priority: Priority::High,
-            value: None,
-            annotations: [
-                ("summary".to_owned(), "the store was damaged; a new one has begun".to_owned()),
-                ("description".to_owned(), format!("{detail}; what was in it is kept in {}", path.display())),
-            ]
-            .into(),
-        };
-        self.close(Lane::Alarms, &Records::Alarms(vec![alarm]));
-    }
-
-    /// While writing fails, asks the disk first: a failing engine has to be opened anew each time.
-    fn takes_writes(&mut self) -> bool {
-        if self.trouble.is_none() {
-            return true;
-        }
-        match self.place.probe() {
-            Ok(()) => true,
-            Err(error) => {
-                self.trouble = Some(io_text(&error));
-                false
-            }
-        }
-    }
-
-    /// Notes what failed. The engine refuses everything after an error of its own, so it has to be opened again.
-    pub(super) fn begin_trouble(&mut self, error: &DatabaseError) {
-        if self.trouble.is_none() {
-            tracing::error!(%error, "store cannot be used");
-        }
-        self.stuck |= matches!(error, DatabaseError::Stuck { .. });
-        self.trouble = Some(text(error));
-        self.database = None;
-    }
-
-    pub(super) fn note_read(&mut self, result: &Result<(), DatabaseError>) {
-        match result {
-            Ok(()) => self.read_failures = 0,
-            Err(error) => {
-                self.read_failures += u32::from(matches!(error, DatabaseError::Damaged { .. }));
-                self.begin_trouble(error);
-            }
-        }
-    }
-
-    fn end_trouble(&mut self) {
-        if self.trouble.take().is_some() {
-            tracing::info!("store can be used again");
-        }
     }
 
     /// The ids of `series`; new ones are durable when this returns.
@@ -542,19 +387,4 @@ fn put(batch: &mut Batch, lane: &mut LaneState, closed: &mut Closed, epoch: Epoc
     lane.stored.add(tally);
     lane.pending.add(tally);
     (key.len() + closed.bytes.len()) as u64
-}
-
-fn set_aside(place: &Place, clock: &dyn Clock, detail: &str) -> Result<PathBuf, BufferError> {
-    let aside = place
-        .set_aside(clock.wall())
-        .map_err(|error| BufferError::Unavailable { path: place.path().to_owned(), reason: io_text(&error) })?;
-    tracing::error!(detail, kept = %aside.display(), "store is damaged; a new one begins");
-    Ok(aside)
-}
-
-fn text(error: &DatabaseError) -> String {
-    match error {
-        DatabaseError::Unavailable { source, .. } => io_text(source),
-        DatabaseError::Damaged { .. } | DatabaseError::Stuck { .. } => error.to_string(),
-    }
 }

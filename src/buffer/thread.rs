@@ -165,6 +165,8 @@ impl Keeper {
     fn save(&mut self) {
         self.save_now = false;
         let is_saved = self.store.save();
+        // Who waited for the flush finds its result in the watermarks.
+        self.publish();
         for reply in self.flushes.drain(..) {
             reply.send(if is_saved { Ok(()) } else { Err(self.store.not_writable()) }).ok();
         }

@@ -93,11 +93,11 @@ proptest! {
     }
 
     #[test]
-    fn every_changed_bit_is_noticed(rows in rows(), at: prop::sample::Index, bit in 0..8) {
+    fn every_changed_bit_is_noticed(rows in rows(), at: prop::sample::Index, bit in 0_u32..8) {
         let mut codec = Codec::new().unwrap();
         let mut bytes = stored(&mut codec, Lane::Telemetry, &Records::Readings(rows));
         let at = at.index(bytes.len());
-        bytes[at] ^= 1 << bit;
+        bytes[at] ^= 1_u8 << bit;
         prop_assert_eq!(codec.decode(&bytes), Err(CommitError::Checksum));
     }
 }
