@@ -46,7 +46,7 @@ impl Model {
     /// Compares everything that can be read with everything that should be.
     async fn compare(&mut self, store: &Store) {
         for lane in Lane::ALL {
-            let commits = store.read_all(lane, ReadLimit { commits: 3, bytes: 9000 }).await;
+            let commits = store.read_all(lane, ReadLimit { commits: 3, records: 200 }).await;
             assert_eq!(commits, store.read_all(lane, ALL).await);
             for commit in &commits {
                 let records = commit.records.clone();

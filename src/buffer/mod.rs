@@ -44,7 +44,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
-use crate::model::{AlarmRecord, Commit, Lane, Row, Sequence, SeriesId, SeriesInfo};
+use crate::model::{AlarmRecord, Commit, Gap, Lane, Row, Sequence, SeriesId, SeriesInfo};
 pub use catalogue::Catalogue;
 pub use commit::{ClockReading, Codec, CommitError, RECORDS_MAX, seal};
 pub use status::{BufferStatus, LaneWatermark, Watermarks};
@@ -71,8 +71,8 @@ pub struct BufferSettings {
 pub struct ReadLimit {
     /// Most commits.
     pub commits: usize,
-    /// Most bytes, as stored. The first commit is returned however long it is.
-    pub bytes: usize,
+    /// Most records. The first commit is returned however many it holds.
+    pub records: usize,
 }
 
 /// Why the buffer did not do what it was asked.
@@ -187,6 +187,11 @@ impl BufferHandle {
             return Ok(());
         }
         self.send(thread::Request::AppendAlarms(alarms)).await
+    }
+
+    /// Adds a gap record to the lane that it speaks of: for a record that nobody can take.
+    pub async fn append_gap(&self, gap: Gap) -> Result<(), BufferError> {
+        self.send(thread::Request::AppendGap(gap)).await
     }
 
     /// Durable, undelivered commits of `lane`: the first unbroken run of sequences from `from` on, within `limit` but

@@ -27,14 +27,14 @@ impl Store {
     /// Reads from one run. Returns nothing only when its beginning was damaged, which is noted.
     fn read_run(&mut self, lane: Lane, first: u64, last: u64, limit: ReadLimit) -> Result<Vec<Commit>, BufferError> {
         let mut commits: Vec<Commit> = Vec::new();
-        let mut bytes = 0;
+        let mut records = 0;
         let mut expected = first;
         let mut lost: Option<(Run, Tally)> = None;
         let epoch = self.epoch;
         let Some(database) = &self.database else { return Err(self.not_writable()) };
         let codec = &mut self.codec;
         let result = database.visit(&commit_key(lane, first), &commit_key(lane, last), |key, value| {
-            let full = commits.len() >= limit.commits || bytes + value.len() > limit.bytes;
+            let full = commits.len() >= limit.commits || records + Tally::of_stored(value).records as usize > limit.records;
             if !commits.is_empty() && (full || sequence_of(key) != expected) {
                 return ControlFlow::Break(());
             }
@@ -44,7 +44,7 @@ impl Store {
             expected = sequence_of(key) + 1;
             match codec.decode(value).and_then(|found| belongs(found, epoch, lane, sequence_of(key))) {
                 Ok(commit) if lost.is_none() => {
-                    bytes += value.len();
+                    records += commit.records.count();
                     commits.push(commit);
                     ControlFlow::Continue(())
                 }

@@ -10,7 +10,7 @@ use super::gather::Gather;
 use super::status::{BufferStatus, Watermarks};
 use super::store::Store;
 use super::{BufferError, ReadLimit};
-use crate::model::{AlarmRecord, Commit, Lane, Records, Row, Sequence, SeriesId, SeriesInfo};
+use crate::model::{AlarmRecord, Commit, Gap, Lane, Records, Row, Sequence, SeriesId, SeriesInfo};
 
 /// Requests taken from the channel at once; alarms among them share a flush.
 const REQUESTS_AT_ONCE: usize = 64;
@@ -27,6 +27,7 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, BufferError>>;
 pub(super) enum Request {
     Append { rows: Vec<Row>, _room: OwnedSemaphorePermit },
     AppendAlarms(Vec<AlarmRecord>),
+    AppendGap(Gap),
     Read { lane: Lane, from: Sequence, limit: ReadLimit, reply: Reply<Vec<Commit>> },
     Delivered { lane: Lane, first: Sequence, last: Sequence },
     Register { series: Vec<SeriesInfo>, reply: Reply<Vec<SeriesId>> },
@@ -110,6 +111,7 @@ impl Keeper {
         match request {
             Request::Append { rows, _room } => self.append(rows),
             Request::AppendAlarms(alarms) => self.append_alarms(&alarms),
+            Request::AppendGap(gap) => drop(self.store.close(gap.lane, &Records::Gap(gap))),
             // The asker may be gone; then nobody misses the answer.
             Request::Read { lane, from, limit, reply } => drop(reply.send(self.store.read(lane, from, limit))),
             Request::Delivered { lane, first, last } => self.store.delivered(lane, first, last),

@@ -151,6 +151,7 @@ pub(super) enum GapReason {
     StoreFull = 0,
     Damaged = 1,
     TooLarge = 2,
+    NotWritable = 3,
 }
 
 #[derive(Clone, PartialEq, Message)]

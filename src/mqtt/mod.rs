@@ -14,7 +14,7 @@
 //!
 //! The client library is named in `v5.rs` and `v4.rs` and nowhere else.
 
-mod backoff;
+pub mod backoff;
 mod connection;
 mod echo;
 mod failure;

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::config::LinkConfig;
 use crate::modbus::PollError;
 use crate::modbus::plan::{Block, PlanError};
-use crate::model::{AlarmRecord, AlarmState, Fault, Name, Priority, Row, SeriesId, Timestamp, Transition, UnitId};
+use crate::model::{AlarmRecord, Fault, Name, Row, SeriesId, Transition, UnitId};
 use crate::profile::Table;
 
 use super::PollCycle;

@@ -254,7 +254,7 @@ impl TextPoller {
             LineReading::NoMatch | LineReading::Garbage => (0, None),
         };
         if let Some(failure) = unreadable(&heard.reading) {
-            self.report.misunderstood(failure.fault);
+            self.report.misunderstood(&failure);
         } else if row.is_some() {
             self.pace.answered();
             self.port.proved_good();

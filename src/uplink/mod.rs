@@ -293,7 +293,7 @@ impl Uplink {
 
     /// Sends the next commit of alarms. False when there was none.
     async fn send_alarms(&mut self) -> Result<bool, BufferError> {
-        let limit = ReadLimit { commits: 1, readings: usize::MAX };
+        let limit = ReadLimit { commits: 1, records: usize::MAX };
         let commits = self.buffer.read(Lane::Alarms, self.alarms.next, limit).await?;
         let Some(commit) = commits.into_iter().next() else { return Ok(false) };
         let sequence = commit.header.sequence;
@@ -306,7 +306,7 @@ impl Uplink {
 
     /// Sends the next batch of telemetry. False when there was nothing to send.
     async fn send_batch(&mut self, payload_max: usize) -> Result<bool, BufferError> {
-        let limit = ReadLimit { commits: usize::MAX, readings: self.sizer.readings(payload_max) };
+        let limit = ReadLimit { commits: usize::MAX, records: self.sizer.readings(payload_max) };
         let commits = self.buffer.read(Lane::Telemetry, self.telemetry.next, limit).await?;
         let (Some(first), Some(last)) = (commits.first(), commits.last()) else {
             self.telemetry.waiting_since = None;

@@ -387,6 +387,7 @@ fn decode_gap(gap: &wire::Gap, header: &BatchHeader) -> Result<(Sequence, Gap), 
         Ok(wire::GapReason::StoreFull) => GapReason::StoreFull,
         Ok(wire::GapReason::Damaged) => GapReason::Damaged,
         Ok(wire::GapReason::TooLarge) => GapReason::TooLarge,
+        Ok(wire::GapReason::NotWritable) => GapReason::NotWritable,
         Err(_) => return Err(DecodeError::damaged(format!("gap reason {}", gap.reason))),
     };
     let lost = Gap {

@@ -181,6 +181,7 @@ fn gap(commit: &Commit) -> Option<wire::Gap> {
         GapReason::StoreFull => wire::GapReason::StoreFull,
         GapReason::Damaged => wire::GapReason::Damaged,
         GapReason::TooLarge => wire::GapReason::TooLarge,
+        GapReason::NotWritable => wire::GapReason::NotWritable,
     };
     Some(wire::Gap {
         sequence: commit.header.sequence.0,

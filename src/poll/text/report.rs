@@ -70,8 +70,8 @@ impl Report {
     }
 
     /// Something came that could not be used, but the device is not taken for silent because of it.
-    pub fn misunderstood(&self, fault: Fault) {
-        self.device(|device| device.count(fault));
+    pub fn misunderstood(&self, failure: &Failure) {
+        self.device(|device| count(device, failure));
     }
 
     /// The device gave nothing that can be used, and is `silent` when that has lasted. Gives the record of the alarm
