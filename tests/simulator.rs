@@ -319,6 +319,19 @@ async fn who_is_not_there_does_not_answer() {
     assert_eq!((counters.requests, counters.unanswered, counters.bytes_out), (1, 1, 0));
 }
 
+#[tokio::test]
+async fn serial_frames_are_answered_over_tcp_and_broken_ones_are_passed_over() {
+    let mut servers = Servers::default();
+    let endpoint = servers.tcp(Framing::Rtu, vec![device()], Keep::Answers).await.unwrap();
+    let mut client = TcpStream::connect(endpoint.address()).await.unwrap();
+
+    client.write_all(&[7, 3, 0, 10, 0, 2, 0, 0]).await.unwrap();
+    endpoint.wait_for(|counters| counters.garbage == 1).await;
+    client.write_all(&RTU_REQUEST).await.unwrap();
+
+    assert_eq!(exactly(&mut client, 9).await[..7], [7, 3, 4, 0x12, 0x34, 0x56, 0x78]);
+}
+
 /// Bytes take the time that they take on a wire: never less, and little more for a client that does not hesitate.
 #[tokio::test]
 async fn a_paced_line_is_as_fast_as_its_baud_rate() {
