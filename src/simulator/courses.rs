@@ -11,8 +11,7 @@ const MACHINE: usize = 0;
 
 /// A course for every point that can show a number; values without a point drive others.
 pub fn courses(points: &[Point]) -> Vec<(Option<usize>, Course)> {
-    let mut courses =
-        vec![(None, Course::Switch { states: vec![1.0, 0.15], dwell: Duration::from_secs(7) })];
+    let mut courses = vec![(None, Course::Switch { states: vec![1.0, 0.15], dwell: Duration::from_secs(7) })];
     let (counters, others): (Vec<usize>, Vec<usize>) = (0..points.len())
         .filter(|index| points[*index].encoding.kind() != ValueKind::Text)
         .partition(|index| points[*index].unit.ends_with("Wh") || points[*index].unit.ends_with("varh"));

@@ -1,5 +1,6 @@
 //! The registers of one simulated Modbus device, and what it answers.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub struct Device {
     pub outages: Vec<Outage>,
     limits: ReadLimits,
     memory: Memory,
+    /// Registers that are given only together.
+    wholes: Vec<(Table, Range<u32>)>,
     points: Arc<[Point]>,
     motion: Option<Motion>,
     answered: u64,
@@ -86,9 +89,15 @@ impl Device {
     pub fn new(unit: u8, points: impl Into<Arc<[Point]>>, limits: ReadLimits) -> Self {
         let points = points.into();
         let mut memory = Memory::default();
+        let mut wholes = Vec::new();
         for point in points.iter() {
             memory.define(point.table, point.address, point.encoding.width());
+            if let Some(whole) = point.read_whole {
+                memory.define(point.table, whole.address, whole.count);
+                wholes.push((point.table, span(whole.address, whole.count)));
+            }
         }
+        wholes.dedup();
         memory.fill_gaps(limits.gap);
         Self {
             unit,
@@ -97,6 +106,7 @@ impl Device {
             outages: Vec::new(),
             limits,
             memory,
+            wholes,
             points,
             motion: None,
             answered: 0,
@@ -199,6 +209,9 @@ impl Device {
         }
         let count = usize::from(access.count);
         let items = self.memory.items(access.table(), access.address, count).ok_or(ILLEGAL_DATA_ADDRESS)?;
+        if self.cuts_a_whole(access) {
+            return Err(ILLEGAL_DATA_ADDRESS);
+        }
         let length = if access.table().holds_bits() { count.div_ceil(8) } else { 2 * count };
         answer.extend_from_slice(&[access.function, u8::try_from(length).map_err(|_| ILLEGAL_DATA_VALUE)?]);
         if access.table().holds_bits() {
@@ -208,6 +221,15 @@ impl Device {
             answer.extend(items.iter().flat_map(|word| word.to_be_bytes()));
         }
         Ok(access)
+    }
+
+    /// True when only some of the registers are asked that the device gives only together.
+    fn cuts_a_whole(&self, access: Access) -> bool {
+        let asked = span(access.address, access.count);
+        self.wholes.iter().filter(|(table, _)| *table == access.table()).any(|(_, whole)| {
+            let touches = asked.start < whole.end && whole.start < asked.end;
+            touches && (asked.start > whole.start || asked.end < whole.end)
+        })
     }
 
     fn write_one(&mut self, access: Access, value: u16, request: &[u8], answer: &mut Vec<u8>) -> Result<Access, u8> {
@@ -257,6 +279,11 @@ impl Device {
         let shown = words.ok_or(EncodeError::WrongKind).and_then(|words| encode(point, quantity, factor, words));
         shown.map_err(|reason| SimulatorError::CannotShow { point: point.name.clone(), reason })
     }
+}
+
+/// The addresses of `count` items.
+fn span(address: u16, count: u16) -> Range<u32> {
+    u32::from(address)..u32::from(address) + u32::from(count)
 }
 
 #[cfg(test)]

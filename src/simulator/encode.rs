@@ -176,6 +176,7 @@ mod tests {
             interval: None,
             polled: true,
             unsure: None,
+            read_whole: None,
         }
     }
 

@@ -59,7 +59,7 @@ pub(super) enum Reaction {
         delay: Duration,
         /// False where later requests overtake.
         in_turn: bool,
-        /// True when a client may take the answer for what it asked.
+        /// True when a client has to take the answer, an exception included, for what it asked.
         intact: bool,
     },
 }
@@ -76,8 +76,7 @@ impl Misbehaviour {
         let start = out.len();
         let mut unit = request.unit;
         match self {
-            Self::Silent => return Reaction::Nothing,
-            Self::Disconnect => return Reaction::Close,
+            Self::Silent | Self::Disconnect => return self.reaction(),
             Self::WrongUnit => unit = unit.wrapping_add(1),
             Self::WrongFunction => pdu[0] = neighbour(pdu[0]),
             Self::WrongLength => change_length(pdu),
@@ -100,19 +99,27 @@ impl Misbehaviour {
                 let half = frame.len() / 2;
                 out.truncate(start + half);
             }
-            (_, _) => {}
+            // Wrong in what the frame says, not in the frame; or in nothing but time.
+            (_, Framing::Tcp | Framing::Rtu) => {}
         }
         self.reaction()
     }
 
     fn reaction(self) -> Reaction {
-        let (delay, in_turn) = match self {
-            Self::Slow(delay) => (delay, true),
-            Self::Late(delay) => (delay, false),
-            _ => (Duration::ZERO, true),
-        };
-        let intact = matches!(self, Self::Slow(_) | Self::Late(_) | Self::Echo);
-        Reaction::Answer { delay, in_turn, intact }
+        let answer = |delay, in_turn, intact| Reaction::Answer { delay, in_turn, intact };
+        match self {
+            Self::Silent => Reaction::Nothing,
+            Self::Disconnect => Reaction::Close,
+            Self::Slow(delay) => answer(delay, true, true),
+            Self::Late(delay) => answer(delay, false, true),
+            Self::Exception(_) | Self::Echo => answer(Duration::ZERO, true, true),
+            Self::WrongUnit
+            | Self::WrongFunction
+            | Self::WrongLength
+            | Self::BadCrc
+            | Self::Garbage
+            | Self::Truncated => answer(Duration::ZERO, true, false),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::device::Access;
 use crate::model::Timestamp;
+use crate::profile::Point;
 
 /// Every answer that a client had to take for what it asked, in the order sent. Complete, so it grows.
 ///
@@ -38,6 +39,16 @@ pub struct Answer<'a> {
     pub access: Access,
     /// The registers, or bits as 0 and 1, that were read or written.
     pub words: &'a [u16],
+}
+
+impl<'a> Answer<'a> {
+    /// The words of `point`, when this answer read all of them.
+    pub fn words_of(&self, point: &Point) -> Option<&'a [u16]> {
+        let is_read = self.access.function == point.table.read_function();
+        let offset = usize::from(point.address.checked_sub(self.access.address)?);
+        let words = self.words.get(offset..offset + usize::from(point.encoding.width()));
+        words.filter(|_| is_read)
+    }
 }
 
 impl AnswerLog {

@@ -172,6 +172,7 @@ impl Plant {
             push_link(&mut text, link.name(), &link_key(self.endpoint(link).place()));
             for device in self.devices.iter().filter(|device| device.link == link) {
                 push_device(&mut text, device.name, link.name(), Some(device.unit), &device.profile.id);
+                text.push_str("interval = \"1s\"\n");
             }
         }
         let instruments =
@@ -239,6 +240,68 @@ fn serial(settings: &SerialSettings) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::modbus::codec;
+    use crate::model::{Observed, Timestamp};
+    use crate::profile::{Table, shipped};
+    use crate::simulator::log::{Answer, AnswerLog};
+
+    /// The value of every point of a device, from the words of one read each.
+    fn decoded(device: &mut Device, points: &[crate::profile::Point]) -> Vec<Observed> {
+        let mut log = AnswerLog::default();
+        for point in points {
+            let whole = point.read_whole.map(|whole| (whole.address, whole.count));
+            let (address, count) = whole.unwrap_or((point.address, point.encoding.width()));
+            let mut request = vec![point.table.read_function()];
+            request.extend([address.to_be_bytes(), count.to_be_bytes()].concat());
+            let access = device.answer(&request, &mut Vec::new()).unwrap();
+            log.note(Answer {
+                time: Timestamp(0),
+                after: Duration::ZERO,
+                unit: device.unit,
+                access,
+                words: device.words(access),
+            });
+        }
+        let answers = log.iter().zip(points);
+        answers.map(|(answer, point)| codec::decode(point, answer.words_of(point).unwrap(), None)).collect()
+    }
+
+    #[test]
+    fn every_point_of_every_profile_has_a_value_at_any_time() {
+        for id in shipped::ids() {
+            let profile = Arc::new(load(Path::new("firmware-profiles"), id).unwrap());
+            let Protocol::Modbus(modbus) = &profile.protocol else { continue };
+            let device = PlantDevice { name: "meter", link: PlantLink::HallA, unit: 1, profile: Arc::clone(&profile) };
+            let mut device = simulate(&device, &PlantSpec::default(), 1).unwrap();
+            for minute in 0..100 {
+                device.advance(Duration::from_secs(60 * minute));
+                for (point, observed) in modbus.points.iter().zip(decoded(&mut device, &modbus.points)) {
+                    assert!(!matches!(observed, Observed::Bad(_)), "{id} {} {minute} min: {observed:?}", point.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn voltage_frequency_and_energy_are_those_of_a_plant() {
+        let profile = Arc::new(load(Path::new("firmware-profiles"), "eastron-sdm630").unwrap());
+        let Protocol::Modbus(modbus) = &profile.protocol else { panic!("a meter speaks Modbus") };
+        let device = PlantDevice { name: "meter", link: PlantLink::HallA, unit: 1, profile: Arc::clone(&profile) };
+        let mut device = simulate(&device, &PlantSpec::default(), 1).unwrap();
+        let number = |device: &mut Device, name: &str| {
+            let point = modbus.points.iter().find(|point| point.name == name).unwrap();
+            assert_eq!(point.table, Table::InputRegisters);
+            decoded(device, std::slice::from_ref(point))[0].value().unwrap().number().unwrap()
+        };
+
+        let energy_before = number(&mut device, "active_energy_import_kwh");
+        device.advance(Duration::from_secs(3600));
+        let energy = number(&mut device, "active_energy_import_kwh") - energy_before;
+
+        assert!((225.0..235.0).contains(&number(&mut device, "voltage_l1_v")));
+        assert!((49.5..50.5).contains(&number(&mut device, "frequency_hz")));
+        assert!((0.5..10.0).contains(&energy), "{energy} kWh in an hour of some kW");
+    }
 
     #[tokio::test]
     async fn the_plant_has_devices_on_all_its_links_and_describes_them() {

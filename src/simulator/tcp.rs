@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 use super::server::{Effect, Given, Order, Responder, Response};
-use super::wire::{REQUEST_LENGTH_MAX, Received};
+use super::wire::{Framing, REQUEST_LENGTH_MAX, Received};
 
 /// A pause of a client inside a request means that it began anew.
 const REQUEST_PAUSE: Duration = Duration::from_millis(500);
@@ -151,7 +151,14 @@ fn answer_all(
             Received::Incomplete => break,
             Received::Garbage => {
                 responder.count(|counters| counters.garbage += 1);
-                return false;
+                match responder.framing() {
+                    Framing::Tcp => return false,
+                    // A serial line behind a gateway goes on with the next frame.
+                    Framing::Rtu => {
+                        taken = connection.filled;
+                        break;
+                    }
+                }
             }
             Received::Request(request) => request,
         };

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::model::Scale;
-use crate::profile::{Encoding, WordOrder};
+use crate::profile::{Encoding, Registers, WordOrder};
 
 const LIMITS: ReadLimits = ReadLimits { registers: 10, bits: 16, gap: 0 };
 
@@ -22,6 +22,7 @@ fn point(name: &str, table: Table, address: u16, encoding: Encoding) -> Point {
         interval: None,
         polled: true,
         unsure: None,
+        read_whole: None,
     }
 }
 
@@ -72,6 +73,19 @@ fn what_a_device_does_not_have_or_allow_is_an_exception() {
     assert_eq!(ask(&mut device, &[3, 0, 100, 0, 0]), [0x83, ILLEGAL_DATA_VALUE]);
     assert_eq!(ask(&mut device, &[3, 0]), [0x83, ILLEGAL_DATA_VALUE]);
     assert_eq!(ask(&mut device, &[0x2b, 14, 1, 0]), [0xab, ILLEGAL_FUNCTION]);
+}
+
+#[test]
+fn registers_that_belong_together_are_refused_in_part() {
+    let mut first = point("first", Table::HoldingRegisters, 10, Encoding::U16);
+    first.read_whole = Some(Registers { address: 10, count: 4 });
+    let mut device = Device::new(1, vec![first, point("before", Table::HoldingRegisters, 9, Encoding::U16)], LIMITS);
+
+    assert_eq!(ask(&mut device, &[3, 0, 10, 0, 4])[..2], [3, 8]);
+    assert_eq!(ask(&mut device, &[3, 0, 9, 0, 5])[..2], [3, 10]);
+    assert_eq!(ask(&mut device, &[3, 0, 10, 0, 1]), [0x83, ILLEGAL_DATA_ADDRESS]);
+    assert_eq!(ask(&mut device, &[3, 0, 11, 0, 3]), [0x83, ILLEGAL_DATA_ADDRESS]);
+    assert_eq!(ask(&mut device, &[3, 0, 9, 0, 1])[..2], [3, 2]);
 }
 
 #[test]
