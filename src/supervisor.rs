@@ -81,8 +81,7 @@ impl Supervisor {
         for entry in self.entries.values().filter(|entry| entry.stage == stage) {
             entry.stop.cancel();
         }
-        let none_left =
-            |entries: &HashMap<Id, Entry>| entries.values().all(|entry| entry.stage != stage);
+        let none_left = |entries: &HashMap<Id, Entry>| entries.values().all(|entry| entry.stage != stage);
         let ended = self.wait_until(patience, none_left).await;
         if !ended {
             let late = self.entries.values().filter(|entry| entry.stage == stage);

@@ -37,7 +37,10 @@ const ONLY_IN: [(&str, &[&str]); 4] = [
     ("sled", &["src/database.rs", "src/database/"]),
     ("rumqttc", &["src/mqtt/", "src/cli/demo"]),
     ("rumqttd", &["src/cli/demo"]),
-    ("tokio_serial", &["src/modbus/client", "src/instrument/client", "src/modbus/transport", "src/simulator/", "src/modbus/serial"]),
+    (
+        "tokio_serial",
+        &["src/modbus/client", "src/instrument/client", "src/modbus/transport", "src/simulator/", "src/modbus/serial"],
+    ),
 ];
 
 /// Modules that decide: no async, no clock.
@@ -150,7 +153,8 @@ fn a_library_is_named_only_where_it_is_tamed() {
     let mut broken = Vec::new();
     for source in sources() {
         for (library, files) in ONLY_IN {
-            let names_it = source.code.contains(&format!("{library}::")) || source.code.contains(&format!("use {library}"));
+            let names_it =
+                source.code.contains(&format!("{library}::")) || source.code.contains(&format!("use {library}"));
             if names_it && !files.iter().any(|file| source.path.starts_with(file)) {
                 broken.push(format!("{} names {library}", source.path));
             }

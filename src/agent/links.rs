@@ -7,8 +7,8 @@ use tokio::task::Id;
 
 use crate::clock::Clock;
 use crate::config::{Endpoint, LinkConfig};
-use crate::model::SeriesId;
 use crate::modbus::timing::{self, DeviceLoad};
+use crate::model::SeriesId;
 use crate::poll::text::TextPoller;
 use crate::poll::{LinkHandle, PollCycle, Poller};
 use crate::supervisor::{Stage, Supervisor};

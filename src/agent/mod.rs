@@ -177,8 +177,7 @@ impl Agent {
             let running = match kept.remove(config.name.as_str()) {
                 Some(running) => running,
                 None => {
-                    let running =
-                        links::start(&mut self.supervisor, config, series, &self.clock, self.cycles.clone())?;
+                    let running = links::start(&mut self.supervisor, config, series, &self.clock, self.cycles.clone())?;
                     tracing::info!(link = %running.config.name, endpoint = %running.config.endpoint, "link started");
                     running
                 }
@@ -275,7 +274,8 @@ impl Agent {
         self.supervisor.stop_stage(Stage::Session, SESSION_PATIENCE).await;
         self.supervisor.stop_stage(Stage::Diagnostics, SESSION_PATIENCE).await;
         let closed = self.buffer.close().await;
-        self.buffer_thread.join();
+        // The thread ends right after it has answered.
+        let closed = closed.and(self.buffer_thread.join());
         if let Err(error) = &closed {
             tracing::error!(%error, "the store could not be closed");
         }

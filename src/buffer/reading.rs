@@ -34,7 +34,8 @@ impl Store {
         let Some(database) = &self.database else { return Err(self.not_writable()) };
         let codec = &mut self.codec;
         let result = database.visit(&commit_key(lane, first), &commit_key(lane, last), |key, value| {
-            let full = commits.len() >= limit.commits || records + Tally::of_stored(value).records as usize > limit.records;
+            let full =
+                commits.len() >= limit.commits || records + Tally::of_stored(value).records as usize > limit.records;
             if !commits.is_empty() && (full || sequence_of(key) != expected) {
                 return ControlFlow::Break(());
             }

@@ -78,7 +78,9 @@ impl Check {
         };
         let mut out = anstream::stdout().lock();
         let written = match self.json {
-            true => serde_json::to_writer_pretty(&mut out, &report).map_err(io::Error::from).and_then(|()| writeln!(out)),
+            true => {
+                serde_json::to_writer_pretty(&mut out, &report).map_err(io::Error::from).and_then(|()| writeln!(out))
+            }
             false => write_report(&mut out, &report),
         };
         match written {

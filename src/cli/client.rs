@@ -17,7 +17,10 @@ impl AgentClient {
     /// Connects and sends the request.
     pub fn ask(socket: &Path, request: &Request) -> Result<Self, Failure> {
         let unreachable = |error: std::io::Error| {
-            Failure::Unreachable(format!("no agent answers on {}: {error}; is `lineside run` running?", socket.display()))
+            Failure::Unreachable(format!(
+                "no agent answers on {}: {error}; is `lineside run` running?",
+                socket.display()
+            ))
         };
         let mut stream = UnixStream::connect(socket).map_err(unreachable)?;
         let mut line = serde_json::to_vec(request).map_err(anyhow::Error::from)?;

@@ -64,8 +64,8 @@ impl Decode {
 }
 
 fn decode(file: &Path) -> Result<Decoded, Failure> {
-    let payload = read_payload(file)
-        .map_err(|error| Failure::Refused(format!("{}: cannot be read: {error}", file.display())))?;
+    let payload =
+        read_payload(file).map_err(|error| Failure::Refused(format!("{}: cannot be read: {error}", file.display())))?;
     encoding::decode_any(&payload).map_err(|error| Failure::Refused(format!("{}: {error}", file.display())))
 }
 

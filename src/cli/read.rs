@@ -149,8 +149,7 @@ impl Read {
 
     /// No agent runs, so the link is free: reads the device with a poller of our own.
     fn readings_of_device(&self, device: &str) -> Result<Vec<ShownReading>, Failure> {
-        let config =
-            config::load(&self.agent.config.config).map_err(|error| Failure::Refused(error.to_string()))?;
+        let config = config::load(&self.agent.config.config).map_err(|error| Failure::Refused(error.to_string()))?;
         let (mut link, name) = link_of(&config, device)?;
         link.devices.retain(|other| other.name == name);
         let tags = &link.devices[0].tags;
@@ -186,8 +185,13 @@ impl Read {
     fn raw_through_agent(&self, link: &str) -> Result<Vec<u16>, Failure> {
         let raw = &self.raw;
         let table = raw.table.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-        let request =
-            Request::ReadRaw { link: link.to_owned(), unit_id: raw.unit, table, address: raw.address, count: raw.count };
+        let request = Request::ReadRaw {
+            link: link.to_owned(),
+            unit_id: raw.unit,
+            table,
+            address: raw.address,
+            count: raw.count,
+        };
         let mut client = match AgentClient::ask(&self.agent.socket(), &request) {
             Ok(client) => client,
             Err(Failure::Unreachable(_)) => return self.raw_on_configured_link(link),
@@ -201,8 +205,7 @@ impl Read {
     }
 
     fn raw_on_configured_link(&self, link: &str) -> Result<Vec<u16>, Failure> {
-        let config =
-            config::load(&self.agent.config.config).map_err(|error| Failure::Refused(error.to_string()))?;
+        let config = config::load(&self.agent.config.config).map_err(|error| Failure::Refused(error.to_string()))?;
         let found = config.links.into_iter().find(|other| other.name.as_str() == link);
         let found = found.ok_or_else(|| Failure::Refused(format!("no link {link:?} in the configuration")))?;
         self.raw_directly(found.endpoint)
@@ -275,8 +278,7 @@ async fn read_once(link: LinkConfig, name: Name, ids: Vec<SeriesId>) -> Result<V
             (handle, Box::pin(poller.run(stop.clone())))
         }
         Endpoint::Tcp { .. } | Endpoint::RtuOverTcp { .. } | Endpoint::Rtu(_) => {
-            let (poller, handle) =
-                Poller::new(link, vec![ids], clock, cycles).map_err(|error| broken(error.into()))?;
+            let (poller, handle) = Poller::new(link, vec![ids], clock, cycles).map_err(|error| broken(error.into()))?;
             (handle, Box::pin(poller.run(stop.clone())))
         }
     };

@@ -114,7 +114,16 @@ fn write_link(out: &mut impl Write, link: &Value) -> io::Result<()> {
         link["busy_ratio"].as_f64().unwrap_or(0.0) * 100.0,
     )?;
     let mut table = Table::new([
-        "device", "state", "requests", "answers", "timeouts", "crc", "bad frames", "exceptions", "late", "round trip",
+        "device",
+        "state",
+        "requests",
+        "answers",
+        "timeouts",
+        "crc",
+        "bad frames",
+        "exceptions",
+        "late",
+        "round trip",
     ]);
     for device in list(&link["devices"]) {
         let counter = |key: &str| count(number(&device[key]));
@@ -171,7 +180,12 @@ fn write_store(out: &mut impl Write, status: &Value) -> io::Result<()> {
     )?;
     let (damaged, dropped) = (number(&store["damaged"]), number(&store["dropped"]));
     if damaged + dropped > 0 {
-        writeln!(out, "  {} damaged commits, {} dropped readings; gap records say which", count(damaged), count(dropped))?;
+        writeln!(
+            out,
+            "  {} damaged commits, {} dropped readings; gap records say which",
+            count(damaged),
+            count(dropped)
+        )?;
     }
     writeln!(out)
 }

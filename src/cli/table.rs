@@ -20,7 +20,6 @@ impl Table {
         self.rows.push(cells.to_vec());
     }
 
-
     /// Writes header and rows, indented.
     pub fn write(&self, out: &mut impl Write, indent: usize) -> io::Result<()> {
         let lines = || std::iter::once(&self.header).chain(&self.rows);
@@ -43,7 +42,8 @@ impl Table {
     }
 
     fn is_numeric(&self, column: usize) -> bool {
-        let starts_with_digit = |cell: &String| cell.is_empty() || cell == "-" || cell.starts_with(|c: char| c.is_ascii_digit());
+        let starts_with_digit =
+            |cell: &String| cell.is_empty() || cell == "-" || cell.starts_with(|c: char| c.is_ascii_digit());
         !self.rows.is_empty() && self.rows.iter().all(|row| starts_with_digit(&row[column]))
     }
 }

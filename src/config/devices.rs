@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use toml::Value;
 
+use super::GatewayConfig;
 use super::link::{DeviceConfig, Endpoint, LinkConfig, Parity, SerialSettings, TagConfig};
 use super::reader::{Faults, Section, choice, duration, integer, path, text};
 use super::site::{host_and_port, name};
-use super::GatewayConfig;
 use crate::model::{Name, SeriesInfo, UnitId};
 use crate::profile::{Offer, Profile, Protocol, file};
 
@@ -110,7 +110,10 @@ fn link(section: &mut Section<'_>, others: &[LinkConfig]) -> Option<LinkConfig> 
     }
     let endpoint = endpoints.pop()?;
     if let Some(other) = others.iter().find(|other| other.endpoint == endpoint) {
-        section.missing("name", &format!("link {:?} leads to the same endpoint ({endpoint}); use one link", other.name.as_str()));
+        section.missing(
+            "name",
+            &format!("link {:?} leads to the same endpoint ({endpoint}); use one link", other.name.as_str()),
+        );
         return None;
     }
     Some(LinkConfig { name: name?, endpoint, timeout, devices: Vec::new() })
@@ -175,7 +178,8 @@ fn device(
     let labels = labels(section.section("labels"));
     let interval = section.read("interval", duration(Duration::ZERO..=INTERVAL_MOST));
     let points = section.read("points", |value| {
-        let names = value.as_array().and_then(|names| names.iter().map(|name| name.as_str().map(str::to_owned)).collect());
+        let names =
+            value.as_array().and_then(|names| names.iter().map(|name| name.as_str().map(str::to_owned)).collect());
         names.ok_or_else(|| "must be a list of point names".to_owned())
     });
     let overrides = section.section("tags");
@@ -215,18 +219,16 @@ fn unit(section: &mut Section<'_>, link: &LinkConfig) -> Option<Option<UnitId>> 
     let free = |value: &Value| {
         let unit = read(number(value)?).map_err(|error| error.to_string())?;
         match link.devices.iter().find(|other| other.unit == Some(unit)) {
-            Some(other) => Err(format!("device {:?} on link {:?} has this unit id", other.name.as_str(), link.name.as_str())),
+            Some(other) => {
+                Err(format!("device {:?} on link {:?} has this unit id", other.name.as_str(), link.name.as_str()))
+            }
             None => Ok(unit),
         }
     };
     section.require("unit_id", allowed, free).map(Some)
 }
 
-fn profile(
-    section: &mut Section<'_>,
-    link: Option<&LinkConfig>,
-    profiles: &Profiles,
-) -> Option<Arc<Profile>> {
+fn profile(section: &mut Section<'_>, link: Option<&LinkConfig>, profiles: &Profiles) -> Option<Arc<Profile>> {
     let Some(value) = section.take("profile") else {
         section.missing("profile", "the name of a profile, for example \"eastron-sdm630\"");
         return None;

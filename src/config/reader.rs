@@ -286,10 +286,7 @@ mod tests {
         section.close();
 
         let found = faults.into_vec();
-        assert_eq!(
-            found[0].to_string(),
-            "x.toml: mqtt.urll: unknown key; did you mean \"url\"? (known here: url)"
-        );
+        assert_eq!(found[0].to_string(), "x.toml: mqtt.urll: unknown key; did you mean \"url\"? (known here: url)");
     }
 
     #[test]

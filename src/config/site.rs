@@ -7,8 +7,8 @@ use toml::Value;
 
 use super::reader::{Section, choice, duration, path, size, text};
 use super::{
-    BatchConfig, BatchEncoding, ClockTrust, Credentials, DEFAULT_PROFILES, DEFAULT_SOCKET, GatewayConfig, MqttConfig, MqttProtocol,
-    StoreConfig, TlsConfig,
+    BatchConfig, BatchEncoding, ClockTrust, Credentials, DEFAULT_PROFILES, DEFAULT_SOCKET, GatewayConfig, MqttConfig,
+    MqttProtocol, StoreConfig, TlsConfig,
 };
 use crate::model::Name;
 

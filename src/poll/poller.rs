@@ -16,12 +16,12 @@ use crate::model::{AlarmRecord, Fault, Name, Row, SeriesId, Transition, UnitId};
 use crate::profile::Table;
 
 use super::PollCycle;
+use super::alarm::device_silent;
 use super::connection::Connection;
 use super::cycle::{Answers, DevicePlan};
 use super::health::{Change, DeviceState, Health};
 use super::link::{LinkHandle, Request};
 use super::schedule::{Due, Schedule, Work};
-use super::alarm::device_silent;
 use super::status::LinkStatus;
 
 /// At least this often the clocks are compared and the status is renewed.

@@ -31,7 +31,6 @@ use report::Report;
 use shapes::Shapes;
 use silence::Silence;
 
-
 /// How often to look whether the port of a stream was pulled out without a word.
 const PLUG_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 

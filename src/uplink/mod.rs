@@ -23,8 +23,8 @@ use crate::buffer::{BufferError, BufferHandle, LaneWatermark, ReadLimit, Waterma
 use crate::clock::Clock;
 use crate::config::BatchConfig;
 use crate::model::{Lane, Name, Sequence, SeriesId, SeriesInfo};
-use crate::mqtt::{Delivery, Message, SessionHandle, SessionState, Topics};
 use crate::mqtt::backoff::Backoff;
+use crate::mqtt::{Delivery, Message, SessionHandle, SessionState, Topics};
 use flight::{Flight, Shipment};
 use packing::{Packer, Packing};
 use sizing::BatchSizer;

@@ -128,8 +128,7 @@ fn take(topic: &[u8], payload: &[u8], harvest: &mut Harvest) {
             harvest.arrived.payload_bytes += payload.len() as u64;
             for reading in &batch.readings {
                 let identity = batch.identity(reading.sequence, reading.index);
-                let taken =
-                    Taken { series: reading.series, time: reading.time, observed: reading.observed.clone() };
+                let taken = Taken { series: reading.series, time: reading.time, observed: reading.observed.clone() };
                 keep(identity, taken, harvest);
             }
         }

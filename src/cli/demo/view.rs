@@ -7,8 +7,8 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::consumer::Arrived;
 use crate::cli::table::{bytes, count};
 use crate::diagnostics::Status;
-use crate::poll::status::DeviceState;
 use crate::mqtt::SessionState;
+use crate::poll::status::DeviceState;
 
 /// A view of the running demo.
 pub(super) struct View {
