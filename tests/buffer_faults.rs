@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use lineside::buffer::BufferError;
+use lineside::buffer::{BufferError, Watermarks};
 use lineside::model::{Gap, GapReason, Lane, Records, Sequence};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use store::{ALL, Counter, Store, alarm, numbers};
@@ -16,7 +16,7 @@ use store::{ALL, Counter, Store, alarm, numbers};
 const PLENTY: u64 = 64 << 20;
 
 /// A closed store with some commits in both lanes.
-async fn filled(directory: &Path) -> i64 {
+async fn filled(directory: &Path) -> (i64, Watermarks) {
     let store = Store::open(directory, PLENTY);
     let mut counter = Counter::default();
     for number in 0..40 {
@@ -24,8 +24,9 @@ async fn filled(directory: &Path) -> i64 {
         store.handle.append_alarms(vec![alarm(number)]).await.unwrap();
         store.handle.flush().await.unwrap();
     }
+    let watermarks = *store.handle.watermarks().borrow();
     store.close().await;
-    counter.0
+    (counter.0, watermarks)
 }
 
 fn files(directory: &Path) -> Vec<PathBuf> {
@@ -75,7 +76,7 @@ fn damage(directory: &Path, random: &mut fastrand::Rng) -> String {
 #[tokio::test]
 async fn a_damaged_store_opens_and_goes_on_whatever_the_damage() {
     let original = tempfile::tempdir().unwrap();
-    let taken = filled(original.path()).await;
+    let (taken, before) = filled(original.path()).await;
     let mut random = fastrand::Rng::with_seed(11);
     for case in 0..40 {
         let directory = tempfile::tempdir().unwrap();
@@ -87,6 +88,13 @@ async fn a_damaged_store_opens_and_goes_on_whatever_the_damage() {
         // Reading may itself find damage, and set the database aside; then it goes on with the new one.
         while store.handle.read(Lane::Telemetry, Sequence::FIRST, ALL).await.is_err() {
             store.handle.flush().await.ok();
+        }
+        let after = *store.handle.watermarks().borrow();
+        if after.epoch == before.epoch {
+            for lane in Lane::ALL {
+                let is_kept = after.lane(lane).durable_last >= before.lane(lane).durable_last;
+                assert!(is_kept, "sequences went back: {what}");
+            }
         }
         let mut counter = Counter(taken);
         store.handle.append(counter.rows(&[7])).await.unwrap();

@@ -25,6 +25,7 @@ mod commit;
 mod gather;
 mod lane;
 mod loaded;
+mod mark;
 mod place;
 mod ranges;
 mod reading;

@@ -1,6 +1,6 @@
 //! What happens when the database fails: it is opened again, or set aside for a new one.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::BufferError;
 use super::loaded::Loaded;
@@ -56,6 +56,8 @@ impl Store {
             self.epoch = loaded.epoch;
             self.generation = loaded.generation;
             self.lanes = loaded.lanes;
+            self.gaps = self.mark.restore(self.epoch, &mut self.lanes);
+            self.unsaved |= !self.gaps.is_empty();
         }
         for LostRun { lane, run, .. } in &self.lost_runs {
             self.lanes[at(*lane)].drop_run(run.first, run.last);
@@ -95,7 +97,7 @@ impl Store {
                     self.put_back(save);
                 }
                 self.resume(loaded);
-                self.report_quarantine(&path, detail);
+                self.report_loss(&format!("{detail}; what was in it is kept in {}", path.display()));
                 true
             }
             Err(error) => {
@@ -105,7 +107,7 @@ impl Store {
         }
     }
 
-    pub(super) fn report_quarantine(&mut self, path: &Path, detail: &str) {
+    pub(super) fn report_loss(&mut self, detail: &str) {
         self.counters.quarantined += 1;
         let alarm = AlarmRecord {
             name: "StoreDamaged".to_owned(),
@@ -117,7 +119,7 @@ impl Store {
             value: None,
             annotations: [
                 ("summary".to_owned(), "the store was damaged; a new one has begun".to_owned()),
-                ("description".to_owned(), format!("{detail}; what was in it is kept in {}", path.display())),
+                ("description".to_owned(), detail.to_owned()),
             ]
             .into(),
         };
