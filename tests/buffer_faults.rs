@@ -1,5 +1,7 @@
 //! What goes wrong around a store: damage, a second process, a disk that takes nothing.
 
+#![cfg(test)]
+
 #[path = "support/store.rs"]
 mod store;
 

@@ -1,5 +1,7 @@
 //! The buffer against a plain model in memory: random appends, reads, deliveries and restarts.
 
+#![cfg(test)]
+
 #[path = "support/store.rs"]
 mod store;
 

@@ -1,5 +1,7 @@
 //! The process is killed at any moment; whatever it had called durable is there afterwards, once, in order.
 
+#![cfg(test)]
+
 #[path = "support/store.rs"]
 mod store;
 

@@ -10,8 +10,8 @@ use crate::clock::Clock;
 use crate::database::{Batch, DatabaseError};
 use crate::model::{AlarmRecord, AlarmState, Lane, Priority, Records, Sequence, Transition};
 
-/// Failures to read in a row, the database opened anew each time, after which it counts as lost.
-const READ_FAILURES: u32 = 3;
+/// Failures to read, or to save, in a row, the database opened anew each time, after which it counts as lost.
+const FAILURES: u32 = 3;
 
 impl Store {
     /// Whether the database is open, opening it if it can be opened.
@@ -23,9 +23,9 @@ impl Store {
             return false;
         }
         let opened = match Loaded::open(&self.place.database()) {
-            Ok(_) if self.read_failures >= READ_FAILURES => Err(DatabaseError::Damaged {
+            Ok(_) if self.read_failures.max(self.save_failures) >= FAILURES => Err(DatabaseError::Damaged {
                 path: self.place.database(),
-                detail: "it opens, but cannot be read".to_owned(),
+                detail: "it opens, but cannot be used".to_owned(),
             }),
             other => other,
         };
@@ -93,6 +93,8 @@ impl Store {
                 self.lost_runs.clear();
                 self.deliveries_missed.clear();
                 self.read_failures = 0;
+                self.save_failures = 0;
+                self.oldest_pending = [(0, None); 2];
                 if let Some(save) = self.in_doubt.take() {
                     self.put_back(save);
                 }

@@ -21,7 +21,7 @@ use super::status::BufferStatus;
 use super::waiting::{Closed, Lost, Waiting};
 use crate::clock::Clock;
 use crate::database::{Batch, Database, DatabaseError};
-use crate::model::{Epoch, Gap, GapReason, Lane, Records, Sequence, SeriesId, SeriesInfo};
+use crate::model::{Epoch, Gap, GapReason, Lane, Records, Sequence, SeriesId, SeriesInfo, Timestamp};
 
 /// Bytes of commits in one batch: what one save holds in memory twice.
 const BATCH_BYTES: usize = 1 << 20;
@@ -50,6 +50,9 @@ pub struct Store {
     budget: Budget,
     limit_bytes: u64,
     pub(super) read_failures: u32,
+    pub(super) save_failures: u32,
+    /// Sequence and time of the oldest pending commit of each lane, found out once.
+    pub(super) oldest_pending: [(u64, Option<Timestamp>); 2],
     pub(super) counters: Counters,
     pub(super) trouble: Option<String>,
     pub(super) stuck: bool,
@@ -133,6 +136,8 @@ impl Store {
             budget: Budget::new(limit_bytes),
             limit_bytes,
             read_failures: 0,
+            save_failures: 0,
+            oldest_pending: [(0, None); 2],
             counters: Counters::default(),
             trouble: None,
             stuck: false,
@@ -193,8 +198,12 @@ impl Store {
                 return false;
             }
             match self.save_some() {
-                Ok(()) => self.end_trouble(),
+                Ok(()) => {
+                    self.save_failures = 0;
+                    self.end_trouble();
+                }
                 Err(error) => {
+                    self.save_failures += u32::from(matches!(error, DatabaseError::Damaged { .. }));
                     self.begin_trouble(&error);
                     return false;
                 }
