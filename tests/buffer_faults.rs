@@ -1,5 +1,7 @@
 //! What goes wrong around a store: damage, a second process, a disk that takes nothing.
 
+#![cfg(test)]
+
 #[path = "support/store.rs"]
 mod store;
 
@@ -8,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use lineside::buffer::BufferError;
+use lineside::buffer::{BufferError, Watermarks};
+use lineside::database::{Batch, Database};
 use lineside::model::{Gap, GapReason, Lane, Records, Sequence};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use store::{ALL, Counter, Store, alarm, numbers};
@@ -16,7 +19,7 @@ use store::{ALL, Counter, Store, alarm, numbers};
 const PLENTY: u64 = 64 << 20;
 
 /// A closed store with some commits in both lanes.
-async fn filled(directory: &Path) -> i64 {
+async fn filled(directory: &Path) -> (i64, Watermarks) {
     let store = Store::open(directory, PLENTY);
     let mut counter = Counter::default();
     for number in 0..40 {
@@ -24,8 +27,9 @@ async fn filled(directory: &Path) -> i64 {
         store.handle.append_alarms(vec![alarm(number)]).await.unwrap();
         store.handle.flush().await.unwrap();
     }
+    let watermarks = *store.handle.watermarks().borrow();
     store.close().await;
-    counter.0
+    (counter.0, watermarks)
 }
 
 fn files(directory: &Path) -> Vec<PathBuf> {
@@ -75,8 +79,9 @@ fn damage(directory: &Path, random: &mut fastrand::Rng) -> String {
 #[tokio::test]
 async fn a_damaged_store_opens_and_goes_on_whatever_the_damage() {
     let original = tempfile::tempdir().unwrap();
-    let taken = filled(original.path()).await;
+    let (taken, before) = filled(original.path()).await;
     let mut random = fastrand::Rng::with_seed(11);
+    let mut quarantined = 0;
     for case in 0..40 {
         let directory = tempfile::tempdir().unwrap();
         copy(original.path(), directory.path());
@@ -88,6 +93,13 @@ async fn a_damaged_store_opens_and_goes_on_whatever_the_damage() {
         while store.handle.read(Lane::Telemetry, Sequence::FIRST, ALL).await.is_err() {
             store.handle.flush().await.ok();
         }
+        let after = *store.handle.watermarks().borrow();
+        if after.epoch == before.epoch {
+            for lane in Lane::ALL {
+                let is_kept = after.lane(lane).durable_last >= before.lane(lane).durable_last;
+                assert!(is_kept, "sequences went back: {what}");
+            }
+        }
         let mut counter = Counter(taken);
         store.handle.append(counter.rows(&[7])).await.unwrap();
         store.handle.flush().await.unwrap();
@@ -95,6 +107,7 @@ async fn a_damaged_store_opens_and_goes_on_whatever_the_damage() {
         let commits = store.read_all(Lane::Telemetry, ALL).await;
         assert!(commits.iter().flat_map(numbers).any(|number| number == taken), "{what}");
         let status = store.handle.status().borrow().clone();
+        quarantined += status.quarantined;
         if status.quarantined > 0 {
             let alarms = store.read_all(Lane::Alarms, ALL).await;
             let is_told = |records: &Records| matches!(records, Records::Alarms(alarms) if alarms.iter().any(|alarm| alarm.name == "StoreDamaged"));
@@ -103,6 +116,39 @@ async fn a_damaged_store_opens_and_goes_on_whatever_the_damage() {
         store.close().await;
         Store::open(directory.path(), PLENTY).close().await;
     }
+    assert!(quarantined > 0, "no damage was so bad that the database did not open");
+}
+
+#[tokio::test]
+async fn a_damaged_and_a_missing_commit_are_passed_over_and_named_in_gap_records() {
+    let directory = tempfile::tempdir().unwrap();
+    filled(directory.path()).await;
+    let key = |sequence: u64| [&[b'c', 1][..], &sequence.to_be_bytes()].concat();
+    let database = Database::open(&directory.path().join("database")).unwrap();
+    let mut value = database.get(&key(3)).unwrap().unwrap();
+    *value.last_mut().unwrap() ^= 1;
+    let mut batch = Batch::default();
+    batch.put(&key(3), &value);
+    batch.remove(&key(7));
+    database.apply(batch).unwrap();
+    database.flush().unwrap();
+    drop(database);
+
+    let store = Store::open(directory.path(), PLENTY);
+    let readable = store.read_all(Lane::Telemetry, ALL).await;
+    store.handle.flush().await.unwrap();
+    let after = store.read_all(Lane::Telemetry, ALL).await;
+
+    let sequences: Vec<u64> = readable.iter().map(|commit| commit.header.sequence.0).collect();
+    assert_eq!(sequences, (1..=40).filter(|sequence| ![3, 7].contains(sequence)).collect::<Vec<_>>());
+    let gaps: Vec<&Records> = after[readable.len()..].iter().map(|commit| &commit.records).collect();
+    let named = |gap: &&Records| match gap {
+        Records::Gap(Gap { first, last, records, reason: GapReason::Damaged, .. }) => (first.0, last.0, *records),
+        other => panic!("{other:?} where a gap record should be"),
+    };
+    assert_eq!(gaps.iter().map(named).collect::<Vec<_>>(), [(3, 3, 300), (7, 7, 0)]);
+    assert_eq!(store.handle.status().borrow().damaged, 2);
+    store.close().await;
 }
 
 #[tokio::test]

@@ -67,6 +67,8 @@ pub struct LaneState {
     pub lane: Lane,
     /// The sequence that the next commit gets. Kept when all commits are gone, so that it never goes back.
     pub next: u64,
+    /// Records of all commits that ever were, gap records not counted.
+    pub records_ever: u64,
     /// Sequences the consumer knows all about: delivered, or named in a gap record that was delivered.
     pub settled: Ranges,
     /// Sequences that are gone and named in a gap record that is still to be delivered. Disjoint from `settled`.
@@ -85,6 +87,7 @@ impl LaneState {
         Self {
             lane,
             next: Sequence::FIRST.0,
+            records_ever: 0,
             settled: Ranges::default(),
             dropped: Ranges::default(),
             stored: Tally::default(),
@@ -157,6 +160,7 @@ impl LaneState {
         let mut out = vec![VERSION];
         varint::put(&mut out, generation);
         varint::put(&mut out, self.next);
+        varint::put(&mut out, self.records_ever);
         self.settled.encode(&mut out);
         self.dropped.encode(&mut out);
         self.stored.encode(&mut out);
@@ -178,6 +182,7 @@ impl LaneState {
         let generation = reader.number()?;
         let state = Self {
             next: reader.number()?.max(Sequence::FIRST.0),
+            records_ever: reader.number()?,
             settled: Ranges::decode(&mut reader)?,
             dropped: Ranges::decode(&mut reader)?,
             stored: Tally::decode(&mut reader)?,
@@ -211,7 +216,7 @@ mod tests {
 
     #[test]
     fn the_state_of_a_lane_comes_back_as_it_was() {
-        let mut lane = LaneState { next: 900, ..LaneState::new(Lane::Alarms) };
+        let mut lane = LaneState { next: 900, records_ever: 77, ..LaneState::new(Lane::Alarms) };
         lane.settle(5, 9);
         lane.drop_run(1, 2);
         lane.stored = Tally { commits: 4, records: 70, bytes: 9000 };

@@ -99,7 +99,9 @@ fn recount(database: &Database, lane: Lane) -> Result<LaneState, DatabaseError> 
         let sequence = sequence_of(key);
         state.settle(state.next, sequence.saturating_sub(1));
         state.next = sequence + 1;
-        state.stored.add(Tally::of_stored(value));
+        let tally = Tally::of_stored(value);
+        state.records_ever += tally.records;
+        state.stored.add(tally);
         ControlFlow::Continue(())
     })?;
     state.pending = state.stored;

@@ -17,14 +17,15 @@
 //! 6. **It starts.** A damaged database is set aside, a new epoch begins, and an alarm record says so. Only another
 //!    process in the same directory, a format from the future, or a disk that cannot be used at all prevent it.
 //!
-//! One thread owns the database ([`thread`]); everybody else has a [`BufferHandle`]. Rows are gathered ([`gather`])
-//! into commits ([`commit`]), which wait ([`waiting`]) until one batch and one flush make them durable ([`store`]).
+//! One thread owns the database (`thread`); everybody else has a [`BufferHandle`]. Rows are gathered (`gather`)
+//! into commits (`commit`), which wait (`waiting`) until one batch and one flush make them durable (`store`).
 
 mod catalogue;
 mod commit;
 mod gather;
 mod lane;
 mod loaded;
+mod mark;
 mod place;
 mod ranges;
 mod reading;

@@ -2,14 +2,14 @@
 
 use std::ops::ControlFlow;
 
-use super::commit::CommitError;
+use super::commit::{CommitError, Envelope};
 use super::lane::Tally;
 use super::loaded::{commit_key, sequence_of};
 use super::room::Run;
 use super::status::{LaneWatermark, Watermarks};
-use super::store::{LostRun, Store};
+use super::store::{LostRun, Store, at};
 use super::{BufferError, ReadLimit};
-use crate::model::{Commit, Gap, Lane, Sequence};
+use crate::model::{Commit, Epoch, Gap, Lane, Sequence, Timestamp};
 
 impl Store {
     /// Durable, undelivered commits: the first unbroken run from `from` on, within `limit` but at least one.
@@ -120,11 +120,8 @@ impl Store {
     }
 
     fn watermark(&mut self, lane: Lane) -> LaneWatermark {
+        let oldest_pending_time = self.lane(lane).pending_run(0).and_then(|(first, _)| self.time_of(lane, first));
         let state = self.lane(lane);
-        let oldest_pending_time = state.pending_run(0).and_then(|(first, _)| {
-            let value = self.database.as_ref()?.get(&commit_key(lane, first)).ok()??;
-            Some(super::commit::Envelope::read(&value).ok()?.first_time)
-        });
         LaneWatermark {
             durable_last: Sequence(state.last()),
             oldest_undelivered: Sequence(state.oldest_undelivered()),
@@ -134,12 +131,22 @@ impl Store {
             oldest_pending_time,
         }
     }
+
+    /// Time of the oldest record of a stored commit: of the one asked for last, without looking again.
+    fn time_of(&mut self, lane: Lane, sequence: u64) -> Option<Timestamp> {
+        if self.oldest_pending[at(lane)].0 != sequence {
+            let value = self.database.as_ref()?.get(&commit_key(lane, sequence)).ok()??;
+            let envelope = Envelope::read(&value).ok()?;
+            self.oldest_pending[at(lane)] = (sequence, Some(envelope.first_time));
+        }
+        self.oldest_pending[at(lane)].1
+    }
 }
 
 /// A commit is only where it says that it belongs.
 fn belongs(
     (found_lane, commit): (Lane, Commit),
-    epoch: crate::model::Epoch,
+    epoch: Epoch,
     lane: Lane,
     sequence: u64,
 ) -> Result<Commit, CommitError> {

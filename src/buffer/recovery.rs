@@ -1,6 +1,6 @@
 //! What happens when the database fails: it is opened again, or set aside for a new one.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::BufferError;
 use super::loaded::Loaded;
@@ -10,8 +10,8 @@ use crate::clock::Clock;
 use crate::database::{Batch, DatabaseError};
 use crate::model::{AlarmRecord, AlarmState, Lane, Priority, Records, Sequence, Transition};
 
-/// Failures to read in a row, the database opened anew each time, after which it counts as lost.
-const READ_FAILURES: u32 = 3;
+/// Failures to read, or to save, in a row, the database opened anew each time, after which it counts as lost.
+const FAILURES: u32 = 3;
 
 impl Store {
     /// Whether the database is open, opening it if it can be opened.
@@ -23,9 +23,9 @@ impl Store {
             return false;
         }
         let opened = match Loaded::open(&self.place.database()) {
-            Ok(_) if self.read_failures >= READ_FAILURES => Err(DatabaseError::Damaged {
+            Ok(_) if self.read_failures.max(self.save_failures) >= FAILURES => Err(DatabaseError::Damaged {
                 path: self.place.database(),
-                detail: "it opens, but cannot be read".to_owned(),
+                detail: "it opens, but cannot be used".to_owned(),
             }),
             other => other,
         };
@@ -56,6 +56,8 @@ impl Store {
             self.epoch = loaded.epoch;
             self.generation = loaded.generation;
             self.lanes = loaded.lanes;
+            self.gaps = self.mark.restore(self.epoch, &mut self.lanes);
+            self.unsaved |= !self.gaps.is_empty();
         }
         for LostRun { lane, run, .. } in &self.lost_runs {
             self.lanes[at(*lane)].drop_run(run.first, run.last);
@@ -91,11 +93,13 @@ impl Store {
                 self.lost_runs.clear();
                 self.deliveries_missed.clear();
                 self.read_failures = 0;
+                self.save_failures = 0;
+                self.oldest_pending = [(0, None); 2];
                 if let Some(save) = self.in_doubt.take() {
                     self.put_back(save);
                 }
                 self.resume(loaded);
-                self.report_quarantine(&path, detail);
+                self.report_loss(&format!("{detail}; what was in it is kept in {}", path.display()));
                 true
             }
             Err(error) => {
@@ -105,7 +109,7 @@ impl Store {
         }
     }
 
-    pub(super) fn report_quarantine(&mut self, path: &Path, detail: &str) {
+    pub(super) fn report_loss(&mut self, detail: &str) {
         self.counters.quarantined += 1;
         let alarm = AlarmRecord {
             name: "StoreDamaged".to_owned(),
@@ -117,7 +121,7 @@ impl Store {
             value: None,
             annotations: [
                 ("summary".to_owned(), "the store was damaged; a new one has begun".to_owned()),
-                ("description".to_owned(), format!("{detail}; what was in it is kept in {}", path.display())),
+                ("description".to_owned(), detail.to_owned()),
             ]
             .into(),
         };

@@ -3,14 +3,15 @@
 //! The engine's file holds garbage besides what is alive, and never shrinks. So what is alive is held well below the
 //! limit for the directory, and further below when the directory is seen to grow all the same.
 
-/// Share of the limit that may be alive at first, in percent: the engine needs up to 2.5 times the room.
-const ALIVE_PERCENT: u64 = 40;
+/// Share of the limit that may be alive at first, in percent: a store that is full and goes on was measured to take
+/// 3.6 times the room.
+const ALIVE_PERCENT: u64 = 25;
 
 /// Share below which the aim is not lowered, in percent.
-const ALIVE_PERCENT_LEAST: u64 = 10;
+const ALIVE_PERCENT_LEAST: u64 = 8;
 
 /// Share of the limit at which the directory counts as too large, in percent.
-const DISK_PERCENT: u64 = 92;
+const DISK_PERCENT: u64 = 85;
 
 /// How many bytes may be alive in the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,20 +56,20 @@ mod tests {
     #[test]
     fn nothing_is_freed_while_everything_fits_and_some_more_when_not() {
         let budget = Budget::new(1000);
-        assert_eq!(budget.excess(300, 100), 0);
-        assert_eq!(budget.excess(300, 101), 1 + 12);
+        assert_eq!(budget.excess(150, 100), 0);
+        assert_eq!(budget.excess(150, 101), 1 + 7);
     }
 
     #[test]
     fn a_directory_that_grows_towards_the_limit_lowers_the_budget_and_never_to_nothing() {
         let mut budget = Budget::new(1000);
-        budget.see_disk(910);
-        assert_eq!(budget.alive(), 400);
-        budget.see_disk(950);
-        assert_eq!(budget.alive(), 360);
-        budget.see_disk(950);
-        assert_eq!(budget.alive(), 360);
-        (951..2000).for_each(|disk| budget.see_disk(disk));
-        assert_eq!(budget.alive(), 100);
+        budget.see_disk(850);
+        assert_eq!(budget.alive(), 250);
+        budget.see_disk(900);
+        assert_eq!(budget.alive(), 225);
+        budget.see_disk(900);
+        assert_eq!(budget.alive(), 225);
+        (901..2000).for_each(|disk| budget.see_disk(disk));
+        assert_eq!(budget.alive(), 80);
     }
 }

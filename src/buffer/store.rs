@@ -12,7 +12,8 @@ use super::catalogue::{Catalogue, SeriesIds};
 use super::commit::{ClockReading, Codec, CommitError, ENVELOPE, seal};
 use super::lane::{LaneState, Tally};
 use super::loaded::{Loaded, commit_key, state_key};
-use super::place::Place;
+use super::mark::Mark;
+use super::place::{Place, io_text};
 use super::recovery::{set_aside, text};
 use super::retention::Budget;
 use super::room::{Room, Run};
@@ -20,7 +21,7 @@ use super::status::BufferStatus;
 use super::waiting::{Closed, Lost, Waiting};
 use crate::clock::Clock;
 use crate::database::{Batch, Database, DatabaseError};
-use crate::model::{Epoch, Gap, GapReason, Lane, Records, Sequence, SeriesId, SeriesInfo};
+use crate::model::{Epoch, Gap, GapReason, Lane, Records, Sequence, SeriesId, SeriesInfo, Timestamp};
 
 /// Bytes of commits in one batch: what one save holds in memory twice.
 const BATCH_BYTES: usize = 1 << 20;
@@ -31,11 +32,14 @@ const CHUNKS: u64 = 25;
 /// Everything that is stored. Belongs to one thread.
 pub struct Store {
     pub(super) place: Place,
+    pub(super) mark: Mark,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) codec: Codec,
     pub(super) database: Option<Database>,
     pub(super) lanes: [LaneState; 2],
     pub(super) lost_runs: Vec<LostRun>,
+    /// Gap records to write with the next save.
+    pub(super) gaps: Vec<Gap>,
     pub(super) deliveries_missed: Vec<(Lane, u64, u64)>,
     pub(super) unsaved: bool,
     pub(super) epoch: Epoch,
@@ -46,6 +50,9 @@ pub struct Store {
     budget: Budget,
     limit_bytes: u64,
     pub(super) read_failures: u32,
+    pub(super) save_failures: u32,
+    /// Sequence and time of the oldest pending commit of each lane, found out once.
+    pub(super) oldest_pending: [(u64, Option<Timestamp>); 2],
     pub(super) counters: Counters,
     pub(super) trouble: Option<String>,
     pub(super) stuck: bool,
@@ -103,18 +110,24 @@ impl Store {
         };
         let unavailable =
             |error: DatabaseError| BufferError::Unavailable { path: place.path().to_owned(), reason: text(&error) };
-        let loaded = loaded.map_err(unavailable)?;
+        let mut loaded = loaded.map_err(unavailable)?;
+        let mark = Mark::open(place.path())
+            .map_err(|error| BufferError::Unavailable { path: place.path().to_owned(), reason: io_text(&error) })?;
+        let is_lost = mark.is_of_another(loaded.epoch);
+        let gaps = mark.restore(loaded.epoch, &mut loaded.lanes);
         let codec = Codec::new()
             .map_err(|error| BufferError::Unavailable { path: place.path().to_owned(), reason: error.to_string() })?;
         let mut store = Self {
+            unsaved: !gaps.is_empty(),
+            gaps,
             place,
+            mark,
             clock,
             codec,
             database: Some(loaded.database),
             lanes: loaded.lanes,
             lost_runs: Vec::new(),
             deliveries_missed: Vec::new(),
-            unsaved: false,
             epoch: loaded.epoch,
             generation: loaded.generation,
             ids: loaded.ids,
@@ -123,12 +136,18 @@ impl Store {
             budget: Budget::new(limit_bytes),
             limit_bytes,
             read_failures: 0,
+            save_failures: 0,
+            oldest_pending: [(0, None); 2],
             counters: Counters::default(),
             trouble: None,
             stuck: false,
         };
-        if let Some((path, detail)) = aside {
-            store.report_quarantine(&path, &detail);
+        match aside {
+            Some((path, detail)) => {
+                store.report_loss(&format!("{detail}; what was in it is kept in {}", path.display()))
+            }
+            None if is_lost => store.report_loss("the files of the database were gone or empty"),
+            None => {}
         }
         store.look_at_disk();
         store.save();
@@ -179,8 +198,12 @@ impl Store {
                 return false;
             }
             match self.save_some() {
-                Ok(()) => self.end_trouble(),
+                Ok(()) => {
+                    self.save_failures = 0;
+                    self.end_trouble();
+                }
                 Err(error) => {
+                    self.save_failures += u32::from(matches!(error, DatabaseError::Damaged { .. }));
                     self.begin_trouble(&error);
                     return false;
                 }
@@ -212,7 +235,7 @@ impl Store {
     /// Puts what waits into `batch`, with the removals and gap records it takes.
     fn prepare(&mut self, batch: &mut Batch) -> Result<Save, DatabaseError> {
         let mut lanes = self.lanes.clone();
-        let mut gaps = Vec::new();
+        let mut gaps = self.gaps.clone();
         for LostRun { lane, run, tally } in &self.lost_runs {
             (run.first..=run.last).for_each(|sequence| batch.remove(&commit_key(*lane, sequence)));
             lanes[at(*lane)].stored.take(*tally);
@@ -268,6 +291,10 @@ impl Store {
         self.generation = save.generation;
         self.lanes = save.lanes;
         self.lost_runs.clear();
+        self.gaps.clear();
+        if let Err(error) = self.mark.write(self.epoch, &self.lanes) {
+            tracing::debug!(%error, "mark not written");
+        }
         self.unsaved = false;
         let lost: u64 = save.lost.iter().flatten().map(|lost| lost.records).sum();
         if save.dropped > 0 || lost > 0 {
@@ -373,7 +400,8 @@ fn encode(codec: &mut Codec, lane: Lane, records: &Records, clock: ClockReading)
     debug_assert!(bytes.len() >= ENVELOPE);
     let envelope = super::commit::Envelope::read(&bytes)?;
     let (first_time, last_time) = (envelope.first_time, envelope.last_time);
-    Ok(Closed { lane, bytes, records: envelope.records, first_time, last_time })
+    let is_gap = matches!(records, Records::Gap(_));
+    Ok(Closed { lane, bytes, is_gap, records: envelope.records, first_time, last_time })
 }
 
 /// Puts a commit into `batch` under the next sequence of its lane. Returns the bytes it takes.
@@ -384,6 +412,9 @@ fn put(batch: &mut Batch, lane: &mut LaneState, closed: &mut Closed, epoch: Epoc
     let key = commit_key(lane.lane, sequence);
     batch.put(&key, &closed.bytes);
     let tally = Tally::of(closed.records, closed.bytes.len());
+    if !closed.is_gap {
+        lane.records_ever += u64::from(closed.records);
+    }
     lane.stored.add(tally);
     lane.pending.add(tally);
     (key.len() + closed.bytes.len()) as u64

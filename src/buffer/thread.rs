@@ -44,6 +44,7 @@ pub(super) struct Keeper {
     /// When what waits now has to be durable.
     due: Option<Instant>,
     save_now: bool,
+    delivered: bool,
     flushes: Vec<Reply<()>>,
     watermarks: watch::Sender<Watermarks>,
     status: watch::Sender<BufferStatus>,
@@ -62,6 +63,7 @@ impl Keeper {
             commit_interval,
             due: None,
             save_now: false,
+            delivered: false,
             flushes: Vec::new(),
             watermarks,
             status,
@@ -114,7 +116,10 @@ impl Keeper {
             Request::AppendGap(gap) => drop(self.store.close(gap.lane, &Records::Gap(gap))),
             // The asker may be gone; then nobody misses the answer.
             Request::Read { lane, from, limit, reply } => drop(reply.send(self.store.read(lane, from, limit))),
-            Request::Delivered { lane, first, last } => self.store.delivered(lane, first, last),
+            Request::Delivered { lane, first, last } => {
+                self.store.delivered(lane, first, last);
+                self.delivered = true;
+            }
             Request::Register { series, reply } => drop(reply.send(self.store.register(&series))),
             Request::Catalogue(reply) => drop(reply.send(Ok(self.store.catalogue()))),
             Request::Flush(reply) => {
@@ -147,8 +152,9 @@ impl Keeper {
                 self.close_open_commit();
             }
             self.save();
+        } else if self.delivered || self.store.is_in_trouble() {
+            self.publish();
         }
-        self.publish();
         let has_work = !self.gather.is_empty() || self.store.has_unsaved();
         if self.store.is_in_trouble() {
             self.due = self.due.filter(|due| *due > now).or(Some(now + RETRY));
@@ -175,6 +181,7 @@ impl Keeper {
     }
 
     fn publish(&mut self) {
+        self.delivered = false;
         let status = self.store.status();
         let watermarks = status.watermarks;
         self.watermarks.send_if_modified(|seen| std::mem::replace(seen, watermarks) != watermarks);

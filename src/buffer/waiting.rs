@@ -14,6 +14,8 @@ pub struct Closed {
     pub lane: Lane,
     /// Its bytes.
     pub bytes: Vec<u8>,
+    /// Whether its record is a gap record.
+    pub is_gap: bool,
     /// How many records it holds.
     pub records: u32,
     /// Time of its oldest record.
@@ -126,7 +128,14 @@ mod tests {
 
     fn closed(time: i64) -> Closed {
         let time = Timestamp(time);
-        Closed { lane: Lane::Telemetry, bytes: vec![0; 1 << 20], records: 10, first_time: time, last_time: time }
+        Closed {
+            lane: Lane::Telemetry,
+            bytes: vec![0; 1 << 20],
+            is_gap: false,
+            records: 10,
+            first_time: time,
+            last_time: time,
+        }
     }
 
     #[test]
