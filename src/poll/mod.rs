@@ -3,6 +3,7 @@
 //! What decides is pure ([`schedule`], [`health`]); [`poller`] acts. Device faults, timeouts and broken links are
 //! normal life and become bad readings here; nothing of it ends the task.
 
+mod alarm;
 mod connection;
 mod cycle;
 pub mod health;
