@@ -1,5 +1,7 @@
 //! A Modbus server for tests that misbehaves as told, on TCP or on a pseudo terminal.
 
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +51,7 @@ pub struct Peer {
     pub endpoint: Endpoint,
     pub asked: mpsc::Receiver<Asked>,
     /// Keeps the pseudo terminal open while no client is there.
-    _line: Option<SerialStream>,
+    _line: Option<File>,
 }
 
 /// The register that says who and where it is.
@@ -100,12 +102,15 @@ pub async fn accept(listener: TcpListener, framing: Framing, behaviour: Behaviou
 /// A peer on a pseudo terminal. No bytes are paced: the baud rate only shapes what the client does.
 pub fn on_pty(baud_rate: u32, behaviour: Behaviour) -> Peer {
     let (master, mut line) = SerialStream::pair().unwrap();
-    line.set_exclusive(false).unwrap();
     let port = PathBuf::from(line.name().unwrap());
+    line.set_exclusive(false).unwrap();
+    let no_terminal = rustix::fs::OFlags::NOCTTY.bits().cast_signed();
+    let held = File::options().read(true).write(true).custom_flags(no_terminal).open(&port).unwrap();
+    drop(line);
     let (log, asked) = mpsc::channel(10_000);
     tokio::spawn(serve(master, Framing::Rtu, behaviour, log));
     let settings = SerialSettings { port, baud_rate, parity: Parity::None, data_bits: 8, stop_bits: 1 };
-    Peer { endpoint: Endpoint::Rtu(settings), asked, _line: Some(line) }
+    Peer { endpoint: Endpoint::Rtu(settings), asked, _line: Some(held) }
 }
 
 async fn serve(
