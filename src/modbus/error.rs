@@ -62,6 +62,9 @@ pub enum PollError {
     /// The link has no device of that name.
     #[error("no device of that name on this link")]
     UnknownDevice,
+    /// The device has no registers: it speaks lines of text.
+    #[error("the instrument on this link speaks lines of text: it has no registers to read")]
+    NoRegisters,
     /// The poller of the link has ended.
     #[error("the link is no longer polled")]
     Stopped,
@@ -95,7 +98,7 @@ impl PollError {
             Self::NoAnswer { .. } => Fault::Timeout,
             Self::Exception(code) => Fault::Exception(*code),
             Self::WrongUnit { .. } => Fault::WrongUnit,
-            Self::WrongAnswer(_) | Self::Refused { .. } => Fault::WrongAnswer,
+            Self::WrongAnswer(_) | Self::Refused { .. } | Self::NoRegisters => Fault::WrongAnswer,
             Self::BadChecksum { .. } => Fault::BadChecksum,
             Self::Garbage { .. } | Self::OutOfStep { .. } => Fault::Garbage,
             Self::LinkDown(_) | Self::UnknownDevice | Self::Stopped => Fault::LinkDown,
@@ -113,6 +116,7 @@ impl PollError {
             | Self::BadChecksum { .. }
             | Self::Garbage { .. }
             | Self::Refused { .. }
+            | Self::NoRegisters
             | Self::UnknownDevice => false,
         }
     }
@@ -125,6 +129,7 @@ impl PollError {
             | Self::Exception(_)
             | Self::OutOfStep { .. }
             | Self::Refused { .. }
+            | Self::NoRegisters
             | Self::LinkDown(_)
             | Self::UnknownDevice
             | Self::Stopped => false,

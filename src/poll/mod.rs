@@ -11,6 +11,7 @@ pub mod link;
 pub mod poller;
 pub mod schedule;
 pub mod status;
+pub mod text;
 
 use crate::model::{AlarmRecord, Row};
 
@@ -18,6 +19,7 @@ pub use crate::modbus::PollError;
 pub use link::LinkHandle;
 pub use poller::{Poller, PollerError};
 pub use status::{DeviceStatus, LinkStatus};
+pub use text::{NotATextLink, TextPoller};
 
 /// What one due round of blocks of a device gave.
 #[derive(Debug, Clone, PartialEq, Default)]
