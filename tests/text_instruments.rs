@@ -1,6 +1,7 @@
 //! Text instruments on real serial ports (pseudo terminals): a scale that is asked and a stream that is listened to.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,16 +32,17 @@ struct Adapter {
     far: SerialStream,
     path: PathBuf,
     // Held so that the far end does not see a hang-up whenever the port is closed and opened again.
-    _port: SerialStream,
+    _port: std::fs::File,
 }
 
 impl Adapter {
     /// Plugs an adapter in; `path` leads to it, as names below /dev/serial/by-id do.
     fn plug(path: &Path) -> Self {
-        let (far, mut port) = SerialStream::pair().unwrap();
-        port.set_exclusive(false).unwrap();
-        std::os::unix::fs::symlink(port.name().unwrap(), path).unwrap();
-        Self { far, path: path.to_owned(), _port: port }
+        let (far, near) = SerialStream::pair().unwrap();
+        let name = near.name().unwrap();
+        let held = std::fs::OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOCTTY).open(&name).unwrap();
+        std::os::unix::fs::symlink(name, path).unwrap();
+        Self { far, path: path.to_owned(), _port: held }
     }
 }
 
@@ -278,7 +280,7 @@ async fn a_scale_that_falls_silent_is_probed_and_found_again() {
     }
     assert_eq!(bench.transitions(), [("DeviceSilent", Transition::Raised)]);
     let probe = bench.next_row().await;
-    assert_eq!(probe.observed, [silent], "one bad reading a probe");
+    assert_eq!(probe.observed, [silent.clone()], "one bad reading a probe");
     assert!(probe.time.since(first) >= Duration::from_secs(1), "probes are a second and more apart");
 
     mood.send_replace(Mood::Says(b"S S       2.00 g\r\n"));
@@ -406,7 +408,7 @@ async fn a_stream_is_read_however_its_bytes_arrive() {
         }
     }
     let device = bench.handle.status().borrow().devices[0].clone();
-    assert_eq!((device.checksum_errors, device.garbage), (8, 4), "damaged, torn and unknown lines are counted");
+    assert_eq!((device.crc_errors, device.bad_frames), (8, 4), "damaged, torn and unknown lines are counted");
     bench.stop().await;
 }
 
@@ -473,7 +475,7 @@ async fn garbage_without_end_takes_no_memory() {
     let grown = resident_bytes().saturating_sub(before);
     assert!(grown < GARBAGE / 2, "{grown} bytes");
     let device = bench.handle.status().borrow().devices[0].clone();
-    assert_eq!(device.garbage, 1, "a line that never ends is one fault");
+    assert_eq!(device.bad_frames, 1, "a line that never ends is one fault");
     bench.stop().await;
 }
 

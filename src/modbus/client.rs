@@ -204,6 +204,7 @@ impl Client {
             if more && was_empty {
                 deadline = deadline.max(self.last_activity + transmission);
             }
+            while self.drop_owed() {}
             progress = frame::rtu_progress(request, self.inbound.filled());
             if progress == RtuProgress::Echo {
                 self.inbound.drop_front(RTU_REQUEST);
@@ -215,12 +216,9 @@ impl Client {
             if self.inbound.is_empty() {
                 return Err(self.no_answer());
             }
-            if !self.drop_owed(Some(request.unit)) {
-                let answer = frame::take_rtu(request, self.inbound.filled(), into);
-                self.inbound.clear();
-                return answer.map(|()| self.last_activity);
-            }
-            progress = RtuProgress::Partial;
+            let answer = frame::take_rtu(request, self.inbound.filled(), into);
+            self.inbound.clear();
+            return answer.map(|()| self.last_activity);
         }
     }
 
@@ -251,7 +249,7 @@ impl Client {
                 seen += self.inbound.filled().len() - before;
                 self.unsettled = true;
             } else if self.unsettled {
-                self.drop_owed(None);
+                while self.drop_owed() {}
                 self.inbound.clear();
                 self.unsettled = false;
             }
@@ -260,18 +258,19 @@ impl Client {
         Ok(())
     }
 
-    /// Drops the bytes seen when they are an answer that a unit other than `asked` owes. True when they were.
-    fn drop_owed(&mut self, asked: Option<UnitId>) -> bool {
-        let Some((unit, pdu)) = frame::rtu_parts(self.inbound.filled()) else { return false };
-        let function = pdu[0] & !frame::EXCEPTION_BIT;
-        let is_it = |owed: &OwedAnswer| owed.unit == unit && owed.function == function;
-        let Some(position) = self.owed.iter().position(is_it) else { return false };
-        if asked.is_some_and(|asked| asked.get() == unit) {
+    /// Drops the frame at the front of what has arrived when it is an answer that some unit owes. True when it was.
+    ///
+    /// While a unit is asked it owes nothing, so its own answer is never dropped here.
+    fn drop_owed(&mut self) -> bool {
+        if self.owed.is_empty() {
             return false;
         }
+        let Some(frame) = frame::split_rtu(self.inbound.filled()) else { return false };
+        let is_it = |owed: &OwedAnswer| owed.unit == frame.unit && owed.function == frame.function;
+        let Some(position) = self.owed.iter().position(is_it) else { return false };
         self.owed.swap_remove(position);
-        self.stale_units.push(unit);
-        self.inbound.clear();
+        self.stale_units.push(frame.unit);
+        self.inbound.drop_front(frame.length);
         true
     }
 

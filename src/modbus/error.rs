@@ -62,7 +62,7 @@ pub enum PollError {
     /// The link has no device of that name.
     #[error("no device of that name on this link")]
     UnknownDevice,
-    /// The device has no registers.
+    /// The device has no registers: it speaks lines of text.
     #[error("the instrument on this link speaks lines of text: it has no registers to read")]
     NoRegisters,
     /// The poller of the link has ended.
@@ -98,10 +98,10 @@ impl PollError {
             Self::NoAnswer { .. } => Fault::Timeout,
             Self::Exception(code) => Fault::Exception(*code),
             Self::WrongUnit { .. } => Fault::WrongUnit,
-            Self::WrongAnswer(_) | Self::Refused { .. } => Fault::WrongAnswer,
+            Self::WrongAnswer(_) | Self::Refused { .. } | Self::NoRegisters => Fault::WrongAnswer,
             Self::BadChecksum { .. } => Fault::BadChecksum,
             Self::Garbage { .. } | Self::OutOfStep { .. } => Fault::Garbage,
-            Self::LinkDown(_) | Self::UnknownDevice | Self::NoRegisters | Self::Stopped => Fault::LinkDown,
+            Self::LinkDown(_) | Self::UnknownDevice | Self::Stopped => Fault::LinkDown,
         }
     }
 
@@ -129,8 +129,8 @@ impl PollError {
             | Self::Exception(_)
             | Self::OutOfStep { .. }
             | Self::Refused { .. }
-            | Self::LinkDown(_)
             | Self::NoRegisters
+            | Self::LinkDown(_)
             | Self::UnknownDevice
             | Self::Stopped => false,
         }

@@ -22,7 +22,7 @@ pub const TCP_REQUEST: usize = 12;
 /// MBAP header without the unit: transaction, protocol, length.
 const MBAP_PREFIX: usize = 6;
 /// Set in the function code of an exception (Modbus Application Protocol 1.1b3, 7).
-pub const EXCEPTION_BIT: u8 = 0x80;
+const EXCEPTION_BIT: u8 = 0x80;
 /// Unit, function, byte count before the data and CRC behind it.
 const RTU_OVERHEAD: usize = 5;
 /// Unit, function, exception code, CRC.
@@ -194,8 +194,30 @@ pub fn take_rtu(request: &ReadRequest, received: &[u8], into: &mut Vec<u16>) -> 
     }
 }
 
+/// An answer to some read request at the head of RTU bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RtuFrame {
+    /// Who answers.
+    pub unit: u8,
+    /// What was asked; without the exception bit.
+    pub function: u8,
+    /// Bytes the frame takes.
+    pub length: usize,
+}
+
+/// The answer to a read request (functions 1 to 4) or the exception at the head of `received`, whatever follows it.
+pub fn split_rtu(received: &[u8]) -> Option<RtuFrame> {
+    let (unit, answered, length) = match *received {
+        [unit, function @ 0x81..=0x84, ..] => (unit, function, RTU_EXCEPTION),
+        [unit, function @ 1..=4, bytes, ..] => (unit, function, RTU_OVERHEAD + usize::from(bytes)),
+        _ => return None,
+    };
+    rtu_parts(received.get(..length)?)?;
+    Some(RtuFrame { unit, function: answered & !EXCEPTION_BIT, length })
+}
+
 /// Unit and PDU of an RTU frame whose CRC is right.
-pub fn rtu_parts(frame: &[u8]) -> Option<(u8, &[u8])> {
+fn rtu_parts(frame: &[u8]) -> Option<(u8, &[u8])> {
     let (body, crc) = frame.split_last_chunk::<2>()?;
     let [unit, pdu @ ..] = body else { return None };
     (!pdu.is_empty() && crc16(body) == u16::from_le_bytes(*crc)).then_some((*unit, pdu))

@@ -1,8 +1,8 @@
-//! The alarm of a device that fell silent, and that it answers again.
+//! The alarm that a device does not answer.
 
 use crate::model::{AlarmRecord, AlarmState, Name, Priority, Timestamp, Transition};
 
-/// One transition of the alarm `DeviceSilent`.
+/// `DeviceSilent` with the labels `device` and `link`.
 pub(super) fn device_silent(
     link: &Name,
     device: &Name,

@@ -18,8 +18,8 @@ use crate::model::{AlarmRecord, Row};
 pub use crate::modbus::PollError;
 pub use link::LinkHandle;
 pub use poller::{Poller, PollerError};
-pub use status::{DeviceState, DeviceStatus, LinkStatus};
-pub use text::TextPoller;
+pub use status::{DeviceStatus, LinkStatus};
+pub use text::{NotATextLink, TextPoller};
 
 /// What one due round of blocks of a device gave.
 #[derive(Debug, Clone, PartialEq, Default)]

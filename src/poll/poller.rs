@@ -22,14 +22,12 @@ use super::cycle::{Answers, DevicePlan};
 use super::health::{Change, DeviceState, Health};
 use super::link::{LinkHandle, Request};
 use super::schedule::{Due, Schedule, Work};
-use super::status::LinkStatus;
+use super::status::{LinkStatus, Load};
 
 /// At least this often the clocks are compared and the status is renewed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The status is renewed at most this often.
 const STATUS_EVERY: Duration = Duration::from_millis(250);
-/// Span over which the load of the link is averaged.
-const LOAD_SPAN: Duration = Duration::from_secs(10);
 /// Requests in one round that may stay without an answer before the rest of the round is given up.
 const SILENCES_MAX: u32 = 2;
 
@@ -64,6 +62,7 @@ pub struct Poller {
     status: LinkStatus,
     published: watch::Sender<LinkStatus>,
     load: Load,
+    renewed_at: Instant,
     answers: Answers,
 }
 
@@ -71,14 +70,6 @@ struct Device {
     plan: DevicePlan,
     health: Health,
     last_fault: Option<Fault>,
-}
-
-/// How much of the time the link is occupied.
-struct Load {
-    busy: Duration,
-    published_at: Instant,
-    span_start: Instant,
-    busy_at_span_start: Duration,
 }
 
 impl Poller {
@@ -114,6 +105,7 @@ impl Poller {
             status,
             published,
             load: Load::new(now),
+            renewed_at: now,
             answers: Answers::default(),
         };
         Ok((poller, handle))
@@ -184,6 +176,9 @@ impl Poller {
                 continue;
             }
             let outcome = self.ask_block(device, group, index, answers.next_words(), stop).await;
+            if matches!(outcome, Err(PollError::Stopped)) {
+                break;
+            }
             answers.finish(self.clock.wall(), outcome.as_ref().err().map(PollError::fault));
             match outcome {
                 Ok(()) => answered = true,
@@ -196,8 +191,11 @@ impl Poller {
             }
         }
         self.answers = answers;
-        let failure = if answered { None } else { last_error };
-        alarms.extend(self.judge(device, failure.as_ref()));
+        if answered {
+            alarms.extend(self.judge(device, None));
+        } else if let Some(error) = last_error {
+            alarms.extend(self.judge(device, Some(&error)));
+        }
     }
 
     async fn ask_block(
@@ -217,6 +215,9 @@ impl Poller {
         let mut words = Vec::new();
         let Block { table, address, count, .. } = self.devices[device].plan.probe;
         let outcome = self.ask(device, (table, address, count), &mut words, stop).await;
+        if matches!(outcome, Err(PollError::Stopped)) {
+            return PollCycle::default();
+        }
         let failure = outcome.err().filter(|error| !error.is_answer());
         let alarms = self.judge(device, failure.as_ref()).into_iter().collect();
         let rows = match failure {
@@ -264,7 +265,7 @@ impl Poller {
         let client = match client {
             Ok(client) => client,
             Err(error) => {
-                self.count(device, Duration::ZERO, &Err(&error));
+                self.count(device, Duration::ZERO, Err(&error));
                 return Err(error);
             }
         };
@@ -282,7 +283,7 @@ impl Poller {
             self.schedule.hold(device, until);
         }
         let in_doubt = client.is_in_doubt();
-        self.count(device, took, &outcome.as_ref().map(|_| ()));
+        self.count(device, took, outcome.as_ref().map(|_| ()));
         match &outcome {
             Ok(_) | Err(PollError::Exception(_)) => self.connection.proven(),
             Err(error) if error.ends_session() || in_doubt => self.connection.lost(error),
@@ -291,37 +292,14 @@ impl Poller {
         outcome.map(|_| ())
     }
 
-    fn count(&mut self, device: Option<usize>, took: Duration, outcome: &Result<(), &PollError>) {
-        let Some(status) = device.map(|device| &mut self.status.devices[device]) else { return };
-        match outcome {
-            Err(PollError::LinkDown(_) | PollError::Stopped | PollError::UnknownDevice) => status.link_failures += 1,
-            _ => status.requests += 1,
+    fn count(&mut self, device: Option<usize>, took: Duration, outcome: Result<(), &PollError>) {
+        if let Some(device) = device {
+            self.status.devices[device].count(self.clock.wall(), took, outcome);
         }
-        match outcome {
-            Ok(()) => {
-                status.answers += 1;
-                status.last_answer = Some(self.clock.wall());
-                status.round_trip.add(took);
-                return;
-            }
-            Err(PollError::Exception(_)) => {
-                status.exceptions += 1;
-                status.last_answer = Some(self.clock.wall());
-            }
-            Err(PollError::NoAnswer { .. }) => status.timeouts += 1,
-            Err(PollError::BadChecksum { .. }) => status.crc_errors += 1,
-            Err(error) if error.fault() != Fault::LinkDown => status.bad_frames += 1,
-            Err(_) => {}
-        }
-        status.last_error = outcome.err().map(ToString::to_string);
     }
 
     /// Draws the consequences of one round: back-off, return, and the alarm that tells of it.
     fn judge(&mut self, device: usize, failure: Option<&PollError>) -> Option<AlarmRecord> {
-        // Stopped while waiting for the connection: says nothing about the device.
-        if matches!(failure, Some(PollError::Stopped)) {
-            return None;
-        }
         let now = Instant::now();
         let Device { plan, health, last_fault } = &mut self.devices[device];
         let change = match failure {
@@ -395,9 +373,7 @@ impl Poller {
         stop: &CancellationToken,
         alarms: &mut Vec<AlarmRecord>,
     ) -> Result<Vec<Row>, PollError> {
-        if let Err(error) = self.connection.client().await {
-            return Err(error);
-        }
+        self.connection.client().await?;
         let mut rows = Vec::new();
         for group in 0..self.devices[device].plan.groups.len() {
             self.read_group(device, group, stop, alarms).await;
@@ -417,9 +393,10 @@ impl Poller {
     }
 
     fn renew_status(&mut self, now: Instant) {
-        if now < self.load.published_at + STATUS_EVERY {
+        if now < self.renewed_at + STATUS_EVERY {
             return;
         }
+        self.renewed_at = now;
         self.status.busy_ratio = self.load.ratio(now);
         self.status.busy_ms = u64::try_from(self.load.busy.as_millis()).unwrap_or(u64::MAX);
         self.status.connected = self.connection.is_up();
@@ -433,24 +410,6 @@ impl Device {
     fn new(plan: DevicePlan) -> Self {
         let shortest = plan.groups.iter().map(|group| group.interval).min().unwrap_or_default();
         Self { plan, health: Health::new(shortest), last_fault: None }
-    }
-}
-
-impl Load {
-    fn new(now: Instant) -> Self {
-        Self { busy: Duration::ZERO, published_at: now, span_start: now, busy_at_span_start: Duration::ZERO }
-    }
-
-    /// Share of the present span in which the link was occupied; begins a new span when this one is over.
-    fn ratio(&mut self, now: Instant) -> f64 {
-        self.published_at = now;
-        let span = now - self.span_start;
-        let busy = self.busy - self.busy_at_span_start;
-        if span >= LOAD_SPAN {
-            self.span_start = now;
-            self.busy_at_span_start = self.busy;
-        }
-        (busy.as_secs_f64() / span.as_secs_f64().max(f64::EPSILON)).min(1.0)
     }
 }
 

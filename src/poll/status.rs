@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::model::{Name, Timestamp};
+use tokio::time::Instant;
+
+use crate::modbus::PollError;
+use crate::model::{Fault, Name, Timestamp};
 
 pub use super::health::DeviceState;
 
@@ -108,6 +111,66 @@ impl DeviceStatus {
             last_error: None,
             round_trip: RoundTrip::default(),
         }
+    }
+}
+
+impl DeviceStatus {
+    /// Counts one request and what came of it.
+    pub(super) fn count(&mut self, now: Timestamp, took: Duration, outcome: Result<(), &PollError>) {
+        let error = match outcome {
+            Ok(()) => {
+                self.requests += 1;
+                self.answers += 1;
+                self.last_answer = Some(now);
+                self.round_trip.add(took);
+                return;
+            }
+            Err(error) => error,
+        };
+        match error.fault() {
+            Fault::LinkDown => self.link_failures += 1,
+            fault => {
+                self.requests += 1;
+                match fault {
+                    Fault::Exception(_) => {
+                        self.exceptions += 1;
+                        self.last_answer = Some(now);
+                    }
+                    Fault::Timeout => self.timeouts += 1,
+                    Fault::BadChecksum => self.crc_errors += 1,
+                    _ => self.bad_frames += 1,
+                }
+            }
+        }
+        self.last_error = Some(error.to_string());
+    }
+}
+
+/// Span over which the load of a link is averaged.
+const LOAD_SPAN: Duration = Duration::from_secs(10);
+
+/// How much of the time a link is occupied.
+pub(super) struct Load {
+    /// Occupied since the start.
+    pub(super) busy: Duration,
+    span_start: Instant,
+    busy_at_span_start: Duration,
+}
+
+impl Load {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { busy: Duration::ZERO, span_start: now, busy_at_span_start: Duration::ZERO }
+    }
+
+    /// Share of the present span in which the link was occupied; begins a new span when this one is over.
+    pub(super) fn ratio(&mut self, now: Instant) -> f64 {
+        let span = now - self.span_start;
+        let busy = self.busy - self.busy_at_span_start;
+        if span >= LOAD_SPAN {
+            self.span_start = now;
+            self.busy_at_span_start = self.busy;
+        }
+        (busy.as_secs_f64() / span.as_secs_f64().max(f64::EPSILON)).min(1.0)
     }
 }
 

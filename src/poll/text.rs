@@ -4,7 +4,6 @@
 //! for each line that says something; a tag that is not heard for three intervals becomes bad once, and nothing more
 //! is said of it until it is heard again.
 
-mod pace;
 mod port;
 mod report;
 mod shapes;
@@ -14,22 +13,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::{Endpoint, LinkConfig};
 use crate::instrument::{Heard, LineReader, LineReading};
-use crate::model::{Fault, Name, Row, SeriesId};
+use crate::model::{AlarmRecord, Fault, Name, Row, SeriesId};
 use crate::profile::Protocol;
 
+use super::health::{Change, DeviceState, Health};
 use super::link::Request;
+use super::schedule::Schedule;
 use super::{LinkHandle, PollCycle, PollError};
 
-use pace::{Moment, Pace};
 use port::{Failure, Port};
 use report::Report;
 use shapes::Shapes;
 use silence::Silence;
+
+/// A text link has one device.
+const THE_DEVICE: usize = 0;
+
+/// At least this often the clocks are compared.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How often to look whether the port of a stream was pulled out without a word.
 const PLUG_CHECK_INTERVAL: Duration = Duration::from_secs(5);
@@ -48,7 +55,9 @@ pub struct TextPoller {
     patience: Duration,
     mode: Mode,
     port: Port,
-    pace: Pace,
+    schedule: Schedule,
+    health: Health,
+    last_fault: Option<Fault>,
     shapes: Shapes,
     report: Report,
     clock: Arc<dyn Clock>,
@@ -65,7 +74,7 @@ enum Mode {
         silence: Silence,
         /// The newest row of each pattern.
         newest: Vec<Option<Row>>,
-        plug_check: Duration,
+        plug_check: Instant,
     },
 }
 
@@ -93,7 +102,7 @@ impl TextPoller {
         let Protocol::Text(profile) = &device.profile.protocol else {
             return Err(NotATextLink { link: link.name });
         };
-        let now = moment(&*clock);
+        let now = Instant::now();
         let patience = link.timeout;
         let reader = Arc::new(LineReader::new(profile));
         let shapes = Shapes::new(&reader, &device.tags, ids);
@@ -102,17 +111,28 @@ impl TextPoller {
         let (mode, interval) = match &profile.ask {
             Some(request) => (Mode::Ask(request.clone()), interval),
             None => {
-                let silence = Silence::new(intervals(), patience, now.monotonic);
+                let silence = Silence::new(intervals(), patience, now);
                 let newest = vec![None; reader.pattern_count()];
-                (Mode::Stream { silence, newest, plug_check: Duration::ZERO }, interval.max(patience))
+                (Mode::Stream { silence, newest, plug_check: now }, interval.max(patience))
             }
         };
         let port = Port::new(settings.clone(), profile.clone(), reader, Arc::clone(&clock), patience);
         let (report, status) = Report::new(&link, &device.name);
         let (handle, requests) = LinkHandle::new(status);
-        let device = device.name.clone();
-        let pace = Pace::new(interval, now);
-        let poller = Self { device, patience, mode, port, pace, shapes, report, clock, requests, cycles };
+        let poller = Self {
+            device: device.name.clone(),
+            patience,
+            mode,
+            port,
+            schedule: Schedule::new(&[(THE_DEVICE, 0, interval)], now, clock.wall()),
+            health: Health::new(interval),
+            last_fault: None,
+            shapes,
+            report,
+            clock,
+            requests,
+            cycles,
+        };
         Ok((poller, handle))
     }
 
@@ -147,69 +167,77 @@ impl TextPoller {
     }
 
     async fn wait(&mut self) -> Wake {
-        let wait = self.next_timer().saturating_sub(self.clock.monotonic());
+        let now = Instant::now();
+        self.schedule.follow(now, self.clock.wall());
+        let timer = self.next_timer().unwrap_or(now + LOOK_EVERY).min(now + LOOK_EVERY);
         let listens = matches!(self.mode, Mode::Stream { .. });
         tokio::select! {
             Some(request) = self.requests.recv() => Wake::Request(request),
             heard = self.port.listen(), if listens => Wake::Line(heard),
-            () = tokio::time::sleep(wait) => Wake::Timer,
+            () = sleep_until(timer) => Wake::Timer,
         }
     }
 
-    /// When there is something to do even if nothing happens, on the monotonic clock.
-    fn next_timer(&self) -> Duration {
+    /// When there is something to do even if nothing happens.
+    fn next_timer(&self) -> Option<Instant> {
+        let poll = self.schedule.next_due();
         match (&self.mode, self.port.retry_at()) {
-            (_, Some(retry_at)) => retry_at.min(self.pace.due()),
-            (Mode::Ask(_), None) => self.pace.due(),
+            (_, Some(retry_at)) => poll.into_iter().chain([retry_at]).min(),
+            (Mode::Ask(_), None) => poll,
             (Mode::Stream { silence, plug_check, .. }, None) => {
-                silence.deadline().map_or(*plug_check, |deadline| deadline.min(*plug_check))
+                silence.deadline().into_iter().chain([*plug_check]).min()
             }
         }
     }
 
     async fn tick(&mut self) -> PollCycle {
-        let now = moment(&*self.clock);
-        if self.port.retry_at().is_some_and(|retry_at| retry_at <= now.monotonic) {
+        let now = Instant::now();
+        if self.port.retry_at().is_some_and(|retry_at| retry_at <= now) {
             self.reopen(now);
         }
-        let is_due = self.pace.due() <= now.monotonic;
-        match (&self.mode, self.port.is_open()) {
-            (Mode::Ask(request), _) if is_due => {
+        match (&self.mode, self.port.why_closed().cloned()) {
+            (Mode::Ask(request), _) => {
+                let Some(due) = self.schedule.take(now) else { return PollCycle::default() };
                 let request = request.clone();
-                self.poll(&request).await
+                self.poll(&request, due.missed).await
             }
-            (Mode::Stream { .. }, false) if is_due => self.tell_link_down(now),
-            (Mode::Stream { .. }, true) => self.tell_silence(now),
-            (Mode::Ask(_), _) | (Mode::Stream { .. }, false) => PollCycle::default(),
+            (Mode::Stream { .. }, Some(failure)) => match self.schedule.take(now) {
+                Some(_) => self.fail(self.shapes.full_bad_row(self.clock.wall(), failure.fault), &failure),
+                None => PollCycle::default(),
+            },
+            (Mode::Stream { .. }, None) => self.tell_silence(now),
         }
     }
 
-    fn reopen(&mut self, now: Moment) {
+    fn reopen(&mut self, now: Instant) {
         let opened = self.port.open();
         self.report.port(opened.as_ref().copied());
-        if opened.is_ok() {
-            self.pace.resume(now);
-            if let Mode::Stream { silence, plug_check, .. } = &mut self.mode {
-                silence.restart(now.monotonic);
-                *plug_check = now.monotonic + PLUG_CHECK_INTERVAL;
+        if opened.is_err() {
+            return;
+        }
+        match &mut self.mode {
+            // A device that was given up because of its port is probed at once.
+            Mode::Ask(_)
+                if self.health.state() == DeviceState::BackedOff && self.last_fault == Some(Fault::LinkDown) =>
+            {
+                self.schedule.suspend(THE_DEVICE, now);
+            }
+            Mode::Ask(_) => {}
+            Mode::Stream { silence, plug_check, .. } => {
+                silence.restart(now);
+                *plug_check = now + PLUG_CHECK_INTERVAL;
             }
         }
     }
 
-    /// One due poll of an instrument that is asked.
-    async fn poll(&mut self, request: &[u8]) -> PollCycle {
-        let answer = self.ask(request).await;
-        let now = moment(&*self.clock);
-        let cycle = match answer {
-            Ok((row, None)) => {
-                self.pace.answered();
-                PollCycle { alarms: self.report.answered(row.time).into_iter().collect(), rows: vec![row] }
-            }
+    /// One due poll, or probe, of an instrument that is asked.
+    async fn poll(&mut self, request: &[u8], missed: u64) -> PollCycle {
+        let cycle = match self.ask(request).await {
+            Ok((row, None)) => PollCycle { alarms: self.succeed(&row).into_iter().collect(), rows: vec![row] },
             Ok((row, Some(failure))) => self.fail(row, &failure),
-            Err(failure) => self.fail(self.shapes.full_bad_row(now.wall, failure.fault), &failure),
+            Err(failure) => self.fail(self.shapes.full_bad_row(self.clock.wall(), failure.fault), &failure),
         };
-        let skipped = self.pace.advance(now);
-        self.report.polled(skipped, self.port.take_late_lines());
+        self.report.polled(missed, self.schedule.steps());
         cycle
     }
 
@@ -232,17 +260,22 @@ impl TextPoller {
     }
 
     async fn ask_once(&mut self, request: &[u8]) -> Result<Heard, Failure> {
+        let begun = Instant::now();
         let heard = self.port.ask(request).await;
+        let took = begun.elapsed();
         match &heard {
             Err(failure) if !self.port.is_open() => self.report.port(Err(failure)),
             Ok(_) | Err(_) => self.report.port(Ok(())),
+        }
+        self.report.asked(took, self.port.take_late_lines());
+        if heard.is_ok() {
+            self.report.round_trip(took);
         }
         heard
     }
 
     /// One line of a stream.
     fn hear(&mut self, heard: &Heard) -> PollCycle {
-        let Mode::Stream { silence, newest, .. } = &mut self.mode else { return PollCycle::default() };
         let mut cycle = PollCycle::default();
         let (pattern, row) = match &heard.reading {
             LineReading::Points { pattern, observed } => (*pattern, self.shapes.row(*pattern, heard.time, observed)),
@@ -254,13 +287,13 @@ impl TextPoller {
         };
         if let Some(failure) = unreadable(&heard.reading) {
             self.report.misunderstood(&failure);
-        } else if row.is_some() {
-            self.pace.answered();
+        } else if let Some(row) = &row {
             self.port.proved_good();
-            cycle.alarms.extend(self.report.answered(heard.time));
+            cycle.alarms.extend(self.succeed(row));
         }
+        let Mode::Stream { silence, newest, .. } = &mut self.mode else { return cycle };
         if let Some(row) = row {
-            let now = self.clock.monotonic();
+            let now = Instant::now();
             self.shapes.tags(pattern).iter().for_each(|tag| silence.heard(*tag, now));
             newest[pattern] = Some(row.clone());
             cycle.rows.push(row);
@@ -268,44 +301,54 @@ impl TextPoller {
         cycle
     }
 
-    /// The port of a stream is gone: the first bad readings are due at once, the others at their time.
+    /// The port of a stream is gone: the first bad readings at once, the others at their time.
     fn lose_port(&mut self, failure: &Failure) -> PollCycle {
         self.report.port(Err(failure));
-        let now = moment(&*self.clock);
-        if self.pace.is_failing() {
-            return PollCycle::default();
+        match self.health.state() {
+            DeviceState::Answering => {
+                self.schedule.resume(THE_DEVICE, Instant::now());
+                self.fail(self.shapes.full_bad_row(self.clock.wall(), failure.fault), failure)
+            }
+            DeviceState::Failing | DeviceState::BackedOff => PollCycle::default(),
         }
-        self.pace.hurry(now);
-        self.tell_link_down(now)
-    }
-
-    fn tell_link_down(&mut self, now: Moment) -> PollCycle {
-        let Some(failure) = self.port.why_closed().cloned() else { return PollCycle::default() };
-        let cycle = self.fail(self.shapes.full_bad_row(now.wall, failure.fault), &failure);
-        self.pace.advance(now);
-        cycle
     }
 
     /// Tags of a stream that were not heard for too long.
-    fn tell_silence(&mut self, now: Moment) -> PollCycle {
+    fn tell_silence(&mut self, now: Instant) -> PollCycle {
         let Mode::Stream { silence, plug_check, .. } = &mut self.mode else { return PollCycle::default() };
-        let due = silence.deadline().is_some_and(|deadline| deadline <= now.monotonic);
-        if due || *plug_check <= now.monotonic {
-            *plug_check = now.monotonic + PLUG_CHECK_INTERVAL;
+        let due = silence.deadline().is_some_and(|deadline| deadline <= now);
+        if due || *plug_check <= now {
+            *plug_check = now + PLUG_CHECK_INTERVAL;
             if let Err(failure) = self.port.check_plugged() {
                 return self.lose_port(&failure);
             }
         }
-        let tags = silence.newly_silent(now.monotonic);
-        let Some(row) = self.shapes.bad_tags(&tags, now.wall, Fault::Timeout) else { return PollCycle::default() };
-        let silent = silence.is_complete();
+        let tags = silence.newly_silent(now);
+        let time = self.clock.wall();
+        let Some(row) = self.shapes.bad_tags(&tags, time, Fault::Timeout) else { return PollCycle::default() };
         let failure = Failure { fault: Fault::Timeout, reason: "nothing heard for three intervals".to_owned() };
-        PollCycle { alarms: self.report.failed(&failure, silent, now.wall).into_iter().collect(), rows: vec![row] }
+        let alarm = self.report.failed(&failure, silence.is_complete(), time);
+        PollCycle { alarms: alarm.into_iter().collect(), rows: vec![row] }
+    }
+
+    fn succeed(&mut self, row: &Row) -> Option<AlarmRecord> {
+        self.last_fault = None;
+        if self.health.answered() == Change::CameBack {
+            self.schedule.resume(THE_DEVICE, Instant::now());
+        }
+        self.report.answered(row.time)
     }
 
     fn fail(&mut self, row: Row, failure: &Failure) -> PollCycle {
-        self.pace.failed();
-        let alarm = self.report.failed(failure, self.pace.is_backed_off(), row.time);
+        self.last_fault = Some(failure.fault);
+        match self.health.failed() {
+            Change::None | Change::CameBack => {}
+            Change::WentSilent(wait) | Change::StillSilent(wait) => {
+                self.schedule.suspend(THE_DEVICE, Instant::now() + wait);
+            }
+        }
+        let silent = self.health.state() == DeviceState::BackedOff;
+        let alarm = self.report.failed(failure, silent, row.time);
         PollCycle { alarms: alarm.into_iter().collect(), rows: vec![row] }
     }
 
@@ -359,8 +402,4 @@ fn unreadable(reading: &LineReading) -> Option<Failure> {
         LineReading::Garbage => (Fault::Garbage, "too many bytes without an end of line"),
     };
     Some(Failure { fault, reason: reason.to_owned() })
-}
-
-fn moment(clock: &dyn Clock) -> Moment {
-    Moment { monotonic: clock.monotonic(), wall: clock.wall() }
 }

@@ -4,6 +4,8 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::clock::Clock;
 use crate::config::SerialSettings;
 use crate::instrument::{Heard, Instrument, InstrumentError, LineReader};
@@ -42,8 +44,8 @@ pub struct Port {
 enum State {
     Open(Box<Instrument>),
     Closed {
-        /// When it is tried next, on the monotonic clock.
-        retry_at: Duration,
+        /// When it is tried next.
+        retry_at: Instant,
         why: Failure,
     },
 }
@@ -58,7 +60,7 @@ impl Port {
         patience: Duration,
     ) -> Self {
         let why = Failure { fault: Fault::LinkDown, reason: "not opened yet".to_owned() };
-        let state = State::Closed { retry_at: Duration::ZERO, why };
+        let state = State::Closed { retry_at: Instant::now(), why };
         Self { settings, profile, reader, clock, patience, state, reopen_wait: REOPEN_MIN }
     }
 
@@ -67,8 +69,8 @@ impl Port {
         matches!(self.state, State::Open(_))
     }
 
-    /// When a closed port is worth trying again, on the monotonic clock.
-    pub fn retry_at(&self) -> Option<Duration> {
+    /// When a closed port is worth trying again.
+    pub fn retry_at(&self) -> Option<Instant> {
         match &self.state {
             State::Open(_) => None,
             State::Closed { retry_at, .. } => Some(*retry_at),
@@ -91,7 +93,7 @@ impl Port {
     pub fn open(&mut self) -> Result<(), Failure> {
         match &self.state {
             State::Open(_) => return Ok(()),
-            State::Closed { retry_at, why } if self.clock.monotonic() < *retry_at => return Err(why.clone()),
+            State::Closed { retry_at, why } if Instant::now() < *retry_at => return Err(why.clone()),
             State::Closed { .. } => {}
         }
         let Self { settings, profile, reader, clock, .. } = self;
@@ -170,7 +172,7 @@ impl Port {
 
     fn close(&mut self, error: &InstrumentError) -> Failure {
         let why = Failure::from(error);
-        self.state = State::Closed { retry_at: self.clock.monotonic() + self.reopen_wait, why: why.clone() };
+        self.state = State::Closed { retry_at: Instant::now() + self.reopen_wait, why: why.clone() };
         self.reopen_wait = (self.reopen_wait * 2).min(REOPEN_MAX);
         why
     }

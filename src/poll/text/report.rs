@@ -1,11 +1,15 @@
 //! What a text link says about itself: status for people, and the alarm of a device that fell silent.
 
+use std::time::Duration;
+
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::config::LinkConfig;
 use crate::model::{AlarmRecord, Fault, Name, Timestamp, Transition};
 use crate::poll::alarm::device_silent;
-use crate::poll::{DeviceState, DeviceStatus, LinkStatus};
+use crate::poll::health::DeviceState;
+use crate::poll::status::{DeviceStatus, LinkStatus, Load};
 
 use super::port::Failure;
 
@@ -14,25 +18,29 @@ pub struct Report {
     link: Name,
     device: Name,
     status: watch::Sender<LinkStatus>,
+    load: Load,
     is_silent: bool,
 }
 
 impl Report {
     /// A link that did nothing yet.
     pub fn new(link: &LinkConfig, device: &Name) -> (Self, watch::Receiver<LinkStatus>) {
-        let (status, receiver) = watch::channel(LinkStatus::new(
-            link.name.clone(),
-            link.endpoint.to_string(),
-            std::iter::once(device.clone()),
-        ));
-        (Self { link: link.name.clone(), device: device.clone(), status, is_silent: false }, receiver)
+        let devices = std::iter::once(device.clone());
+        let status = LinkStatus::new(link.name.clone(), link.endpoint.to_string(), devices);
+        let (status, receiver) = watch::channel(status);
+        let (link, device, load) = (link.name.clone(), device.clone(), Load::new(Instant::now()));
+        (Self { link, device, status, load, is_silent: false }, receiver)
     }
 
     /// The port is open, or it is not and why.
     pub fn port(&self, state: Result<(), &Failure>) {
         let connected = state.is_ok();
-        let changed =
-            self.status.send_if_modified(|link| std::mem::replace(&mut link.connected, connected) != connected);
+        let changed = self.status.send_if_modified(|link| {
+            if let Err(failure) = state {
+                link.last_error = Some(failure.reason.clone());
+            }
+            std::mem::replace(&mut link.connected, connected) != connected
+        });
         match state {
             Ok(()) if changed => tracing::info!(link = %self.link, "serial port open"),
             Err(failure) if changed => tracing::warn!(link = %self.link, reason = %failure.reason, "serial port lost"),
@@ -41,16 +49,31 @@ impl Report {
         }
     }
 
-    /// A poll was made, and this many before it were not.
-    pub fn polled(&self, skipped: u64, late_lines: u64) {
+    /// One exchange with the instrument: how long it took, and how many late lines were dropped before it.
+    pub fn asked(&mut self, took: Duration, late_lines: u64) {
+        self.load.busy += took;
+        self.device(|device| {
+            device.requests += 1;
+            device.stale_dropped += late_lines;
+        });
+    }
+
+    /// An answer came this long after it was asked for.
+    pub fn round_trip(&self, took: Duration) {
+        self.device(|device| device.round_trip.add(took));
+    }
+
+    /// A poll was made, and `missed` before it were not; the wall clock has stepped so often until now.
+    pub fn polled(&mut self, missed: u64, clock_steps: u64) {
+        let busy_ratio = self.load.ratio(Instant::now());
+        let busy_ms = u64::try_from(self.load.busy.as_millis()).unwrap_or(u64::MAX);
         self.status.send_modify(|link| {
-            link.polls_due += 1 + skipped;
+            link.polls_due += 1 + missed;
             link.polls_done += 1;
-            link.polls_skipped += skipped;
-            for device in &mut link.devices {
-                device.requests += 1;
-                device.stale_dropped += late_lines;
-            }
+            link.polls_skipped += missed;
+            link.clock_steps = clock_steps;
+            link.busy_ms = busy_ms;
+            link.busy_ratio = busy_ratio;
         });
     }
 
@@ -60,16 +83,16 @@ impl Report {
             device.state = DeviceState::Answering;
             device.answers += 1;
             device.last_answer = Some(time);
-            device.last_error = None;
         });
         if !std::mem::take(&mut self.is_silent) {
             return None;
         }
-        tracing::info!(device = %self.device, link = %self.link, "device answers again");
-        Some(self.alarm(time, Transition::Cleared, format!("{} on {} answers again", self.device, self.link)))
+        tracing::info!(link = %self.link, device = %self.device, "device answers again");
+        let summary = format!("{} on {} answers again", self.device, self.link);
+        Some(device_silent(&self.link, &self.device, time, Transition::Cleared, summary))
     }
 
-    /// Something came that could not be used, but the device is not taken for silent because of it.
+    /// Something came that could not be used; whether the device is silent is not decided by it.
     pub fn misunderstood(&self, failure: &Failure) {
         self.device(|device| count(device, failure));
     }
@@ -77,45 +100,32 @@ impl Report {
     /// The device gave nothing that can be used, and is `silent` when that has lasted. Gives the record of the alarm
     /// that this raises, if it was not raised before.
     pub fn failed(&mut self, failure: &Failure, silent: bool, time: Timestamp) -> Option<AlarmRecord> {
-        let is_silent = self.is_silent || silent;
+        let was_silent = self.is_silent;
+        self.is_silent |= silent;
         self.device(|device| {
-            device.state = if is_silent { DeviceState::BackedOff } else { DeviceState::Failing };
+            device.state = if was_silent || silent { DeviceState::BackedOff } else { DeviceState::Failing };
             count(device, failure);
         });
-        if self.is_silent || !silent {
+        if was_silent || !silent {
             return None;
         }
-        self.is_silent = true;
-        tracing::warn!(device = %self.device, link = %self.link, reason = %failure.reason, "device is silent");
-        let summary = format!("{} on {} gives no usable answer: {}", self.device, self.link, failure.reason);
-        Some(self.alarm(time, Transition::Raised, summary))
+        let reason = &failure.reason;
+        tracing::warn!(link = %self.link, device = %self.device, reason, "device does not answer");
+        let summary = format!("{} on {} does not answer: {reason}", self.device, self.link);
+        Some(device_silent(&self.link, &self.device, time, Transition::Raised, summary))
     }
 
     fn device(&self, change: impl FnOnce(&mut DeviceStatus)) {
         self.status.send_modify(|link| link.devices.first_mut().map_or((), change));
     }
-
-    fn alarm(&self, time: Timestamp, transition: Transition, summary: String) -> AlarmRecord {
-        device_silent(&self.link, &self.device, time, transition, summary)
-    }
 }
 
-/// Counts a failure under what it was.
 fn count(device: &mut DeviceStatus, failure: &Failure) {
     match failure.fault {
         Fault::Timeout => device.timeouts += 1,
         Fault::BadChecksum => device.crc_errors += 1,
         Fault::LinkDown => device.link_failures += 1,
-        Fault::Exception(_)
-        | Fault::WrongUnit
-        | Fault::WrongAnswer
-        | Fault::Garbage
-        | Fault::NotAvailable
-        | Fault::NotANumber
-        | Fault::OutOfRange
-        | Fault::BadScaleFactor
-        | Fault::NoMatch
-        | Fault::DeviceFault => device.bad_frames += 1,
+        _ => device.bad_frames += 1,
     }
     device.last_error = Some(failure.reason.clone());
 }
