@@ -1,9 +1,6 @@
 //! What a reading costs in the encoder and in the decoder. `cargo bench --bench encoding`; divide the time of a batch
 //! by its readings, or read `item/s` as readings a second.
 
-// The benchmark macro and `main` need no documentation.
-#![allow(missing_docs)]
-
 use std::sync::Arc;
 
 use divan::counter::ItemsCount;

@@ -120,8 +120,8 @@ fn batch(noise: Noise, seconds: u64) -> Batch {
     };
     let commits: Vec<Commit> = (0..seconds).map(commit).collect();
     let header = BatchHeader {
-        site: Name::new("lyon").unwrap(),
-        gateway: Name::new("gw-01").unwrap(),
+        site: Name::new("lyon").expect("a name"),
+        gateway: Name::new("gw-01").expect("a name"),
         epoch,
         lane: Lane::Telemetry,
         first: Sequence(86_400),

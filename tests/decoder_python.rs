@@ -98,8 +98,8 @@ fn agree(python: &Json, here: &Json) -> bool {
 
 fn header() -> BatchHeader {
     BatchHeader {
-        site: Name::new("lyon").unwrap(),
-        gateway: Name::new("gw-01").unwrap(),
+        site: Name::new("lyon").expect("a name"),
+        gateway: Name::new("gw-01").expect("a name"),
         epoch: Epoch([0x5f; 16]),
         lane: Lane::Telemetry,
         first: Sequence(1),

@@ -187,7 +187,7 @@ fn listed(id: SeriesId) -> Option<Arc<SeriesInfo>> {
         labels: BTreeMap::new(),
         unit: String::new(),
         kind: ValueKind::Int,
-        scale: if id.0 % 2 == 0 { Scale::ONE } else { Scale::new(0.1, 0.0) },
+        scale: if id.0.is_multiple_of(2) { Scale::ONE } else { Scale::new(0.1, 0.0) },
         states: BTreeMap::from([(1, "running".to_owned())]),
     };
     (id.0 < 100).then(|| Arc::new(info))

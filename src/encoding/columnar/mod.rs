@@ -1,8 +1,8 @@
 //! The columnar batch: few bytes for many readings. `deploy/lineside.proto` says what the bytes mean.
 //!
 //! Rows of one shape become a table, so identity and time cost something once a row. Every column, of identities,
-//! times or values, becomes integers, a line through them and residuals ([`fit`]); residuals of similar columns are
-//! compressed together by pco ([`pack`]); zstd then takes out what the many small numbers around them have in common.
+//! times or values, becomes integers, a line through them and residuals (`fit`); residuals of similar columns are
+//! compressed together by pco (`pack`); zstd then takes out what the many small numbers around them have in common.
 
 mod decode;
 mod fit;

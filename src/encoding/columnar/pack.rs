@@ -129,7 +129,11 @@ impl Packer {
 
     /// Forgets a batch that could not be encoded.
     pub fn reset(&mut self) {
-        *self = Self::default();
+        self.columns = wire::Columns::default();
+        self.groups.clear();
+        self.residuals.clear();
+        self.pending.clear();
+        self.classes.clear();
     }
 }
 
