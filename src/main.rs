@@ -1,3 +1,7 @@
-//! The `lineside` program.
+//! The `lineside` program: parses its arguments, runs the command, turns the result into an exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lineside::cli::main()
+}

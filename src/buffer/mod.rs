@@ -1,1 +1,250 @@
-//! To come.
+//! Keeps records until the broker has them, and for a while after.
+//!
+//! # Invariants
+//!
+//! 1. **Durable or not there.** [`read`](BufferHandle::read) and the [`Watermarks`] know only commits that survive a
+//!    power cut. An error while writing never makes a commit durable that is not.
+//! 2. **Sequences count.** Each lane counts its commits from 1 without a hole. A sequence is never given twice and
+//!    never goes back within an epoch, not even when the lane is empty and the store is opened again. What a sequence
+//!    means never changes.
+//! 3. **Nothing goes in silence.** A commit leaves the lane when it was delivered, or when it is dropped, damaged or
+//!    could not be written; then a gap record with its own sequence names it, in the same batch that removes it.
+//!    `oldest_undelivered` passes a dropped commit only when that gap record was delivered.
+//! 4. **Atomic.** Commits, removals, gap records and what is known about the lanes change in one batch. An append
+//!    that fits into a commit is never split over two.
+//! 5. **Bounded.** The directory stays within its limit: history goes first, oldest first, then undelivered
+//!    telemetry, then alarms. In memory at most a few MiB wait for a disk that does not take them.
+//! 6. **It starts.** A damaged database is set aside, a new epoch begins, and an alarm record says so. Only another
+//!    process in the same directory, a format from the future, or a disk that cannot be used at all prevent it.
+//!
+//! One thread owns the database (`thread`); everybody else has a [`BufferHandle`]. Rows are gathered (`gather`)
+//! into commits (`commit`), which wait (`waiting`) until one batch and one flush make them durable (`store`).
+
+mod catalogue;
+mod commit;
+mod gather;
+mod lane;
+mod loaded;
+mod mark;
+mod place;
+mod ranges;
+mod reading;
+mod recovery;
+mod retention;
+mod room;
+mod status;
+mod store;
+mod thread;
+mod varint;
+mod waiting;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+use crate::clock::Clock;
+use crate::model::{AlarmRecord, Commit, Gap, Lane, Row, Sequence, SeriesId, SeriesInfo};
+pub use catalogue::Catalogue;
+pub use commit::{ClockReading, Codec, CommitError, RECORDS_MAX, seal};
+pub use status::{BufferStatus, LaneWatermark, Watermarks};
+
+/// Requests that wait while a flush takes five seconds: fifty devices, four blocks each, once a second.
+const REQUESTS_QUEUED: usize = 1024;
+
+/// Readings in those requests: bounds their memory to about 2 MiB.
+const READINGS_QUEUED: usize = 65_536;
+
+/// How the buffer keeps records.
+#[derive(Debug, Clone)]
+pub struct BufferSettings {
+    /// Directory of the store. Made when it is not there.
+    pub path: PathBuf,
+    /// The most bytes that the directory may take on disk. Below about 16 MiB the engine's own files come near it.
+    pub limit_bytes: u64,
+    /// The longest that a reading waits to become durable: what a power cut can cost.
+    pub commit_interval: Duration,
+}
+
+/// How much one [`read`](BufferHandle::read) may return.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadLimit {
+    /// Most commits.
+    pub commits: usize,
+    /// Most records. The first commit is returned however many it holds.
+    pub records: usize,
+}
+
+/// Why the buffer did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BufferError {
+    /// Another process uses the store.
+    #[error("{path}: in use by another process", path = .path.display())]
+    InUse {
+        /// Directory of the store.
+        path: PathBuf,
+    },
+    /// The store was written by a newer release.
+    #[error("{path}: format {found} of a newer release; this one knows formats up to {known}", path = .path.display())]
+    NewerFormat {
+        /// Directory of the store.
+        path: PathBuf,
+        /// Format found.
+        found: u32,
+        /// Newest format known.
+        known: u32,
+    },
+    /// The directory cannot be used.
+    #[error("{path}: cannot be used: {reason}", path = .path.display())]
+    Unavailable {
+        /// Directory of the store.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// The store cannot be written, or read, for now. What was appended waits in memory.
+    #[error("the store cannot be used for now: {reason}")]
+    NotWritable {
+        /// What the system said.
+        reason: String,
+    },
+    /// A row cannot be stored.
+    #[error("a row of {series} series and {observed} observations; both must be equal and at most {RECORDS_MAX}")]
+    BadRow {
+        /// Series of the row.
+        series: usize,
+        /// Observations of the row.
+        observed: usize,
+    },
+    /// The buffer was closed.
+    #[error("the buffer is closed")]
+    Closed,
+}
+
+/// Opens the store and starts its thread.
+///
+/// Blocks while the database opens. Fails when another process uses the directory, when it is of a newer format, or
+/// cannot be used at all; damage is no reason to fail.
+pub fn open(settings: BufferSettings, clock: Arc<dyn Clock>) -> Result<(BufferThread, BufferHandle), BufferError> {
+    let place = place::Place::claim(&settings.path)?;
+    let store = store::Store::open(place, settings.limit_bytes, clock)?;
+    let (keeper, watermarks, status) = thread::Keeper::new(store, settings.commit_interval);
+    let (requests, received) = mpsc::channel(REQUESTS_QUEUED);
+    let thread = std::thread::Builder::new()
+        .name("store".into())
+        .spawn(move || keeper.run(received))
+        .map_err(|error| BufferError::Unavailable { path: settings.path, reason: place::io_text(&error) })?;
+    let room = Arc::new(Semaphore::new(READINGS_QUEUED));
+    Ok((BufferThread(thread), BufferHandle { requests, room, watermarks, status }))
+}
+
+/// The thread that owns the database. It ends when it is told to close, or when every handle is gone.
+#[derive(Debug)]
+pub struct BufferThread(std::thread::JoinHandle<Result<(), BufferError>>);
+
+impl BufferThread {
+    /// Waits for the end of the thread; blocks. An error says what could not be made durable, or that it panicked.
+    pub fn join(self) -> Result<(), BufferError> {
+        self.0.join().unwrap_or(Err(BufferError::Closed))
+    }
+
+    /// Whether the thread has ended. It ends by itself only when the engine hangs for good.
+    pub fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+}
+
+/// Asks the buffer. Clones ask the same buffer.
+#[derive(Debug, Clone)]
+pub struct BufferHandle {
+    requests: mpsc::Sender<thread::Request>,
+    room: Arc<Semaphore>,
+    watermarks: watch::Receiver<Watermarks>,
+    status: watch::Receiver<BufferStatus>,
+}
+
+impl BufferHandle {
+    /// Adds readings that belong together to the telemetry lane. Durable within the commit interval. Waits while the
+    /// thread is behind.
+    pub async fn append(&self, rows: Vec<Row>) -> Result<(), BufferError> {
+        let is_even = |row: &&Row| row.series.len() == row.observed.len() && row.observed.len() <= RECORDS_MAX;
+        if let Some(row) = rows.iter().find(|row| !is_even(row)) {
+            return Err(BufferError::BadRow { series: row.series.len(), observed: row.observed.len() });
+        }
+        let rows: Vec<Row> = rows.into_iter().filter(|row| !row.observed.is_empty()).collect();
+        let readings: usize = rows.iter().map(|row| row.observed.len()).sum();
+        if readings == 0 {
+            return Ok(());
+        }
+        let permits = readings.min(READINGS_QUEUED) as u32;
+        let room = self.room.clone().acquire_many_owned(permits).await.map_err(|_| BufferError::Closed)?;
+        self.send(thread::Request::Append { rows, _room: room }).await
+    }
+
+    /// Adds alarm transitions to the alarm lane, which are committed and flushed as soon as the thread gets to them.
+    pub async fn append_alarms(&self, alarms: Vec<AlarmRecord>) -> Result<(), BufferError> {
+        if alarms.is_empty() {
+            return Ok(());
+        }
+        self.send(thread::Request::AppendAlarms(alarms)).await
+    }
+
+    /// Adds a gap record to the lane that it speaks of: for a record that nobody can take.
+    pub async fn append_gap(&self, gap: Gap) -> Result<(), BufferError> {
+        self.send(thread::Request::AppendGap(gap)).await
+    }
+
+    /// Durable, undelivered commits of `lane`: the first unbroken run of sequences from `from` on, within `limit` but
+    /// at least one. Empty when there is none.
+    pub async fn read(&self, lane: Lane, from: Sequence, limit: ReadLimit) -> Result<Vec<Commit>, BufferError> {
+        self.ask(|reply| thread::Request::Read { lane, from, limit, reply }).await
+    }
+
+    /// Notes that the commits from `first` to `last` were delivered. Durable within the commit interval.
+    pub async fn delivered(&self, lane: Lane, first: Sequence, last: Sequence) -> Result<(), BufferError> {
+        self.send(thread::Request::Delivered { lane, first, last }).await
+    }
+
+    /// The ids of `series`, in their order: the same as ever for one that is equal, a new one for one that is not.
+    /// New ones are durable when this returns.
+    pub async fn register(&self, series: Vec<SeriesInfo>) -> Result<Vec<SeriesId>, BufferError> {
+        self.ask(|reply| thread::Request::Register { series, reply }).await
+    }
+
+    /// Every series that has an id in this epoch.
+    pub async fn catalogue(&self) -> Result<Catalogue, BufferError> {
+        self.ask(thread::Request::Catalogue).await
+    }
+
+    /// Makes durable all that was asked before. An error says why it is not; it goes on waiting then.
+    pub async fn flush(&self) -> Result<(), BufferError> {
+        self.ask(thread::Request::Flush).await
+    }
+
+    /// What is durable and what is still to be delivered; changes after each flush and delivery.
+    pub fn watermarks(&self) -> watch::Receiver<Watermarks> {
+        self.watermarks.clone()
+    }
+
+    /// Counters and sums of the buffer.
+    pub fn status(&self) -> watch::Receiver<BufferStatus> {
+        self.status.clone()
+    }
+
+    /// Makes everything durable, closes the database and ends the thread. Later requests get
+    /// [`BufferError::Closed`].
+    pub async fn close(&self) -> Result<(), BufferError> {
+        self.ask(thread::Request::Close).await
+    }
+
+    async fn send(&self, request: thread::Request) -> Result<(), BufferError> {
+        self.requests.send(request).await.map_err(|_| BufferError::Closed)
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(thread::Reply<T>) -> thread::Request) -> Result<T, BufferError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(request(reply)).await?;
+        answer.await.unwrap_or(Err(BufferError::Closed))
+    }
+}

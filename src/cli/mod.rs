@@ -1,1 +1,159 @@
-//! To come.
+//! The command line: one file for each command.
+//!
+//! Exit codes: 0 done; 1 done, with findings; 2 input refused; 3 agent, device or broker unreachable; 4 store in use by
+//! another process.
+
+mod check;
+mod client;
+mod decode;
+#[cfg(feature = "demo")]
+mod demo;
+mod read;
+mod run;
+mod simulate;
+mod status;
+mod table;
+mod tail;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{self, DEFAULT_PATH, DEFAULT_SOCKET};
+
+/// How a command ended when it could do what it was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// Done, with findings: a warning, damage, a failed test, an empty range.
+    Findings = 1,
+}
+
+/// Why a command could not do what it was asked. Its text goes to standard error.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// What was given is not acceptable.
+    #[error("{0}")]
+    Refused(String),
+    /// Agent, device or broker cannot be reached.
+    #[error("{0}")]
+    Unreachable(String),
+    /// Another process has the store.
+    #[error("{0}")]
+    InUse(String),
+    /// Something that should work did not.
+    #[error("{0:#}")]
+    Broken(#[from] anyhow::Error),
+}
+
+impl Failure {
+    fn code(&self) -> u8 {
+        match self {
+            Self::Broken(_) => 1,
+            Self::Refused(_) => 2,
+            Self::Unreachable(_) => 3,
+            Self::InUse(_) => 4,
+        }
+    }
+}
+
+/// Edge gateway agent: polls Modbus and text serial devices, stores every reading, forwards batches over MQTT.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXIT_CODES, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 done, with findings; 2 input refused; 3 agent, device or broker \
+                          unreachable; 4 store in use by another process.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Run),
+    #[cfg(feature = "demo")]
+    Demo(demo::Demo),
+    Check(check::Check),
+    Status(status::StatusCommand),
+    Tail(tail::Tail),
+    Read(read::Read),
+    Decode(decode::Decode),
+    Simulate(simulate::Simulate),
+}
+
+/// Which configuration file.
+#[derive(Debug, Args)]
+struct ConfigOption {
+    /// Configuration file.
+    #[arg(short, long, value_name = "FILE", env = "LINESIDE_CONFIG", default_value = DEFAULT_PATH)]
+    config: PathBuf,
+}
+
+/// How to find the running agent.
+#[derive(Debug, Args)]
+struct AgentOption {
+    #[command(flatten)]
+    config: ConfigOption,
+    /// Socket of the agent; without it the one that the configuration names.
+    #[arg(short, long, value_name = "FILE", env = "LINESIDE_SOCKET")]
+    socket: Option<PathBuf>,
+}
+
+impl AgentOption {
+    /// The socket to ask. A configuration that cannot be read does not stop a diagnosis.
+    fn socket(&self) -> PathBuf {
+        let configured = || config::load(&self.config.config).ok().map(|config| config.gateway.socket);
+        self.socket.clone().or_else(configured).unwrap_or_else(|| DEFAULT_SOCKET.into())
+    }
+}
+
+/// Parses the arguments of the process, runs the command, returns its exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        Command::Run(command) => command.run(),
+        #[cfg(feature = "demo")]
+        Command::Demo(command) => command.run(),
+        Command::Check(command) => command.run(),
+        Command::Status(command) => command.run(),
+        Command::Tail(command) => command.run(),
+        Command::Read(command) => command.run(),
+        Command::Decode(command) => command.run(),
+        Command::Simulate(command) => command.run(),
+    };
+    match outcome {
+        Ok(exit) => ExitCode::from(exit as u8),
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+/// Log lines go to standard error: `RUST_LOG` decides how much, `info` otherwise.
+fn start_logging(default: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let logging = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    // systemd's journal stamps the lines itself.
+    match std::env::var_os("JOURNAL_STREAM") {
+        Some(_) => logging.without_time().init(),
+        None => logging.init(),
+    }
+}
+
+/// The runtime of every command: one thread; what blocks for longer has a thread of its own.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?)
+}
+
+/// True when a write failed because the reader of a pipe has gone, as in `lineside tail | head`.
+fn reader_has_gone(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::BrokenPipe
+}

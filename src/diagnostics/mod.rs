@@ -1,1 +1,114 @@
-//! To come.
+//! What the agent says about itself: one snapshot of every stage, for the local socket and for the health message.
+
+pub mod health;
+pub mod process;
+pub mod protocol;
+pub mod socket;
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::buffer::{BufferStatus, Watermarks};
+use crate::clock::Clock;
+use crate::ingest::IngestStatus;
+use crate::model::{BootId, ClockState, Name, Timestamp};
+use crate::mqtt::SessionStatus;
+use crate::poll::LinkStatus;
+use crate::uplink::UplinkStatus;
+use process::ProcessStatus;
+
+/// Everything the agent knows about itself at one moment.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// Version of the program.
+    pub version: &'static str,
+    /// The place.
+    pub site: String,
+    /// The machine.
+    pub gateway: String,
+    /// When this was taken.
+    pub time: Timestamp,
+    /// When the agent started.
+    pub started: Timestamp,
+    /// This boot of the machine.
+    pub boot: BootId,
+    /// How far the wall clock can be trusted.
+    pub clock: ClockState,
+    /// What the configuration in force deserves a warning for.
+    pub warnings: Vec<String>,
+    /// Links and their devices.
+    pub links: Vec<LinkStatus>,
+    /// Readings taken.
+    pub ingest: IngestStatus,
+    /// What is kept.
+    pub store: BufferStatus,
+    /// How far each lane is delivered.
+    pub lanes: Watermarks,
+    /// What was sent.
+    pub uplink: UplinkStatus,
+    /// The connection to the broker and its counters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mqtt: Option<SessionStatus>,
+    /// What the process takes of the machine.
+    pub process: ProcessStatus,
+}
+
+/// The parts of the agent that change when a configuration is loaded.
+#[derive(Clone, Default)]
+pub struct Parts {
+    /// One for each link.
+    pub links: Vec<watch::Receiver<LinkStatus>>,
+    /// The uplink and its session.
+    pub uplink: Option<watch::Receiver<UplinkStatus>>,
+    /// The connection to the broker.
+    pub mqtt: Option<watch::Receiver<SessionStatus>>,
+    /// What the configuration in force deserves a warning for.
+    pub warnings: Vec<String>,
+}
+
+/// Takes snapshots.
+#[derive(Clone)]
+pub struct Board {
+    /// The place.
+    pub site: Name,
+    /// The machine.
+    pub gateway: Name,
+    /// When the agent started.
+    pub started: Timestamp,
+    /// Source of times.
+    pub clock: Arc<dyn Clock>,
+    /// Readings taken.
+    pub ingest: watch::Receiver<IngestStatus>,
+    /// What is kept.
+    pub store: watch::Receiver<BufferStatus>,
+    /// How far each lane is delivered.
+    pub lanes: watch::Receiver<Watermarks>,
+    /// What changes with the configuration.
+    pub parts: watch::Receiver<Parts>,
+}
+
+impl Board {
+    /// The state of every stage now.
+    pub fn snapshot(&self) -> Status {
+        let parts = self.parts.borrow().clone();
+        Status {
+            version: env!("CARGO_PKG_VERSION"),
+            site: self.site.to_string(),
+            gateway: self.gateway.to_string(),
+            time: self.clock.wall(),
+            started: self.started,
+            boot: self.clock.boot(),
+            clock: self.clock.state(),
+            warnings: parts.warnings,
+            links: parts.links.iter().map(|link| link.borrow().clone()).collect(),
+            ingest: self.ingest.borrow().clone(),
+            store: self.store.borrow().clone(),
+            lanes: self.lanes.borrow().clone(),
+            uplink: parts.uplink.map(|uplink| uplink.borrow().clone()).unwrap_or_default(),
+            mqtt: parts.mqtt.map(|mqtt| mqtt.borrow().clone()),
+            process: ProcessStatus::now(),
+        }
+    }
+}

@@ -1,1 +1,162 @@
-//! To come.
+//! Records as bytes for the outside world, and back.
+//!
+//! | What | Module | For |
+//! |---|---|---|
+//! | batch, columnar | [`columnar`] | few bytes: a zstd frame around a protobuf message (`deploy/lineside.proto`) |
+//! | batch, JSON | [`json`] | people and tools: names, labels, units and engineering values beside every reading |
+//! | alarm | [`alarm`] | one JSON message for each transition |
+//! | catalogue | [`catalogue`] | what the series ids of columnar batches mean, as retained JSON messages |
+//!
+//! Whatever the encoding, every record carries its identity: (gateway, epoch, lane, sequence, index in the commit).
+//! Same identity, same content: how commits are cut into batches changes nothing, so a receiver that discards repeats
+//! by identity ends with one set. [`decode_any`] reads all of them; bytes from outside never make it panic, and it
+//! bounds every count before it allocates.
+//!
+//! Pure: no I/O, no clock.
+
+pub mod alarm;
+mod batch;
+pub mod catalogue;
+pub mod columnar;
+pub mod json;
+#[cfg(test)]
+mod one_set;
+mod text;
+mod wire;
+
+pub use alarm::AlarmMessage;
+pub use batch::{Batch, BatchHeader, DecodedBatch, DecodedReading, Order, Part};
+pub use catalogue::CataloguePart;
+pub use json::JsonBatch;
+
+use crate::model::Sequence;
+
+/// First bytes of every zstd frame (RFC 8878, 3.1.1).
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// Why a batch cannot be encoded. Halving helps against [`TooLarge`](Self::TooLarge) alone; the others are defects.
+#[derive(Debug, thiserror::Error)]
+pub enum EncodeError {
+    /// More than a decoder takes.
+    #[error("batch of {count} {what}: at most {limit} fit in one message")]
+    TooLarge {
+        /// What there is too much of.
+        what: &'static str,
+        /// How many there are.
+        count: usize,
+        /// How many fit.
+        limit: usize,
+    },
+    /// A commit holds records that this kind of message has no place for.
+    #[error("commit {sequence} holds {found}, which {message} cannot carry")]
+    WrongRecords {
+        /// The commit.
+        sequence: Sequence,
+        /// What it holds.
+        found: &'static str,
+        /// The kind of message.
+        message: &'static str,
+    },
+    /// A commit that would get another identity on the wire than in the store.
+    #[error("commit {sequence} does not belong in a batch of epoch {epoch}, sequences {first} to {last}")]
+    ForeignCommit {
+        /// The commit.
+        sequence: Sequence,
+        /// Epoch of the batch.
+        epoch: crate::model::Epoch,
+        /// First sequence covered.
+        first: Sequence,
+        /// Last sequence covered.
+        last: Sequence,
+    },
+    /// A row whose readings and series do not match in number.
+    #[error("commit {sequence} has a row of {series} series and {readings} readings")]
+    UnevenRow {
+        /// The commit.
+        sequence: Sequence,
+        /// How many series.
+        series: usize,
+        /// How many readings.
+        readings: usize,
+    },
+    /// The compressor gave up.
+    #[error("cannot compress: {0}")]
+    Compressor(String),
+}
+
+/// Why bytes are not what lineside sends. One line, for people.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Nothing that lineside ever sends.
+    #[error("not a lineside payload: {0}")]
+    Foreign(String),
+    /// Begins like a payload of lineside but does not hold together.
+    #[error("damaged lineside payload: {0}")]
+    Damaged(String),
+    /// Made by another version.
+    #[error("lineside payload of format {0}: this version reads format 1")]
+    Format(u32),
+    /// Claims to hold more than any gateway sends.
+    #[error("lineside payload with more than {limit} {what}")]
+    TooLarge {
+        /// What there is too much of.
+        what: &'static str,
+        /// How many are allowed.
+        limit: usize,
+    },
+}
+
+impl DecodeError {
+    fn damaged(reason: impl Into<String>) -> Self {
+        Self::Damaged(reason.into())
+    }
+}
+
+/// Any payload that lineside sends.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Decoded {
+    /// A columnar batch.
+    Columnar(DecodedBatch),
+    /// A JSON batch.
+    Json(JsonBatch),
+    /// An alarm transition, or a gap in the alarm lane.
+    Alarm(Box<AlarmMessage>),
+    /// A part of the catalogue.
+    Catalogue(CataloguePart),
+    /// Another JSON message: state, health, responses.
+    Other(serde_json::Value),
+}
+
+/// Recognises and decodes any payload that lineside sends.
+///
+/// # Errors
+/// One line that says what is wrong with the bytes; bytes from outside never panic.
+pub fn decode_any(payload: &[u8]) -> Result<Decoded, DecodeError> {
+    if payload.starts_with(&ZSTD_MAGIC) {
+        return columnar::decode(payload).map(Decoded::Columnar);
+    }
+    let first = payload.iter().find(|byte| !byte.is_ascii_whitespace());
+    match first {
+        None => Err(DecodeError::Foreign("it is empty".to_owned())),
+        Some(b'{') => decode_json(payload),
+        Some(_) => Err(DecodeError::Foreign("neither a zstd frame nor a JSON object".to_owned())),
+    }
+}
+
+/// What the JSON messages of this module have in common.
+#[derive(serde::Deserialize)]
+struct Envelope {
+    #[serde(rename = "type")]
+    message: Option<String>,
+}
+
+fn decode_json(payload: &[u8]) -> Result<Decoded, DecodeError> {
+    let foreign = |error: serde_json::Error| DecodeError::Foreign(error.to_string());
+    let envelope: Envelope = serde_json::from_slice(payload).map_err(foreign)?;
+    match envelope.message.as_deref() {
+        Some(json::TYPE) => json::decode(payload).map(Decoded::Json),
+        Some(alarm::TYPE_ALARM | alarm::TYPE_GAP) => alarm::decode(payload).map(Box::new).map(Decoded::Alarm),
+        Some(catalogue::TYPE) => catalogue::decode(payload).map(Decoded::Catalogue),
+        Some(_) | None => serde_json::from_slice(payload).map(Decoded::Other).map_err(foreign),
+    }
+}

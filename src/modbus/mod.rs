@@ -1,10 +1,12 @@
-//! Modbus over TCP, RTU and RTU over TCP: plans, frames, values and the client that asks.
+//! Modbus over TCP, RTU and RTU over TCP: which registers to ask for, how long that takes, the client that asks, and
+//! what the answers mean.
 
 pub mod client;
 pub mod codec;
 pub mod error;
 pub mod frame;
 pub mod plan;
+pub mod timing;
 mod transport;
 
 pub use client::Client;

@@ -79,6 +79,8 @@ pub struct Gap {
 pub enum GapReason {
     /// The store had reached its limit.
     StoreFull,
+    /// The disk took nothing for so long that memory did not suffice.
+    NotWritable,
     /// The stored bytes failed their checksum.
     Damaged,
     /// One record alone is larger than the largest message the broker takes.

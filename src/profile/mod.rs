@@ -1,12 +1,23 @@
 //! What a device type offers: points, limits, pacing. Data from `firmware-profiles/`, never code.
 
+pub mod fault;
+pub mod file;
+mod modbus_file;
 pub mod point;
+mod point_file;
+mod raw;
+pub mod shipped;
 pub mod text;
+mod text_file;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub use point::{Encoding, Point, Table, WordOrder};
+pub use fault::ProfileFault;
+pub use point::{Encoding, Point, Registers, Table, WordOrder};
 pub use text::{TextPoint, TextProfile};
+
+use crate::model::SeriesInfo;
 
 /// A device type, as its file in `firmware-profiles/` describes it.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +30,16 @@ pub struct Profile {
     pub model: String,
     /// How it is spoken to.
     pub protocol: Protocol,
+}
+
+impl Profile {
+    /// Names of all points in the order of the file: what `tags` of a device may name.
+    pub fn tag_names(&self) -> Vec<&str> {
+        match &self.protocol {
+            Protocol::Modbus(modbus) => modbus.points.iter().map(|point| point.name.as_str()).collect(),
+            Protocol::Text(text) => text.points.iter().map(|point| point.name.as_str()).collect(),
+        }
+    }
 }
 
 /// The two families of devices.
@@ -59,4 +80,65 @@ pub struct Pacing {
     pub between_requests: Duration,
     /// Wait after a connection was made.
     pub after_connect: Duration,
+}
+
+/// One point as the configuration sees it, whatever the protocol.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Offer<'a> {
+    /// Name of the point.
+    pub name: &'a str,
+    /// Read unless the configuration says otherwise.
+    pub polled: bool,
+    /// How often it is worth reading, where the profile has an opinion.
+    pub interval: Option<Duration>,
+}
+
+impl Profile {
+    /// All points, in the order of the file.
+    pub fn offers(&self) -> Vec<Offer<'_>> {
+        match &self.protocol {
+            Protocol::Modbus(modbus) => modbus
+                .points
+                .iter()
+                .map(|point| Offer { name: &point.name, polled: point.polled, interval: point.interval })
+                .collect(),
+            Protocol::Text(text) => text
+                .points
+                .iter()
+                .map(|point| Offer { name: &point.name, polled: true, interval: text.interval })
+                .collect(),
+        }
+    }
+
+    /// What the catalogue says about the point with this index, before labels are added.
+    ///
+    /// # Panics
+    /// When the profile has no such point.
+    pub fn series(&self, point: usize) -> SeriesInfo {
+        let labels = BTreeMap::new();
+        match &self.protocol {
+            Protocol::Modbus(modbus) => {
+                let point = &modbus.points[point];
+                SeriesInfo {
+                    name: point.name.clone(),
+                    labels,
+                    unit: point.unit.clone(),
+                    kind: point.kind(),
+                    scale: point.listed_scale(),
+                    states: point.states.clone(),
+                }
+            }
+            Protocol::Text(text) => {
+                let point = &text.points[point];
+                SeriesInfo {
+                    name: point.name.clone(),
+                    labels,
+                    unit: point.unit.clone(),
+                    kind: point.kind,
+                    scale: point.scale,
+                    states: BTreeMap::new(),
+                }
+            }
+        }
+    }
 }

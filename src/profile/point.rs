@@ -29,6 +29,17 @@ impl Table {
         }
     }
 
+    /// The table with this name in files and commands: `coil`, `discrete`, `holding`, `input`.
+    pub fn from_word(word: &str) -> Option<Self> {
+        match word {
+            "coil" => Some(Self::Coils),
+            "discrete" => Some(Self::DiscreteInputs),
+            "holding" => Some(Self::HoldingRegisters),
+            "input" => Some(Self::InputRegisters),
+            _ => None,
+        }
+    }
+
     /// True for the two tables whose items are single bits.
     pub fn holds_bits(self) -> bool {
         match self {
@@ -137,6 +148,17 @@ pub struct Point {
     pub polled: bool,
     /// What the source of the map is unsure of; values are then uncertain.
     pub unsure: Option<String>,
+    /// Registers that the device gives only together; a request for this point covers all of them.
+    pub read_whole: Option<Registers>,
+}
+
+/// Some registers (or bits) of one table, one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Registers {
+    /// Address of the first one.
+    pub address: u16,
+    /// How many there are, at least one.
+    pub count: u16,
 }
 
 impl Point {

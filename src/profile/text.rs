@@ -23,7 +23,27 @@ pub struct TextProfile {
     pub interval: Option<Duration>,
 }
 
+impl TextProfile {
+    /// Indices of the points that `pattern` speaks about: those whose name is a group of its expression.
+    ///
+    /// A line need not carry all points; of the others it says nothing. A pattern that reports a fault and
+    /// names no group speaks about all points.
+    pub fn points_of(&self, pattern: &LinePattern) -> Vec<usize> {
+        let names_one = |point: &TextPoint| pattern.expression.capture_names().flatten().any(|name| name == point.name);
+        let named: Vec<usize> = (0..self.points.len()).filter(|index| names_one(&self.points[*index])).collect();
+        match pattern.meaning {
+            LineMeaning::DeviceFault | LineMeaning::NotAvailable if named.is_empty() => {
+                (0..self.points.len()).collect()
+            }
+            LineMeaning::Ignore => Vec::new(),
+            LineMeaning::Good | LineMeaning::Unstable | LineMeaning::DeviceFault | LineMeaning::NotAvailable => named,
+        }
+    }
+}
+
 /// A regular expression over one line, and what a match means.
+///
+/// The line is matched as it came, `$` and checksum included, without its frame end.
 #[derive(Debug, Clone)]
 pub struct LinePattern {
     /// Named groups fill the points of the same name.

@@ -1,1 +1,414 @@
-//! To come.
+//! The task that empties the store into the broker: next durable commits, encode, publish, wait for the PUBACK, mark
+//! delivered. Live data and catch-up after an outage travel this one road, oldest first.
+//!
+//! A record is marked delivered on a PUBACK that is no refusal, and only then. A refusal keeps the records, backs off
+//! and raises the alarm `BrokerRefuses`. A lost session puts everything under way back to the start.
+
+mod flight;
+mod packing;
+mod sizing;
+mod status;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub use status::UplinkStatus;
+
+use crate::buffer::{BufferError, BufferHandle, LaneWatermark, ReadLimit, Watermarks};
+use crate::clock::Clock;
+use crate::config::BatchConfig;
+use crate::model::{Lane, Name, Sequence, SeriesId, SeriesInfo};
+use crate::mqtt::backoff::Backoff;
+use crate::mqtt::{Delivery, Message, SessionHandle, SessionState, Topics};
+use flight::{Flight, Shipment};
+use packing::{Packer, Packing};
+use sizing::BatchSizer;
+
+/// Wait for the PUBACK under way when the agent stops.
+const FAREWELL: Duration = Duration::from_millis(1500);
+
+/// Bytes of a PUBLISH beside topic and payload: fixed header, lengths, packet id and properties (MQTT 5.0, 3.3).
+const PUBLISH_OVERHEAD: usize = 128;
+
+/// Who the gateway is and how it batches.
+#[derive(Debug, Clone)]
+pub struct UplinkSettings {
+    /// The place.
+    pub site: Name,
+    /// The machine.
+    pub gateway: Name,
+    /// How readings are put together.
+    pub batch: BatchConfig,
+    /// Where messages go.
+    pub topics: Topics,
+}
+
+/// Progress of one lane.
+struct LaneProgress {
+    /// The next commit to send.
+    next: Sequence,
+    /// Commits up to here waited already when the connection came.
+    backlog_until: Sequence,
+    /// When a record that is not under way yet was first seen.
+    waiting_since: Option<Instant>,
+    /// Not before this, after a refusal.
+    retry_at: Option<Instant>,
+    refusals: Backoff,
+    refused: bool,
+}
+
+impl LaneProgress {
+    fn new() -> Self {
+        Self {
+            next: Sequence::FIRST,
+            backlog_until: Sequence(0),
+            waiting_since: None,
+            retry_at: None,
+            refusals: Backoff::default(),
+            refused: false,
+        }
+    }
+}
+
+/// What the uplink waits for.
+enum Event {
+    Stop,
+    Settled(Shipment, Delivery),
+    NewCatalogue,
+    /// Something to send, a connection, or a time that has come.
+    Changed,
+}
+
+/// The task.
+pub struct Uplink {
+    settings: UplinkSettings,
+    buffer: BufferHandle,
+    session: SessionHandle,
+    clock: Arc<dyn Clock>,
+    /// Changes whenever series were registered.
+    catalogue_changed: watch::Receiver<u64>,
+    watermarks: watch::Receiver<Watermarks>,
+    session_state: watch::Receiver<SessionState>,
+    series: Arc<HashMap<SeriesId, Arc<SeriesInfo>>>,
+    generation: Option<u64>,
+    catalogue_due: bool,
+    alarms: LaneProgress,
+    telemetry: LaneProgress,
+    flight: Flight,
+    sizer: BatchSizer,
+    status: watch::Sender<UplinkStatus>,
+}
+
+impl Uplink {
+    /// An uplink from `buffer` to `session`. `catalogue_changed` must change whenever series were registered.
+    pub fn new(
+        settings: UplinkSettings,
+        buffer: BufferHandle,
+        session: SessionHandle,
+        clock: Arc<dyn Clock>,
+        catalogue_changed: watch::Receiver<u64>,
+    ) -> Self {
+        Self {
+            watermarks: buffer.watermarks(),
+            session_state: session.state(),
+            settings,
+            buffer,
+            session,
+            clock,
+            catalogue_changed,
+            series: Arc::default(),
+            generation: None,
+            catalogue_due: true,
+            alarms: LaneProgress::new(),
+            telemetry: LaneProgress::new(),
+            flight: Flight::default(),
+            sizer: BatchSizer::default(),
+            status: watch::Sender::default(),
+        }
+    }
+
+    /// What was sent so far.
+    pub fn status(&self) -> watch::Receiver<UplinkStatus> {
+        self.status.subscribe()
+    }
+
+    /// Runs until told to stop, then waits a moment for what is under way.
+    pub async fn run(mut self, stop: CancellationToken) {
+        loop {
+            match self.next_event(&stop).await {
+                Event::Stop => break,
+                Event::Settled(shipment, delivery) => self.settle(shipment, delivery).await,
+                Event::NewCatalogue => self.catalogue_due = true,
+                Event::Changed => {}
+            }
+            if let Err(error) = self.send_due().await {
+                tracing::error!(%error, "uplink cannot read the store");
+                self.telemetry.retry_at = Some(Instant::now() + Duration::from_secs(1));
+            }
+        }
+        let _ = tokio::time::timeout(FAREWELL, self.farewell()).await;
+    }
+
+    async fn farewell(&mut self) {
+        // What was taken since the last batch goes out too, if the broker takes it in time.
+        self.telemetry.waiting_since = Instant::now().checked_sub(self.settings.batch.max_age);
+        let _ = self.send_due().await;
+        while !self.flight.is_empty() {
+            let (shipment, delivery) = self.flight.next().await;
+            self.settle(shipment, delivery).await;
+        }
+    }
+
+    /// Waits until there may be something to do.
+    async fn next_event(&mut self, stop: &CancellationToken) -> Event {
+        let deadline = self.deadline();
+        let timer = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => Event::Stop,
+            (shipment, delivery) = self.flight.next() => Event::Settled(shipment, delivery),
+            Ok(()) = self.catalogue_changed.changed() => Event::NewCatalogue,
+            Ok(()) = self.session_state.changed() => Event::Changed,
+            Ok(()) = self.watermarks.changed() => Event::Changed,
+            () = timer => Event::Changed,
+        }
+    }
+
+    /// When the next batch or retry is due, if nothing changes until then.
+    fn deadline(&self) -> Option<Instant> {
+        let batch = self.telemetry.waiting_since.map(|since| since + self.settings.batch.max_age);
+        let batch = batch.map(|due| self.telemetry.retry_at.map_or(due, |retry| due.max(retry)));
+        let now = Instant::now();
+        let retries = [self.alarms.retry_at, self.telemetry.retry_at];
+        retries.into_iter().flatten().chain(batch.filter(|_| self.flight.has_room())).filter(|due| *due > now).min()
+    }
+
+    async fn send_due(&mut self) -> Result<(), BufferError> {
+        let state = self.session_state.borrow_and_update().clone();
+        let SessionState::Connected(connected) = state else { return Ok(()) };
+        if self.generation != Some(connected.generation) {
+            self.begin_session(connected.generation, connected.session_present);
+        }
+        let overhead = self.settings.topics.batch().len() + PUBLISH_OVERHEAD;
+        let payload_max = (connected.limits.max_packet as usize).saturating_sub(overhead).max(1);
+        if self.catalogue_due {
+            self.publish_catalogue(payload_max).await?;
+        }
+        while self.flight.has_room() && self.alarms_are_due() {
+            if !self.send_alarms().await? {
+                break;
+            }
+        }
+        let payload_max = payload_max.min(self.settings.batch.max_size);
+        while self.flight.has_room() && self.telemetry_is_due(payload_max) {
+            if !self.send_batch(payload_max).await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_session(&mut self, generation: u64, session_present: bool) {
+        let marks = *self.watermarks.borrow();
+        for (lane, mark) in [(Lane::Alarms, marks.alarms), (Lane::Telemetry, marks.telemetry)] {
+            self.flight.abandon(lane);
+            let progress = self.progress(lane);
+            progress.next = Sequence::FIRST;
+            progress.backlog_until = mark.durable_last;
+            progress.retry_at = None;
+        }
+        self.catalogue_due |= self.generation.is_none() || !session_present;
+        self.generation = Some(generation);
+    }
+
+    fn progress(&mut self, lane: Lane) -> &mut LaneProgress {
+        match lane {
+            Lane::Alarms => &mut self.alarms,
+            Lane::Telemetry => &mut self.telemetry,
+        }
+    }
+
+    fn alarms_are_due(&self) -> bool {
+        let mark = self.watermarks.borrow().alarms;
+        may_retry(&self.alarms) && has_more(&self.alarms, &mark)
+    }
+
+    fn telemetry_is_due(&mut self, payload_max: usize) -> bool {
+        let mark = self.watermarks.borrow_and_update().telemetry;
+        if !has_more(&self.telemetry, &mark) {
+            self.telemetry.waiting_since = None;
+            return false;
+        }
+        let since = *self.telemetry.waiting_since.get_or_insert_with(Instant::now);
+        let is_old = since.elapsed() >= self.settings.batch.max_age;
+        let under_way = self.flight.records(Lane::Telemetry) as u64;
+        let waiting = mark.pending_readings.saturating_sub(under_way);
+        let is_full = waiting >= self.sizer.readings(payload_max) as u64;
+        let is_backlog = self.telemetry.next <= self.telemetry.backlog_until
+            && mark.oldest_undelivered <= self.telemetry.backlog_until;
+        may_retry(&self.telemetry) && (is_old || is_full || is_backlog)
+    }
+
+    async fn publish_catalogue(&mut self, payload_max: usize) -> Result<(), BufferError> {
+        self.catalogue_due = false;
+        let catalogue = self.buffer.catalogue().await?;
+        let entries = catalogue.series.iter();
+        self.series = Arc::new(entries.map(|(id, info)| (*id, info.clone())).collect());
+        let packing = self.packing(Sequence::FIRST);
+        for message in packing.catalogue(&catalogue, payload_max) {
+            match self.session.publish(message).await {
+                Delivery::Acknowledged | Delivery::NoSubscribers => {}
+                Delivery::SessionLost => {
+                    self.catalogue_due = true;
+                    return Ok(());
+                }
+                refused @ (Delivery::Refused { .. } | Delivery::TooLarge { .. }) => {
+                    tracing::warn!(%refused, "the broker does not take the catalogue");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn packing(&self, oldest_undelivered: Sequence) -> Packing {
+        Packing {
+            site: self.settings.site.clone(),
+            gateway: self.settings.gateway.clone(),
+            topics: self.settings.topics.clone(),
+            encoding: self.settings.batch.encoding,
+            series: self.series.clone(),
+            oldest_undelivered,
+        }
+    }
+
+    /// Sends the next commit of alarms. False when there was none.
+    async fn send_alarms(&mut self) -> Result<bool, BufferError> {
+        let limit = ReadLimit { commits: 1, records: usize::MAX };
+        let commits = self.buffer.read(Lane::Alarms, self.alarms.next, limit).await?;
+        let Some(commit) = commits.into_iter().next() else { return Ok(false) };
+        let sequence = commit.header.sequence;
+        let oldest = self.watermarks.borrow().alarms.oldest_undelivered;
+        let messages = self.packing(oldest).alarms(&commit);
+        self.alarms.next = sequence.next();
+        self.launch(Lane::Alarms, (sequence, sequence), commit.records.count(), messages);
+        Ok(true)
+    }
+
+    /// Sends the next batch of telemetry. False when there was nothing to send.
+    async fn send_batch(&mut self, payload_max: usize) -> Result<bool, BufferError> {
+        let limit = ReadLimit { commits: usize::MAX, records: self.sizer.readings(payload_max) };
+        let commits = self.buffer.read(Lane::Telemetry, self.telemetry.next, limit).await?;
+        let (Some(first), Some(last)) = (commits.first(), commits.last()) else {
+            self.telemetry.waiting_since = None;
+            return Ok(false);
+        };
+        let (first, last) = (first.header.sequence, last.header.sequence);
+        let is_backlog = last <= self.telemetry.backlog_until;
+        let records: usize = commits.iter().map(|commit| commit.records.count()).sum();
+        let oldest = self.watermarks.borrow().telemetry.oldest_undelivered;
+        let packer = Packer { packing: self.packing(oldest), payload_max, is_backlog };
+        // Encoding a large batch takes milliseconds; polling must not wait for it.
+        let packed = tokio::task::spawn_blocking(move || packer.pack(commits)).await;
+        let Ok(packed) = packed else {
+            return Err(BufferError::Closed);
+        };
+        self.sizer.observe(records, packed.largest_uncut);
+        for gap in packed.too_large {
+            self.buffer.append_gap(gap).await?;
+        }
+        let cuts = packed.messages.len().saturating_sub(1) as u64;
+        self.status.send_modify(|status| status.split += cuts);
+        self.telemetry.next = last.next();
+        self.telemetry.waiting_since = None;
+        self.launch(Lane::Telemetry, (first, last), records, packed.messages);
+        Ok(true)
+    }
+
+    fn launch(&mut self, lane: Lane, (first, last): (Sequence, Sequence), records: usize, messages: Vec<Message>) {
+        let bytes = messages.iter().map(|message| message.payload.len()).sum();
+        let session = self.session.clone();
+        let outcome = async move {
+            for message in messages {
+                match session.publish(message).await {
+                    Delivery::Acknowledged | Delivery::NoSubscribers => {}
+                    failed @ (Delivery::Refused { .. } | Delivery::TooLarge { .. } | Delivery::SessionLost) => {
+                        return failed;
+                    }
+                }
+            }
+            Delivery::Acknowledged
+        };
+        self.flight.launch(Shipment { lane, first, last, records, bytes }, Box::pin(outcome));
+        self.note_flight();
+    }
+
+    fn note_flight(&self) {
+        self.status.send_modify(|status| status.in_flight = self.flight.len());
+    }
+
+    async fn settle(&mut self, shipment: Shipment, delivery: Delivery) {
+        match delivery {
+            Delivery::Acknowledged | Delivery::NoSubscribers => self.settle_delivered(shipment).await,
+            Delivery::SessionLost => {
+                self.flight.abandon(shipment.lane);
+                self.progress(shipment.lane).next = Sequence::FIRST;
+            }
+            Delivery::TooLarge { .. } | Delivery::Refused { .. } => self.settle_refused(shipment, &delivery).await,
+        }
+        self.note_flight();
+    }
+
+    async fn settle_delivered(&mut self, shipment: Shipment) {
+        let Shipment { lane, first, last, records, bytes } = shipment;
+        if let Err(error) = self.buffer.delivered(lane, first, last).await {
+            tracing::error!(%error, "a delivery could not be marked; it will be repeated");
+        }
+        let now = self.clock.wall();
+        self.status.send_modify(|status| status.count_delivered(lane, records, bytes, now));
+        let progress = self.progress(lane);
+        progress.refusals = Backoff::default();
+        if std::mem::take(&mut progress.refused) {
+            tracing::info!(%lane, "the broker takes messages again");
+            self.status.send_modify(|status| status.refusing = None);
+            self.raise(status::broker_takes_again(lane, now)).await;
+        }
+    }
+
+    async fn settle_refused(&mut self, shipment: Shipment, delivery: &Delivery) {
+        self.flight.abandon(shipment.lane);
+        let progress = self.progress(shipment.lane);
+        progress.next = Sequence::FIRST;
+        progress.retry_at = Some(Instant::now() + progress.refusals.after_failure(fastrand::f64()));
+        let is_first = !std::mem::replace(&mut progress.refused, true);
+        let reason = delivery.to_string();
+        self.status.send_modify(|status| status.count_refused(&reason));
+        if is_first {
+            tracing::warn!(lane = %shipment.lane, reason, "the broker refuses messages; they stay in the store");
+            self.raise(status::broker_refuses(shipment.lane, &reason, self.clock.wall())).await;
+        }
+    }
+
+    async fn raise(&mut self, alarm: crate::model::AlarmRecord) {
+        if let Err(error) = self.buffer.append_alarms(vec![alarm]).await {
+            tracing::error!(%error, "an alarm could not be stored");
+        }
+    }
+}
+
+fn may_retry(progress: &LaneProgress) -> bool {
+    progress.retry_at.is_none_or(|retry_at| retry_at <= Instant::now())
+}
+
+fn has_more(progress: &LaneProgress, mark: &LaneWatermark) -> bool {
+    mark.durable_last >= progress.next && mark.durable_last >= mark.oldest_undelivered
+}

@@ -1,0 +1,68 @@
+//! Starts the poller of a link, whatever it speaks.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::task::Id;
+
+use crate::clock::Clock;
+use crate::config::{Endpoint, LinkConfig};
+use crate::modbus::timing::{self, DeviceLoad};
+use crate::model::SeriesId;
+use crate::poll::text::TextPoller;
+use crate::poll::{LinkHandle, PollCycle, Poller};
+use crate::supervisor::{Stage, Supervisor};
+
+/// A link whose poller runs.
+pub(super) struct RunningLink {
+    pub config: LinkConfig,
+    pub handle: LinkHandle,
+    pub task: Id,
+}
+
+pub(super) fn start(
+    supervisor: &mut Supervisor,
+    config: LinkConfig,
+    series: Vec<Vec<SeriesId>>,
+    clock: &Arc<dyn Clock>,
+    cycles: mpsc::Sender<PollCycle>,
+) -> anyhow::Result<RunningLink> {
+    let name = format!("link {}", config.name);
+    let (handle, task) = match config.endpoint {
+        Endpoint::Text(_) => {
+            let (poller, handle) = TextPoller::new(config.clone(), series, clock.clone(), cycles)?;
+            (handle, supervisor.spawn(name, Stage::Poll, |stop| poller.run(stop)))
+        }
+        Endpoint::Tcp { .. } | Endpoint::RtuOverTcp { .. } | Endpoint::Rtu(_) => {
+            let (poller, handle) = Poller::new(config.clone(), series, clock.clone(), cycles)?;
+            (handle, supervisor.spawn(name, Stage::Poll, |stop| poller.run(stop)))
+        }
+    };
+    Ok(RunningLink { config, handle, task })
+}
+
+/// What a person should know before the configuration runs: links that cannot keep their schedule.
+pub fn warnings(links: &[LinkConfig]) -> Vec<String> {
+    links.iter().filter_map(overload).collect()
+}
+
+fn overload(link: &LinkConfig) -> Option<String> {
+    let load = timing::load(link).ok().filter(|load| !load.fits())?;
+    let busiest = load.devices.iter().max_by(|a, b| share(a).total_cmp(&share(b)))?;
+    Some(format!(
+        "link {} is asked for {:.0} % of its time ({:.1} requests/s, {:.0} registers/s); polls will be late or left \
+         out. {} takes the most, {:.0} %: lengthen its intervals or read fewer points",
+        link.name,
+        load.busy * 100.0,
+        load.requests_per_second,
+        load.registers_per_second,
+        busiest.device,
+        share(busiest) * 100.0
+    ))
+}
+
+/// Part of the link's time that a device takes with what it is polled for at intervals.
+fn share(device: &DeviceLoad) -> f64 {
+    let scheduled = device.groups.iter().filter(|group| !group.interval.is_zero());
+    scheduled.map(|group| group.round_time.as_secs_f64() / group.interval.as_secs_f64()).sum()
+}

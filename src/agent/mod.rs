@@ -1,0 +1,284 @@
+//! Builds every task from a [`Config`], joins their channels and runs them until told to stop.
+//!
+//! The only place that joins channels. A configuration can be replaced while it runs: links that did not change keep
+//! their pollers, and with them their schedules, connections and queued readings.
+
+mod links;
+mod notify;
+mod online;
+pub mod service;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::sync::{mpsc, watch};
+use tokio::task::Id;
+use tokio_util::bytes::Bytes;
+
+use crate::buffer::{self, BufferHandle, BufferSettings, BufferThread};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{ClockTrust, Config};
+use crate::diagnostics::health::HealthReporter;
+use crate::diagnostics::socket::{Directory, Services, SocketServer};
+use crate::diagnostics::{Board, Parts};
+use crate::ingest::{Ingest, LiveHandle};
+use crate::model::{SeriesId, SeriesInfo};
+use crate::mqtt::{Session, Topics};
+use crate::poll::PollCycle;
+use crate::supervisor::{Stage, Supervisor, TaskEnd};
+use crate::uplink::{Uplink, UplinkSettings};
+use links::RunningLink;
+pub use links::warnings;
+
+/// Cycles between the pollers and ingest: five seconds of fifty devices at ten cycles a second, the longest flush seen
+/// on a slow card.
+const CYCLES_QUEUED: usize = 2500;
+
+/// Time each stage has to stop; together they stay below five seconds.
+const POLL_PATIENCE: Duration = Duration::from_millis(1500);
+const INGEST_PATIENCE: Duration = Duration::from_millis(1000);
+const UPLINK_PATIENCE: Duration = Duration::from_millis(1700);
+const SESSION_PATIENCE: Duration = Duration::from_millis(600);
+
+/// A running agent.
+pub struct Agent {
+    config: Config,
+    clock: Arc<dyn Clock>,
+    supervisor: Supervisor,
+    buffer: BufferHandle,
+    buffer_thread: BufferThread,
+    cycles: mpsc::Sender<PollCycle>,
+    live: LiveHandle,
+    links: Vec<RunningLink>,
+    uplink_tasks: Vec<Id>,
+    board: Board,
+    parts: watch::Sender<Parts>,
+    directory: watch::Sender<Directory>,
+    catalogue_changed: watch::Sender<u64>,
+    /// Payload of the state topic.
+    online: watch::Sender<Bytes>,
+}
+
+impl Agent {
+    /// Opens the store and starts every task. Nothing is left running when it fails.
+    pub async fn start(config: Config) -> anyhow::Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new(config.clock == ClockTrust::Local));
+        let settings = BufferSettings {
+            path: config.store.path.clone(),
+            limit_bytes: config.store.limit_bytes,
+            commit_interval: config.store.commit_interval,
+        };
+        let (buffer_thread, buffer) = buffer::open(settings, clock.clone())?;
+        let (cycles, queue) = mpsc::channel(CYCLES_QUEUED);
+        let (ingest, live) = Ingest::new(queue, buffer.clone());
+        let parts = watch::Sender::new(Parts::default());
+        let board = Board {
+            site: config.gateway.site.clone(),
+            gateway: config.gateway.id.clone(),
+            started: clock.wall(),
+            clock: clock.clone(),
+            ingest: ingest.status(),
+            store: buffer.status(),
+            lanes: buffer.watermarks(),
+            parts: parts.subscribe(),
+        };
+        let mut supervisor = Supervisor::default();
+        supervisor.spawn("ingest", Stage::Ingest, |stop| ingest.run(stop));
+        let mut agent = Self {
+            config,
+            clock,
+            supervisor,
+            buffer,
+            buffer_thread,
+            cycles,
+            live,
+            links: Vec::new(),
+            uplink_tasks: Vec::new(),
+            board,
+            parts,
+            directory: watch::Sender::new(Directory::default()),
+            catalogue_changed: watch::Sender::new(0),
+            online: watch::Sender::default(),
+        };
+        match agent.start_rest().await {
+            Ok(()) => Ok(agent),
+            Err(error) => {
+                agent.shutdown().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn start_rest(&mut self) -> anyhow::Result<()> {
+        self.start_socket()?;
+        self.start_uplink().await?;
+        self.apply_links().await
+    }
+
+    fn start_socket(&mut self) -> anyhow::Result<()> {
+        let services =
+            Services { board: self.board.clone(), live: self.live.clone(), directory: self.directory.subscribe() };
+        let path = &self.config.gateway.socket;
+        let server = SocketServer::bind(path, services)
+            .with_context(|| format!("gateway.socket = {:?}: cannot listen", path.display().to_string()))?;
+        self.supervisor.spawn("diagnostics", Stage::Diagnostics, |stop| server.run(stop));
+        Ok(())
+    }
+
+    async fn start_uplink(&mut self) -> anyhow::Result<()> {
+        let mqtt = &self.config.mqtt;
+        let topics = Topics::new(&mqtt.prefix, &self.config.gateway.site, &self.config.gateway.id)?;
+        let epoch = self.buffer.catalogue().await?.epoch;
+        let settings = online::session_settings(mqtt, &topics, &self.config.gateway);
+        self.online.send_replace(online::announcement(&self.config.gateway, &*self.clock, epoch));
+        let (session, handle) = Session::new(settings, self.online.subscribe(), None, self.clock.clone())?;
+        let settings = UplinkSettings {
+            site: self.config.gateway.site.clone(),
+            gateway: self.config.gateway.id.clone(),
+            batch: mqtt.batch,
+            topics: topics.clone(),
+        };
+        let uplink = Uplink::new(
+            settings,
+            self.buffer.clone(),
+            handle.clone(),
+            self.clock.clone(),
+            self.catalogue_changed.subscribe(),
+        );
+        let health = HealthReporter::new(self.board.clone(), handle.clone(), topics.health());
+        self.parts.send_modify(|parts| {
+            parts.uplink = Some(uplink.status());
+            parts.mqtt = Some(handle.status());
+        });
+        self.uplink_tasks = vec![
+            self.supervisor.spawn("uplink", Stage::Uplink, |stop| uplink.run(stop)),
+            self.supervisor.spawn("health", Stage::Uplink, |stop| health.run(stop)),
+            self.supervisor.spawn("session", Stage::Session, |stop| session.run(stop)),
+        ];
+        Ok(())
+    }
+
+    /// Makes the running links those of the configuration: starts what is new, stops what is gone, and leaves alone
+    /// what is the same.
+    async fn apply_links(&mut self) -> anyhow::Result<()> {
+        let wanted = self.config.links.clone();
+        let series = self.register_series(&wanted).await?;
+        let (kept, gone): (Vec<RunningLink>, Vec<RunningLink>) =
+            std::mem::take(&mut self.links).into_iter().partition(|running| wanted.contains(&running.config));
+        for link in gone {
+            tracing::info!(link = %link.config.name, "link stopped");
+            self.supervisor.stop_task(link.task, POLL_PATIENCE + link.config.timeout).await;
+        }
+        let mut kept: HashMap<String, RunningLink> =
+            kept.into_iter().map(|link| (link.config.name.to_string(), link)).collect();
+        for (config, series) in wanted.into_iter().zip(series) {
+            let running = match kept.remove(config.name.as_str()) {
+                Some(running) => running,
+                None => {
+                    let running = links::start(&mut self.supervisor, config, series, &self.clock, self.cycles.clone())?;
+                    tracing::info!(link = %running.config.name, endpoint = %running.config.endpoint, "link started");
+                    running
+                }
+            };
+            self.links.push(running);
+        }
+        self.announce_links().await
+    }
+
+    async fn register_series(&self, links: &[crate::config::LinkConfig]) -> anyhow::Result<Vec<Vec<Vec<SeriesId>>>> {
+        let mut all = Vec::with_capacity(links.len());
+        for link in links {
+            let mut devices = Vec::with_capacity(link.devices.len());
+            for device in &link.devices {
+                let series = device.tags.iter().map(|tag| tag.series.clone()).collect();
+                devices.push(self.buffer.register(series).await?);
+            }
+            all.push(devices);
+        }
+        self.catalogue_changed.send_modify(|version| *version += 1);
+        Ok(all)
+    }
+
+    async fn announce_links(&self) -> anyhow::Result<()> {
+        let catalogue = self.buffer.catalogue().await?;
+        let series: HashMap<SeriesId, Arc<SeriesInfo>> = catalogue.series.into_iter().collect();
+        let links = self.links.iter().map(|link| (link.config.name.to_string(), link.handle.clone())).collect();
+        let mut devices = HashMap::new();
+        for link in &self.links {
+            for device in &link.config.devices {
+                devices.insert(device.name.to_string(), link.config.name.to_string());
+            }
+        }
+        self.directory.send_replace(Directory { links, devices, series: Arc::new(series) });
+        let warnings = links::warnings(&self.config.links);
+        for warning in &warnings {
+            tracing::warn!(warning, "the configuration asks for more than a link can do");
+        }
+        self.parts.send_modify(|parts| {
+            parts.links = self.links.iter().map(|link| link.handle.status()).collect();
+            parts.warnings = warnings;
+        });
+        Ok(())
+    }
+
+    /// Replaces the configuration. What belongs to the start of the process (identity, store, socket, clock) stays as
+    /// it is until a restart; the keys concerned are returned.
+    pub async fn reload(&mut self, config: Config) -> anyhow::Result<Vec<&'static str>> {
+        let fixed = [
+            ("gateway", self.config.gateway != config.gateway),
+            ("clock", self.config.clock != config.clock),
+            ("store", self.config.store != config.store),
+        ];
+        let ignored = fixed.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect();
+        let uplink_differs = self.config.mqtt != config.mqtt;
+        self.config.links = config.links;
+        if uplink_differs {
+            self.config.mqtt = config.mqtt;
+            for task in std::mem::take(&mut self.uplink_tasks) {
+                self.supervisor.stop_task(task, UPLINK_PATIENCE).await;
+            }
+            self.start_uplink().await?;
+        }
+        self.apply_links().await?;
+        Ok(ignored)
+    }
+
+    /// Takes snapshots of every stage.
+    pub fn board(&self) -> &Board {
+        &self.board
+    }
+
+    /// Waits for the first task that ends although nobody told it to. Safe to cancel.
+    pub async fn failure(&mut self) -> TaskEnd {
+        loop {
+            let end = self.supervisor.next_end().await;
+            if !end.expected {
+                return end;
+            }
+        }
+    }
+
+    /// Stops stage after stage: what was polled is stored or delivered when this returns. False when the store could
+    /// not be closed.
+    pub async fn shutdown(mut self) -> bool {
+        self.supervisor.stop_stage(Stage::Poll, POLL_PATIENCE).await;
+        self.links.clear();
+        drop(self.cycles);
+        self.supervisor.stop_stage(Stage::Ingest, INGEST_PATIENCE).await;
+        if let Err(error) = self.buffer.flush().await {
+            tracing::error!(%error, "the last readings could not be made durable");
+        }
+        self.supervisor.stop_stage(Stage::Uplink, UPLINK_PATIENCE).await;
+        self.supervisor.stop_stage(Stage::Session, SESSION_PATIENCE).await;
+        self.supervisor.stop_stage(Stage::Diagnostics, SESSION_PATIENCE).await;
+        let closed = self.buffer.close().await;
+        // The thread ends right after it has answered.
+        let closed = closed.and(self.buffer_thread.join());
+        if let Err(error) = &closed {
+            tracing::error!(%error, "the store could not be closed");
+        }
+        closed.is_ok()
+    }
+}

@@ -1,0 +1,68 @@
+//! What the configuration means to the MQTT session, and what the state topic says.
+
+use serde_json::json;
+use tokio_util::bytes::Bytes;
+
+use crate::clock::Clock;
+use crate::config::{GatewayConfig, MqttConfig, MqttProtocol};
+use crate::model::Epoch;
+use crate::mqtt::{Message, Protocol, SessionSettings, TlsSettings, Topics};
+
+/// Publishes under way at once: the uplink's four, an alarm, health, and the session's own.
+const IN_FLIGHT: u16 = 8;
+
+/// Largest packet in either direction, in bytes: the largest batch that can be configured, and its topic.
+const PACKET_MAX: u32 = (8 << 20) + 1024;
+
+/// A connection on which nothing is acknowledged for so long is built anew.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// What a consumer may expect of this version.
+const CAPABILITIES: [&str; 4] = ["batch", "alarm", "catalogue", "health"];
+
+pub(super) fn session_settings(mqtt: &MqttConfig, topics: &Topics, gateway: &GatewayConfig) -> SessionSettings {
+    let offline = json!({ "online": false, "site": gateway.site.as_str(), "gateway": gateway.id.as_str() });
+    SessionSettings {
+        host: mqtt.host.clone(),
+        port: mqtt.port,
+        tls: mqtt.tls.as_ref().map(|tls| TlsSettings {
+            ca_file: tls.ca_file.clone(),
+            cert_file: tls.client.as_ref().map(|(certificate, _)| certificate.clone()),
+            key_file: tls.client.as_ref().map(|(_, key)| key.clone()),
+        }),
+        protocol: match mqtt.protocol {
+            MqttProtocol::V5 => Protocol::V5,
+            MqttProtocol::V311 => Protocol::V311,
+        },
+        client_id: mqtt.client_id.clone(),
+        username: mqtt.credentials.as_ref().map(|credentials| credentials.username.clone()),
+        password_file: mqtt.credentials.as_ref().and_then(|credentials| credentials.password_file.clone()),
+        keep_alive: mqtt.keep_alive,
+        will: Message {
+            topic: topics.state(),
+            payload: offline.to_string().into(),
+            retain: true,
+            content_type: Some("application/json"),
+            expiry: None,
+        },
+        probe_topic: topics.probe(),
+        in_flight: IN_FLIGHT,
+        max_packet: PACKET_MAX,
+        patience: PATIENCE,
+    }
+}
+
+/// The retained state while the gateway is online.
+pub(super) fn announcement(gateway: &GatewayConfig, clock: &dyn Clock, epoch: Epoch) -> Bytes {
+    let state = json!({
+        "online": true,
+        "site": gateway.site.as_str(),
+        "gateway": gateway.id.as_str(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "boot": clock.boot(),
+        "epoch": epoch,
+        "started": clock.wall(),
+        "capabilities": CAPABILITIES,
+    });
+    state.to_string().into()
+}

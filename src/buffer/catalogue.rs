@@ -1,0 +1,89 @@
+//! Which series has which id, for as long as the database lives.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use crate::database::{Batch, Database, DatabaseError};
+use crate::model::{Epoch, SeriesId, SeriesInfo};
+
+const KEY: u8 = b'k';
+
+/// All series that ever were in this epoch, lowest id first.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Catalogue {
+    /// Life of the database that gave the ids.
+    pub epoch: Epoch,
+    /// Every id with its series.
+    pub series: Vec<(SeriesId, Arc<SeriesInfo>)>,
+}
+
+/// The ids by the stored form of their series.
+///
+/// The text is compared and not the numbers in it, because a number may not survive being written and read.
+#[derive(Debug, Clone, Default)]
+pub struct SeriesIds {
+    ids: HashMap<Box<[u8]>, SeriesId>,
+    next: u32,
+}
+
+impl SeriesIds {
+    /// Reads the catalogue of `database`.
+    pub fn load(database: &Database) -> Result<Self, DatabaseError> {
+        let mut this = Self::default();
+        database.visit(&key(SeriesId(0)), &key(SeriesId(u32::MAX)), |key, value| {
+            if let Some(id) = id_of(key) {
+                this.ids.insert(value.into(), id);
+                this.next = this.next.max(id.0.saturating_add(1));
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(this)
+    }
+
+    /// The ids of `series`, in their order. New ones are added here and to `batch`, which has to become durable
+    /// before anybody sees an id of it.
+    pub fn register(&mut self, series: &[SeriesInfo], batch: &mut Batch) -> Result<Vec<SeriesId>, serde_json::Error> {
+        let texts = series.iter().map(serde_json::to_vec).collect::<Result<Vec<_>, _>>()?;
+        Ok(texts
+            .into_iter()
+            .map(|text| {
+                *self.ids.entry(text.into_boxed_slice()).or_insert_with_key(|text| {
+                    let id = SeriesId(self.next);
+                    self.next += 1;
+                    batch.put(&key(id), text);
+                    id
+                })
+            })
+            .collect())
+    }
+
+    /// Adds every series to `batch`: the catalogue of a new database that takes over from a lost one.
+    pub fn write_all(&self, batch: &mut Batch) {
+        self.ids.iter().for_each(|(text, id)| batch.put(&key(*id), text));
+    }
+
+    /// How many series there are.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// All series, lowest id first.
+    pub fn all(&self) -> Vec<(SeriesId, Arc<SeriesInfo>)> {
+        let ids = self.ids.iter();
+        let mut series: Vec<_> =
+            ids.filter_map(|(text, id)| Some((*id, Arc::new(serde_json::from_slice(text).ok()?)))).collect();
+        series.sort_by_key(|(id, _)| *id);
+        series
+    }
+}
+
+fn key(id: SeriesId) -> [u8; 5] {
+    let mut key = [KEY; 5];
+    key[1..].copy_from_slice(&id.0.to_be_bytes());
+    key
+}
+
+fn id_of(key: &[u8]) -> Option<SeriesId> {
+    Some(SeriesId(u32::from_be_bytes(key.get(1..)?.try_into().ok()?)))
+}

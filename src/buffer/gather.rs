@@ -1,0 +1,123 @@
+//! The open commit: rows gathered until they are worth a stored value. Pure.
+
+use crate::model::Row;
+
+/// Most readings gathered into one commit.
+pub const READINGS_PER_COMMIT: usize = 1024;
+
+/// Encoded length aimed at: above it the engine stores less densely.
+const LENGTH_AIMED_AT: usize = 4096;
+
+/// Fewest readings per commit, however long they are.
+const READINGS_AT_LEAST: usize = 16;
+
+/// Rows waiting to become a commit.
+#[derive(Debug)]
+pub struct Gather {
+    rows: Vec<Row>,
+    readings: usize,
+    readings_aimed_at: usize,
+}
+
+impl Default for Gather {
+    fn default() -> Self {
+        Self { rows: Vec::new(), readings: 0, readings_aimed_at: READINGS_PER_COMMIT }
+    }
+}
+
+impl Gather {
+    /// Adds rows that belong together. `close` is given what has to become a commit before or while they are added:
+    /// the open rows when the new ones do not fit, and full commits of the new ones when they alone are too many.
+    pub fn add(&mut self, rows: Vec<Row>, mut close: impl FnMut(Vec<Row>) -> usize) {
+        let readings: usize = rows.iter().map(|row| row.observed.len()).sum();
+        if self.readings > 0 && self.readings + readings > self.readings_aimed_at {
+            self.close(&mut close);
+        }
+        if self.rows.is_empty() && readings <= self.readings_aimed_at {
+            self.rows = rows;
+            self.readings = readings;
+        } else {
+            for row in rows {
+                if self.readings > 0 && self.readings + row.observed.len() > self.readings_aimed_at {
+                    self.close(&mut close);
+                }
+                self.readings += row.observed.len();
+                self.rows.push(row);
+            }
+        }
+        if self.readings >= self.readings_aimed_at {
+            self.close(&mut close);
+        }
+    }
+
+    /// Closes the open commit, if there is one. `close` says how long it became.
+    pub fn close(&mut self, mut close: impl FnMut(Vec<Row>) -> usize) {
+        if self.rows.is_empty() {
+            return;
+        }
+        let rows = std::mem::take(&mut self.rows);
+        let readings = std::mem::take(&mut self.readings).max(1);
+        let length = close(rows).max(1);
+        // Follows the plant slowly, so that one odd commit does not change the size of the next.
+        let fitting = readings * LENGTH_AIMED_AT / length;
+        let aim = (3 * self.readings_aimed_at + fitting.min(READINGS_PER_COMMIT)) / 4;
+        self.readings_aimed_at = if fitting >= READINGS_PER_COMMIT && aim + 4 > READINGS_PER_COMMIT {
+            READINGS_PER_COMMIT
+        } else {
+            aim.max(READINGS_AT_LEAST)
+        };
+    }
+
+    /// Whether no row waits.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Fault, SeriesId, Timestamp};
+
+    fn rows(lengths: &[usize]) -> Vec<Row> {
+        let row =
+            |length: &usize| Row::all_bad((0..*length as u32).map(SeriesId).collect(), Timestamp(0), Fault::Timeout);
+        lengths.iter().map(row).collect()
+    }
+
+    fn commits(appends: &[&[usize]], length_of_reading: usize) -> Vec<Vec<usize>> {
+        let mut gather = Gather::default();
+        let mut commits = Vec::new();
+        let mut close = |rows: Vec<Row>| {
+            let lengths: Vec<usize> = rows.iter().map(|row| row.observed.len()).collect();
+            let length = lengths.iter().sum::<usize>() * length_of_reading;
+            commits.push(lengths);
+            length
+        };
+        appends.iter().for_each(|append| gather.add(rows(append), &mut close));
+        gather.close(&mut close);
+        commits
+    }
+
+    #[test]
+    fn an_append_that_fits_stays_in_one_commit() {
+        assert_eq!(commits(&[&[600], &[300], &[200, 100], &[9]], 1), [vec![600, 300], vec![200, 100, 9]]);
+    }
+
+    #[test]
+    fn an_append_too_large_for_one_commit_is_cut_between_rows() {
+        assert_eq!(
+            commits(&[&[10], &[600, 400, 500, 2000, 1]], 1),
+            [vec![10], vec![600, 400], vec![500], vec![2000], vec![1]]
+        );
+    }
+
+    #[test]
+    fn commits_shrink_until_they_have_the_length_aimed_at() {
+        let appends: Vec<&[usize]> = vec![&[10]; 2000];
+
+        let last = commits(&appends, 40).iter().rev().nth(1).unwrap().iter().sum::<usize>() * 40;
+
+        assert!((LENGTH_AIMED_AT - 400..=LENGTH_AIMED_AT + 400).contains(&last), "{last}");
+    }
+}

@@ -1,0 +1,171 @@
+//! The directory of the store: who may use it, in which format it is, and what was set aside.
+//!
+//! ```text
+//! lock                       held by the process that uses the store
+//! format                     "lineside store 1"
+//! database/                  the database
+//! database.corrupt-<time>/   databases that could not be used, the newest two
+//! ```
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::BufferError;
+use crate::model::Timestamp;
+
+/// The format that this release reads and writes.
+pub const FORMAT: u32 = 1;
+
+const FORMAT_TEXT: &str = "lineside store ";
+
+/// How many databases that could not be used are kept.
+const SET_ASIDE_KEPT: usize = 2;
+
+/// Written to find out whether the disk takes anything: more than one save writes.
+const PROBE_BYTES: usize = 256 << 10;
+
+/// A directory that this process, and no other, uses as its store.
+#[derive(Debug)]
+pub struct Place {
+    path: PathBuf,
+    // Unlocked by the system when it is closed, however the process ends.
+    _lock: File,
+}
+
+impl Place {
+    /// Takes the directory `path`, made if need be. Touches nothing when another process has it, or a newer format.
+    pub fn claim(path: &Path) -> Result<Self, BufferError> {
+        let unavailable = |source| BufferError::Unavailable { path: path.to_owned(), reason: io_text(&source) };
+        let format = read_format(path);
+        if let Some(found) = format.filter(|found| *found > FORMAT) {
+            return Err(BufferError::NewerFormat { path: path.to_owned(), found, known: FORMAT });
+        }
+        fs::create_dir_all(path).map_err(unavailable)?;
+        let lock_path = path.join("lock");
+        let lock = File::options().create(true).truncate(false).write(true).open(lock_path).map_err(unavailable)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(BufferError::InUse { path: path.to_owned() }),
+            Err(error) => return Err(unavailable(error.into())),
+        }
+        let place = Self { path: path.to_owned(), _lock: lock };
+        if format != Some(FORMAT) {
+            place.write_format().map_err(unavailable)?;
+        }
+        Ok(place)
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The directory of the database.
+    pub fn database(&self) -> PathBuf {
+        self.path.join("database")
+    }
+
+    /// An error when the disk does not take what is written.
+    pub fn probe(&self) -> io::Result<()> {
+        let path = self.path.join("probe");
+        let written = File::create(&path).and_then(|mut file| {
+            file.write_all(&vec![0; PROBE_BYTES])?;
+            file.sync_data()
+        });
+        let removed = fs::remove_file(&path);
+        written.and(removed)
+    }
+
+    /// Moves the database out of the way, and removes the oldest of those moved before. Returns where it is now.
+    pub fn set_aside(&self, now: Timestamp) -> io::Result<PathBuf> {
+        let time: String = now.to_string().chars().filter(char::is_ascii_alphanumeric).collect();
+        let name = |extra: usize| match extra {
+            0 => format!("database.corrupt-{time}"),
+            _ => format!("database.corrupt-{time}-{extra}"),
+        };
+        let free = (0..).map(|extra| self.path.join(name(extra))).find(|path| !path.exists());
+        let aside = free.expect("there are more numbers than directories");
+        fs::rename(self.database(), &aside)?;
+        let others: Vec<PathBuf> = self.all_set_aside().into_iter().filter(|path| *path != aside).collect();
+        for oldest in others.iter().rev().skip(SET_ASIDE_KEPT - 1) {
+            fs::remove_dir_all(oldest)?;
+        }
+        File::open(&self.path)?.sync_all()?;
+        Ok(aside)
+    }
+
+    /// Removes the oldest database that was set aside. Says whether there was one.
+    pub fn remove_oldest_set_aside(&self) -> bool {
+        let oldest = self.all_set_aside().into_iter().next();
+        oldest.is_some_and(|oldest| fs::remove_dir_all(oldest).is_ok())
+    }
+
+    /// The databases that were set aside, oldest first.
+    fn all_set_aside(&self) -> Vec<PathBuf> {
+        let is_one = |path: &PathBuf| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("database.corrupt-"))
+        };
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_one).collect();
+        paths.sort();
+        paths
+    }
+
+    fn write_format(&self) -> io::Result<()> {
+        let new = self.path.join("format.new");
+        let mut file = File::create(&new)?;
+        writeln!(file, "{FORMAT_TEXT}{FORMAT}")?;
+        file.sync_all()?;
+        fs::rename(&new, self.path.join("format"))?;
+        File::open(&self.path)?.sync_all()
+    }
+}
+
+/// The format the directory is in; `None` when it does not say so in words that are understood.
+fn read_format(path: &Path) -> Option<u32> {
+    fs::read_to_string(path.join("format")).ok()?.strip_prefix(FORMAT_TEXT)?.trim_end().parse().ok()
+}
+
+/// What the system said, without the number.
+pub fn io_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_in_use_or_of_a_newer_format_is_not_touched() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        let place = Place::claim(path).unwrap();
+
+        assert!(matches!(Place::claim(path), Err(BufferError::InUse { .. })));
+        drop(place);
+        fs::write(path.join("format"), "lineside store 2\n").unwrap();
+        assert!(matches!(Place::claim(path), Err(BufferError::NewerFormat { found: 2, known: 1, .. })));
+        fs::write(path.join("format"), "\0\0").unwrap();
+        assert!(Place::claim(path).is_ok());
+        assert_eq!(read_format(path), Some(1));
+    }
+
+    #[test]
+    fn the_newest_two_lost_databases_are_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = Place::claim(directory.path()).unwrap();
+
+        for time in [1_000, 2_000, 2_000, 3_000] {
+            fs::create_dir(place.database()).unwrap();
+            place.set_aside(Timestamp(time)).unwrap();
+        }
+
+        let names: Vec<String> =
+            place.all_set_aside().iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect();
+        assert_eq!(names, ["database.corrupt-19700101T000002000Z-1", "database.corrupt-19700101T000003000Z"]);
+    }
+}

@@ -1,0 +1,86 @@
+//! What the buffer tells the outside about itself.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::model::{Epoch, Lane, Sequence, Timestamp};
+
+/// What is durable and what is still to be delivered. Only durable commits are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Watermarks {
+    /// Life of the database. A new one begins when the database was lost.
+    pub epoch: Epoch,
+    /// Alarm transitions.
+    pub alarms: LaneWatermark,
+    /// Readings and gap records.
+    pub telemetry: LaneWatermark,
+}
+
+impl Watermarks {
+    /// The watermark of `lane`.
+    pub fn lane(&self, lane: Lane) -> &LaneWatermark {
+        match lane {
+            Lane::Alarms => &self.alarms,
+            Lane::Telemetry => &self.telemetry,
+        }
+    }
+}
+
+/// What is durable and what is still to be delivered of one lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct LaneWatermark {
+    /// The newest durable sequence; 0 when there never was one.
+    pub durable_last: Sequence,
+    /// Whatever is older was delivered, or is named in a gap record that was delivered.
+    pub oldest_undelivered: Sequence,
+    /// Commits that can be read.
+    pub pending_commits: u64,
+    /// Records in them.
+    pub pending_readings: u64,
+    /// Bytes they take in the database.
+    pub pending_bytes: u64,
+    /// Time of the oldest record that can be read.
+    pub oldest_pending_time: Option<Timestamp>,
+}
+
+/// The state of the buffer, for people and for health messages. Counters count since the start of the process.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BufferStatus {
+    /// What is durable and what waits.
+    pub watermarks: Watermarks,
+    /// Commits that were delivered and are kept as history.
+    pub history_commits: u64,
+    /// Records in them.
+    pub history_readings: u64,
+    /// Bytes of all that is kept.
+    pub live_bytes: u64,
+    /// Bytes that may be kept.
+    pub live_bytes_max: u64,
+    /// Bytes that the directory takes on disk.
+    pub disk_bytes: u64,
+    /// The most that it may take.
+    pub limit_bytes: u64,
+    /// Bytes waiting in memory to be stored.
+    pub waiting_bytes: u64,
+    /// Readings that became durable.
+    pub readings_stored: u64,
+    /// Commits that became durable.
+    pub commits: u64,
+    /// Bytes handed to the engine, keys included.
+    pub bytes_written: u64,
+    /// Durable flushes.
+    pub flushes: u64,
+    /// The longest of them.
+    pub longest_flush: Duration,
+    /// Stored commits that failed their checksum or were missing.
+    pub damaged: u64,
+    /// Records dropped because the store was full or could not be written.
+    pub dropped: u64,
+    /// Databases set aside because they could not be opened.
+    pub quarantined: u64,
+    /// Whether records become durable now.
+    pub writable: bool,
+    /// Why not.
+    pub not_writable_because: Option<String>,
+}

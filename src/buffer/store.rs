@@ -1,0 +1,421 @@
+//! The database with everything that has to change together with it.
+//!
+//! What is closed waits in memory until the next [`save`](Store::save). A save is one batch - commits, removals, gap
+//! records, state of the lanes, numbered by a *generation* - and one durable flush. When it fails nobody knows whether
+//! the batch is on disk. The database is then opened again, and the generation it holds tells.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::BufferError;
+use super::catalogue::{Catalogue, SeriesIds};
+use super::commit::{ClockReading, Codec, CommitError, ENVELOPE, seal};
+use super::lane::{LaneState, Tally};
+use super::loaded::{Loaded, commit_key, state_key};
+use super::mark::Mark;
+use super::place::{Place, io_text};
+use super::recovery::{set_aside, text};
+use super::retention::Budget;
+use super::room::{Room, Run};
+use super::status::BufferStatus;
+use super::waiting::{Closed, Lost, Waiting};
+use crate::clock::Clock;
+use crate::database::{Batch, Database, DatabaseError};
+use crate::model::{Epoch, Gap, GapReason, Lane, Records, Sequence, SeriesId, SeriesInfo, Timestamp};
+
+/// Bytes of commits in one batch: what one save holds in memory twice.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// Undelivered commits are dropped this share of the budget at once, so that gap records stay few.
+const CHUNKS: u64 = 25;
+
+/// Everything that is stored. Belongs to one thread.
+pub struct Store {
+    pub(super) place: Place,
+    pub(super) mark: Mark,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) codec: Codec,
+    pub(super) database: Option<Database>,
+    pub(super) lanes: [LaneState; 2],
+    pub(super) lost_runs: Vec<LostRun>,
+    /// Gap records to write with the next save.
+    pub(super) gaps: Vec<Gap>,
+    pub(super) deliveries_missed: Vec<(Lane, u64, u64)>,
+    pub(super) unsaved: bool,
+    pub(super) epoch: Epoch,
+    pub(super) generation: u64,
+    pub(super) ids: SeriesIds,
+    pub(super) waiting: [Waiting; 2],
+    pub(super) in_doubt: Option<Save>,
+    budget: Budget,
+    limit_bytes: u64,
+    pub(super) read_failures: u32,
+    pub(super) save_failures: u32,
+    /// Sequence and time of the oldest pending commit of each lane, found out once.
+    pub(super) oldest_pending: [(u64, Option<Timestamp>); 2],
+    pub(super) counters: Counters,
+    pub(super) trouble: Option<String>,
+    pub(super) stuck: bool,
+}
+
+/// Counters since the start of the process.
+#[derive(Debug, Clone, Default)]
+pub struct Counters {
+    readings_stored: u64,
+    commits: u64,
+    bytes_written: u64,
+    flushes: u64,
+    longest_flush: std::time::Duration,
+    pub(super) damaged: u64,
+    dropped: u64,
+    pub(super) quarantined: u64,
+    disk_bytes: u64,
+}
+
+/// Commits found damaged: to be removed, and named in a gap record, with the next save.
+#[derive(Debug, Clone)]
+pub struct LostRun {
+    pub lane: Lane,
+    pub run: Run,
+    pub tally: Tally,
+}
+
+/// What a batch holds, for the time when it is known to be durable, or not.
+pub struct Save {
+    pub(super) generation: u64,
+    lanes: [LaneState; 2],
+    pub(super) closed: Vec<Closed>,
+    pub(super) lost: [Option<Lost>; 2],
+    dropped: u64,
+    bytes: u64,
+}
+
+pub(super) fn at(lane: Lane) -> usize {
+    match lane {
+        Lane::Alarms => 0,
+        Lane::Telemetry => 1,
+    }
+}
+
+impl Store {
+    /// Opens the store in `place`. A database that does not open is set aside, and a new one begins.
+    pub fn open(place: Place, limit_bytes: u64, clock: Arc<dyn Clock>) -> Result<Self, BufferError> {
+        let mut aside = None;
+        let loaded = match Loaded::open(&place.database()) {
+            Err(DatabaseError::Damaged { detail, .. }) if place.probe().is_ok() => {
+                aside = Some((set_aside(&place, clock.as_ref(), &detail)?, detail));
+                Loaded::open(&place.database())
+            }
+            other => other,
+        };
+        let unavailable =
+            |error: DatabaseError| BufferError::Unavailable { path: place.path().to_owned(), reason: text(&error) };
+        let mut loaded = loaded.map_err(unavailable)?;
+        let mark = Mark::open(place.path())
+            .map_err(|error| BufferError::Unavailable { path: place.path().to_owned(), reason: io_text(&error) })?;
+        let is_lost = mark.is_of_another(loaded.epoch);
+        let gaps = mark.restore(loaded.epoch, &mut loaded.lanes);
+        let codec = Codec::new()
+            .map_err(|error| BufferError::Unavailable { path: place.path().to_owned(), reason: error.to_string() })?;
+        let mut store = Self {
+            unsaved: !gaps.is_empty(),
+            gaps,
+            place,
+            mark,
+            clock,
+            codec,
+            database: Some(loaded.database),
+            lanes: loaded.lanes,
+            lost_runs: Vec::new(),
+            deliveries_missed: Vec::new(),
+            epoch: loaded.epoch,
+            generation: loaded.generation,
+            ids: loaded.ids,
+            waiting: Default::default(),
+            in_doubt: None,
+            budget: Budget::new(limit_bytes),
+            limit_bytes,
+            read_failures: 0,
+            save_failures: 0,
+            oldest_pending: [(0, None); 2],
+            counters: Counters::default(),
+            trouble: None,
+            stuck: false,
+        };
+        match aside {
+            Some((path, detail)) => {
+                store.report_loss(&format!("{detail}; what was in it is kept in {}", path.display()))
+            }
+            None if is_lost => store.report_loss("the files of the database were gone or empty"),
+            None => {}
+        }
+        store.look_at_disk();
+        store.save();
+        Ok(store)
+    }
+
+    /// Closes a commit of `records`. Returns the length of its bytes.
+    pub fn close(&mut self, lane: Lane, records: &Records) -> usize {
+        let clock = self.clock_reading();
+        match encode(&mut self.codec, lane, records, clock) {
+            Ok(closed) => {
+                let length = closed.bytes.len();
+                self.waiting[at(lane)].push(closed);
+                length
+            }
+            Err(error) => {
+                tracing::error!(%lane, %error, "records cannot be stored");
+                self.counters.dropped += records.count() as u64;
+                0
+            }
+        }
+    }
+
+    /// Whether so much waits that it should not wait for the end of the interval.
+    pub fn is_save_due(&self) -> bool {
+        self.trouble.is_none() && self.waiting_bytes() >= BATCH_BYTES / 2
+    }
+
+    /// Whether the next save has something to do.
+    pub fn has_unsaved(&self) -> bool {
+        self.unsaved || self.in_doubt.is_some() || self.waiting.iter().any(|waiting| !waiting.is_empty())
+    }
+
+    /// Whether the last save failed, so that another has to be tried.
+    pub fn is_in_trouble(&self) -> bool {
+        self.trouble.is_some()
+    }
+
+    /// Whether the engine hangs, so that only a new process can help.
+    pub fn is_stuck(&self) -> bool {
+        self.stuck
+    }
+
+    /// Makes durable all that waits. What cannot be written now goes on waiting. Says whether nothing waits any more.
+    pub fn save(&mut self) -> bool {
+        while self.has_unsaved() || self.database.is_none() {
+            if !self.is_open_again() || !self.takes_writes() {
+                return false;
+            }
+            match self.save_some() {
+                Ok(()) => {
+                    self.save_failures = 0;
+                    self.end_trouble();
+                }
+                Err(error) => {
+                    self.save_failures += u32::from(matches!(error, DatabaseError::Damaged { .. }));
+                    self.begin_trouble(&error);
+                    return false;
+                }
+            }
+        }
+        self.look_at_disk();
+        true
+    }
+
+    fn save_some(&mut self) -> Result<(), DatabaseError> {
+        let mut batch = Batch::default();
+        let save = self.prepare(&mut batch)?;
+        let database = self.database.as_ref().expect("saving needs an open database");
+        let begun = Instant::now();
+        let written = database.apply(batch).and_then(|()| database.flush());
+        self.counters.longest_flush = self.counters.longest_flush.max(begun.elapsed());
+        match written {
+            Ok(()) => {
+                self.adopt(save);
+                Ok(())
+            }
+            Err(error) => {
+                self.in_doubt = Some(save);
+                Err(error)
+            }
+        }
+    }
+
+    /// Puts what waits into `batch`, with the removals and gap records it takes.
+    fn prepare(&mut self, batch: &mut Batch) -> Result<Save, DatabaseError> {
+        let mut lanes = self.lanes.clone();
+        let mut gaps = self.gaps.clone();
+        for LostRun { lane, run, tally } in &self.lost_runs {
+            (run.first..=run.last).for_each(|sequence| batch.remove(&commit_key(*lane, sequence)));
+            lanes[at(*lane)].stored.take(*tally);
+            lanes[at(*lane)].pending.take(*tally);
+            gaps.push(run.gap(*lane, GapReason::Damaged));
+        }
+        let dropped = self.make_room(&mut lanes, batch, &mut gaps)?;
+        let mut save =
+            Save { generation: self.generation + 1, lanes, closed: Vec::new(), lost: [None; 2], dropped, bytes: 0 };
+        for lane in Lane::ALL {
+            let (lost, closed) = self.waiting[at(lane)].take(BATCH_BYTES);
+            save.lost[at(lane)] = lost;
+            save.closed.extend(closed);
+            gaps.extend(lost.map(|lost| save.lanes[at(lane)].name_lost(lost)));
+        }
+        for closed in &mut save.closed {
+            save.bytes += put(batch, &mut save.lanes[at(closed.lane)], closed, self.epoch);
+        }
+        let clock = self.clock_reading();
+        for gap in gaps {
+            let lane = gap.lane;
+            match encode(&mut self.codec, lane, &Records::Gap(gap), clock) {
+                Ok(mut closed) => save.bytes += put(batch, &mut save.lanes[at(lane)], &mut closed, self.epoch),
+                Err(error) => tracing::error!(%lane, %error, "gap record cannot be stored"),
+            }
+        }
+        for state in &save.lanes {
+            let value = state.encode(save.generation);
+            save.bytes += value.len() as u64;
+            batch.put(&state_key(state.lane), &value);
+        }
+        Ok(save)
+    }
+
+    fn make_room(
+        &mut self,
+        lanes: &mut [LaneState; 2],
+        batch: &mut Batch,
+        gaps: &mut Vec<Gap>,
+    ) -> Result<u64, DatabaseError> {
+        let incoming: usize = self.waiting.iter().map(|waiting| waiting.bytes().min(BATCH_BYTES)).sum();
+        let need = self.budget.excess(lanes.iter().map(|lane| lane.stored.bytes).sum(), incoming as u64);
+        if need == 0 {
+            return Ok(0);
+        }
+        let database = self.database.as_ref().expect("saving needs an open database");
+        let mut room = Room { database, codec: &mut self.codec, batch, gaps };
+        room.free(lanes, need, self.budget.alive() / CHUNKS)
+    }
+
+    /// Takes over the state after a batch that is durable.
+    pub(super) fn adopt(&mut self, save: Save) {
+        self.generation = save.generation;
+        self.lanes = save.lanes;
+        self.lost_runs.clear();
+        self.gaps.clear();
+        if let Err(error) = self.mark.write(self.epoch, &self.lanes) {
+            tracing::debug!(%error, "mark not written");
+        }
+        self.unsaved = false;
+        let lost: u64 = save.lost.iter().flatten().map(|lost| lost.records).sum();
+        if save.dropped > 0 || lost > 0 {
+            tracing::warn!(store_full = save.dropped, not_writable = lost, "records dropped undelivered");
+        }
+        self.counters.dropped += save.dropped + lost;
+        self.counters.flushes += 1;
+        self.counters.bytes_written += save.bytes;
+        self.counters.commits += save.closed.len() as u64;
+        let telemetry = save.closed.iter().filter(|closed| closed.lane == Lane::Telemetry);
+        self.counters.readings_stored += telemetry.map(|closed| u64::from(closed.records)).sum::<u64>();
+    }
+
+    /// The ids of `series`; new ones are durable when this returns.
+    pub fn register(&mut self, series: &[SeriesInfo]) -> Result<Vec<SeriesId>, BufferError> {
+        let mut batch = Batch::default();
+        let mut ids = self.ids.clone();
+        let registered = ids.register(series, &mut batch).map_err(|error| BufferError::NotWritable {
+            reason: format!("series cannot be written as JSON: {error}"),
+        })?;
+        if ids.len() > self.ids.len() {
+            let Some(database) = &self.database else { return Err(self.not_writable()) };
+            if let Err(error) = database.apply(batch).and_then(|()| database.flush()) {
+                self.begin_trouble(&error);
+                return Err(self.not_writable());
+            }
+            self.ids = ids;
+        }
+        Ok(registered)
+    }
+
+    /// All series of this epoch.
+    pub fn catalogue(&self) -> Catalogue {
+        Catalogue { epoch: self.epoch, series: self.ids.all() }
+    }
+
+    pub(super) fn not_writable(&self) -> BufferError {
+        BufferError::NotWritable { reason: self.trouble.clone().unwrap_or_else(|| "the store is closed".to_owned()) }
+    }
+
+    /// Counters and sums as they are now.
+    pub fn status(&mut self) -> BufferStatus {
+        let watermarks = self.watermarks();
+        let [alarms, telemetry] = &self.lanes;
+        let live = |part: fn(&Tally) -> u64| part(&alarms.stored) + part(&telemetry.stored);
+        let pending = |part: fn(&Tally) -> u64| part(&alarms.pending) + part(&telemetry.pending);
+        let history = |part: fn(&Tally) -> u64| live(part).saturating_sub(pending(part));
+        let counters = &self.counters;
+        BufferStatus {
+            watermarks,
+            history_commits: history(|tally| tally.commits),
+            history_readings: history(|tally| tally.records),
+            live_bytes: live(|tally| tally.bytes),
+            live_bytes_max: self.budget.alive(),
+            disk_bytes: counters.disk_bytes,
+            limit_bytes: self.limit_bytes,
+            waiting_bytes: self.waiting_bytes() as u64,
+            readings_stored: counters.readings_stored,
+            commits: counters.commits,
+            bytes_written: counters.bytes_written,
+            flushes: counters.flushes,
+            longest_flush: counters.longest_flush,
+            damaged: counters.damaged,
+            dropped: counters.dropped,
+            quarantined: counters.quarantined,
+            writable: self.trouble.is_none(),
+            not_writable_because: self.trouble.clone(),
+        }
+    }
+
+    fn waiting_bytes(&self) -> usize {
+        self.waiting.iter().map(Waiting::bytes).sum()
+    }
+
+    fn look_at_disk(&mut self) {
+        let disk = crate::database::disk_bytes(self.place.path());
+        if disk > self.limit_bytes && self.place.remove_oldest_set_aside() {
+            tracing::warn!("oldest damaged database removed to keep the limit");
+        }
+        self.budget.see_disk(disk);
+        self.counters.disk_bytes = disk;
+    }
+
+    fn clock_reading(&self) -> ClockReading {
+        ClockReading {
+            boot: self.clock.boot(),
+            state: self.clock.state(),
+            wall_minus_monotonic_ms: self.clock.wall_minus_monotonic_ms(),
+        }
+    }
+
+    pub(super) fn lane(&self, lane: Lane) -> &LaneState {
+        &self.lanes[at(lane)]
+    }
+
+    pub(super) fn lane_mut(&mut self, lane: Lane) -> &mut LaneState {
+        &mut self.lanes[at(lane)]
+    }
+}
+
+fn encode(codec: &mut Codec, lane: Lane, records: &Records, clock: ClockReading) -> Result<Closed, CommitError> {
+    let bytes = codec.encode(lane, records, clock)?;
+    debug_assert!(bytes.len() >= ENVELOPE);
+    let envelope = super::commit::Envelope::read(&bytes)?;
+    let (first_time, last_time) = (envelope.first_time, envelope.last_time);
+    let is_gap = matches!(records, Records::Gap(_));
+    Ok(Closed { lane, bytes, is_gap, records: envelope.records, first_time, last_time })
+}
+
+/// Puts a commit into `batch` under the next sequence of its lane. Returns the bytes it takes.
+fn put(batch: &mut Batch, lane: &mut LaneState, closed: &mut Closed, epoch: Epoch) -> u64 {
+    let sequence = lane.next;
+    lane.next += 1;
+    seal(&mut closed.bytes, epoch, Sequence(sequence));
+    let key = commit_key(lane.lane, sequence);
+    batch.put(&key, &closed.bytes);
+    let tally = Tally::of(closed.records, closed.bytes.len());
+    if !closed.is_gap {
+        lane.records_ever += u64::from(closed.records);
+    }
+    lane.stored.add(tally);
+    lane.pending.add(tally);
+    (key.len() + closed.bytes.len()) as u64
+}

@@ -1,0 +1,194 @@
+//! The thread that owns the store: gathers rows, saves in time, answers.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::time::timeout_at;
+
+use super::catalogue::Catalogue;
+use super::gather::Gather;
+use super::status::{BufferStatus, Watermarks};
+use super::store::Store;
+use super::{BufferError, ReadLimit};
+use crate::model::{AlarmRecord, Commit, Gap, Lane, Records, Row, Sequence, SeriesId, SeriesInfo};
+
+/// Requests taken from the channel at once; alarms among them share a flush.
+const REQUESTS_AT_ONCE: usize = 64;
+
+/// Alarm transitions in one commit.
+const ALARMS_PER_COMMIT: usize = 16;
+
+/// How long to leave a disk alone that does not take anything.
+const RETRY: Duration = Duration::from_secs(1);
+
+pub(super) type Reply<T> = oneshot::Sender<Result<T, BufferError>>;
+
+/// What the thread is asked to do.
+pub(super) enum Request {
+    Append { rows: Vec<Row>, _room: OwnedSemaphorePermit },
+    AppendAlarms(Vec<AlarmRecord>),
+    AppendGap(Gap),
+    Read { lane: Lane, from: Sequence, limit: ReadLimit, reply: Reply<Vec<Commit>> },
+    Delivered { lane: Lane, first: Sequence, last: Sequence },
+    Register { series: Vec<SeriesInfo>, reply: Reply<Vec<SeriesId>> },
+    Catalogue(Reply<Catalogue>),
+    Flush(Reply<()>),
+    Close(Reply<()>),
+}
+
+/// State of the thread.
+pub(super) struct Keeper {
+    store: Store,
+    gather: Gather,
+    commit_interval: Duration,
+    /// When what waits now has to be durable.
+    due: Option<Instant>,
+    save_now: bool,
+    delivered: bool,
+    flushes: Vec<Reply<()>>,
+    watermarks: watch::Sender<Watermarks>,
+    status: watch::Sender<BufferStatus>,
+}
+
+impl Keeper {
+    pub(super) fn new(
+        mut store: Store,
+        commit_interval: Duration,
+    ) -> (Self, watch::Receiver<Watermarks>, watch::Receiver<BufferStatus>) {
+        let (watermarks, watermarks_seen) = watch::channel(store.watermarks());
+        let (status, status_seen) = watch::channel(store.status());
+        let keeper = Self {
+            store,
+            gather: Gather::default(),
+            commit_interval,
+            due: None,
+            save_now: false,
+            delivered: false,
+            flushes: Vec::new(),
+            watermarks,
+            status,
+        };
+        (keeper, watermarks_seen, status_seen)
+    }
+
+    /// Serves until it is told to close or nobody is left to ask, then makes everything durable.
+    pub(super) fn run(mut self, mut requests: mpsc::Receiver<Request>) -> Result<(), BufferError> {
+        // A runtime of this thread's own, for nothing but to wait for a request or a time.
+        let waiting = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let waiting = waiting.map_err(|error| BufferError::NotWritable { reason: error.to_string() })?;
+        let mut taken = Vec::with_capacity(REQUESTS_AT_ONCE);
+        let mut close: Option<Reply<()>> = None;
+        while close.is_none() {
+            let received = requests.recv_many(&mut taken, REQUESTS_AT_ONCE);
+            let count = waiting.block_on(async {
+                match self.due {
+                    Some(due) => timeout_at(due.into(), received).await.ok(),
+                    None => Some(received.await),
+                }
+            });
+            if count == Some(0) {
+                break;
+            }
+            for request in taken.drain(..) {
+                close = self.serve(request).or(close);
+            }
+            self.save_if_due();
+            if self.store.is_stuck() {
+                return Err(self.store.not_writable());
+            }
+        }
+        requests.close();
+        self.close_open_commit();
+        self.save();
+        let result = if self.store.has_unsaved() { Err(self.store.not_writable()) } else { Ok(()) };
+        drop(self.store);
+        if let Some(reply) = close {
+            reply.send(result.clone()).ok();
+        }
+        result
+    }
+
+    /// Does what is asked. Gives back the reply of a request to close: it is answered when the database is closed.
+    fn serve(&mut self, request: Request) -> Option<Reply<()>> {
+        match request {
+            Request::Append { rows, _room } => self.append(rows),
+            Request::AppendAlarms(alarms) => self.append_alarms(&alarms),
+            Request::AppendGap(gap) => drop(self.store.close(gap.lane, &Records::Gap(gap))),
+            // The asker may be gone; then nobody misses the answer.
+            Request::Read { lane, from, limit, reply } => drop(reply.send(self.store.read(lane, from, limit))),
+            Request::Delivered { lane, first, last } => {
+                self.store.delivered(lane, first, last);
+                self.delivered = true;
+            }
+            Request::Register { series, reply } => drop(reply.send(self.store.register(&series))),
+            Request::Catalogue(reply) => drop(reply.send(Ok(self.store.catalogue()))),
+            Request::Flush(reply) => {
+                self.flushes.push(reply);
+                self.save_now = true;
+            }
+            Request::Close(reply) => return Some(reply),
+        }
+        None
+    }
+
+    fn append(&mut self, rows: Vec<Row>) {
+        let store = &mut self.store;
+        self.gather.add(rows, |rows| store.close(Lane::Telemetry, &Records::Readings(rows)));
+    }
+
+    fn append_alarms(&mut self, alarms: &[AlarmRecord]) {
+        for alarms in alarms.chunks(ALARMS_PER_COMMIT) {
+            self.store.close(Lane::Alarms, &Records::Alarms(alarms.to_vec()));
+        }
+        self.save_now = true;
+    }
+
+    fn save_if_due(&mut self) {
+        let now = Instant::now();
+        let is_due = self.due.is_some_and(|due| due <= now);
+        if is_due || self.save_now || self.store.is_save_due() {
+            // Alarms do not close the open commit of readings: they would make many small ones of it.
+            if is_due || !self.flushes.is_empty() {
+                self.close_open_commit();
+            }
+            self.save();
+        } else if self.delivered || self.store.is_in_trouble() {
+            self.publish();
+        }
+        let has_work = !self.gather.is_empty() || self.store.has_unsaved();
+        if self.store.is_in_trouble() {
+            self.due = self.due.filter(|due| *due > now).or(Some(now + RETRY));
+        } else if has_work {
+            self.due = self.due.filter(|_| !is_due).or(Some(now + self.commit_interval));
+        } else {
+            self.due = None;
+        }
+    }
+
+    fn close_open_commit(&mut self) {
+        let store = &mut self.store;
+        self.gather.close(|rows| store.close(Lane::Telemetry, &Records::Readings(rows)));
+    }
+
+    fn save(&mut self) {
+        self.save_now = false;
+        let is_saved = self.store.save();
+        // Who waited for the flush finds its result in the watermarks.
+        self.publish();
+        for reply in self.flushes.drain(..) {
+            reply.send(if is_saved { Ok(()) } else { Err(self.store.not_writable()) }).ok();
+        }
+    }
+
+    fn publish(&mut self) {
+        self.delivered = false;
+        let status = self.store.status();
+        let watermarks = status.watermarks;
+        self.watermarks.send_if_modified(|seen| std::mem::replace(seen, watermarks) != watermarks);
+        self.status.send_if_modified(|seen| {
+            let is_new = *seen != status;
+            *seen = status;
+            is_new
+        });
+    }
+}

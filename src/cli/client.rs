@@ -1,0 +1,40 @@
+//! The other end of the agent's socket.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use super::Failure;
+use crate::diagnostics::protocol::Request;
+
+/// One request under way.
+pub(super) struct AgentClient {
+    answers: BufReader<UnixStream>,
+    socket: PathBuf,
+}
+
+impl AgentClient {
+    /// Connects and sends the request.
+    pub fn ask(socket: &Path, request: &Request) -> Result<Self, Failure> {
+        let unreachable = |error: std::io::Error| {
+            Failure::Unreachable(format!(
+                "no agent answers on {}: {error}; is `lineside run` running?",
+                socket.display()
+            ))
+        };
+        let mut stream = UnixStream::connect(socket).map_err(unreachable)?;
+        let mut line = serde_json::to_vec(request).map_err(anyhow::Error::from)?;
+        line.push(b'\n');
+        stream.write_all(&line).map_err(unreachable)?;
+        Ok(Self { answers: BufReader::new(stream), socket: socket.to_owned() })
+    }
+
+    /// The next line of the answer; `None` when the agent has said everything.
+    pub fn next_line(&mut self) -> Result<Option<String>, Failure> {
+        let mut line = String::new();
+        let read = self.answers.read_line(&mut line).map_err(|error| {
+            Failure::Unreachable(format!("the agent on {} went away: {error}", self.socket.display()))
+        })?;
+        Ok((read > 0).then(|| line.trim_end().to_owned()))
+    }
+}

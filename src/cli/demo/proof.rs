@@ -1,0 +1,180 @@
+//! Holds what the consumer decoded against what the simulated plant answered.
+//!
+//! Each good reading that an answer of the plant contains must have arrived exactly once, and nothing else.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::consumer::Harvest;
+use crate::config::{Config, DeviceConfig};
+use crate::instrument::pattern::{LineReader, LineReading};
+use crate::modbus::codec;
+use crate::modbus::plan::{Block, PlanPoint, PollPlan, plan};
+use crate::model::Value;
+use crate::profile::{ModbusProfile, Protocol};
+use crate::simulator::plant::{Plant, PlantLink};
+use crate::simulator::{Answer, TextPort};
+
+/// A good reading, whenever it was taken: device, point, value.
+type Fact = (Arc<str>, Arc<str>, ValueKey);
+
+/// A value that can be counted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum ValueKey {
+    Number(u64),
+    Text(Arc<str>),
+}
+
+impl From<&Value> for ValueKey {
+    fn from(value: &Value) -> Self {
+        match value {
+            Value::Text(text) => Self::Text(text.clone()),
+            Value::Int(number) => Self::Number(number.cast_unsigned()),
+            Value::Uint(number) => Self::Number(*number),
+            Value::Bool(bit) => Self::Number(u64::from(*bit)),
+            Value::F32(number) => Self::Number(u64::from(number.to_bits())),
+            Value::F64(number) => Self::Number(number.to_bits()),
+        }
+    }
+}
+
+/// The outcome.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Proof {
+    /// Good readings in the answers of the plant.
+    pub answered: u64,
+    /// Those that arrived.
+    pub confirmed: u64,
+    /// Those that did not.
+    pub missing: u64,
+    /// Good readings that arrived although no answer contains them, or more often than answered.
+    pub duplicates: u64,
+    /// The first few that are wrong, for people.
+    pub examples: Vec<String>,
+}
+
+/// Compares. The plant must not answer any more.
+pub(super) async fn prove(plant: &Plant, config: &Config, harvest: &Harvest) -> anyhow::Result<Proof> {
+    let mut balance: HashMap<Fact, i64> = HashMap::new();
+    let mut proof = Proof::default();
+    for fact in answered_facts(plant, config).await? {
+        *balance.entry(fact).or_default() += 1;
+        proof.answered += 1;
+    }
+    let names: HashMap<_, (Arc<str>, Arc<str>)> = harvest
+        .series
+        .iter()
+        .map(|(key, info)| {
+            let device = info.labels.get("device").map(String::as_str).unwrap_or_default();
+            (*key, (Arc::from(device), Arc::from(info.name.as_str())))
+        })
+        .collect();
+    for (identity, taken) in &harvest.readings {
+        let Some(value) = taken.observed.value() else { continue };
+        let (device, point) = names
+            .get(&(identity.epoch, taken.series))
+            .cloned()
+            .unwrap_or_else(|| ("?".into(), format!("series {}", taken.series).into()));
+        *balance.entry((device, point, value.into())).or_default() -= 1;
+    }
+    for ((device, point, value), left) in balance {
+        if left != 0 && proof.examples.len() < 8 {
+            let how = if left > 0 { "missing" } else { "too many" };
+            proof.examples.push(format!("{device}/{point} {value:?}: {} {how}", left.abs()));
+        }
+        if left > 0 {
+            proof.missing += left.unsigned_abs();
+        } else {
+            proof.duplicates += left.unsigned_abs();
+        }
+    }
+    proof.confirmed = proof.answered - proof.missing;
+    Ok(proof)
+}
+
+async fn answered_facts(plant: &Plant, config: &Config) -> anyhow::Result<Vec<Fact>> {
+    let mut facts = Vec::new();
+    for link in [PlantLink::HallA, PlantLink::HallB] {
+        let log = plant.endpoint(link).log().await?;
+        let timeout = link_timeout(config, link.name());
+        let mut devices = HashMap::new();
+        for device in plant.devices().iter().filter(|device| device.link == link) {
+            let configured = device_of(config, device.name);
+            if let Some(reader) = configured.and_then(RegisterReader::new) {
+                devices.insert(device.unit, reader);
+            }
+        }
+        // An answer after the timeout is no answer: the agent has called it a timeout.
+        for answer in log.iter().filter(|answer| answer.after < timeout) {
+            if let Some(device) = devices.get(&answer.unit) {
+                device.read(&answer, &mut facts);
+            }
+        }
+    }
+    for (name, port) in [("scale", plant.scale()), ("roof", plant.weather())] {
+        if let Some(device) = device_of(config, name) {
+            read_lines(port, device, &mut facts).await?;
+        }
+    }
+    Ok(facts)
+}
+
+fn link_timeout(config: &Config, name: &str) -> std::time::Duration {
+    config.links.iter().find(|link| link.name.as_str() == name).map_or_else(Default::default, |link| link.timeout)
+}
+
+fn device_of<'a>(config: &'a Config, name: &str) -> Option<&'a DeviceConfig> {
+    config.links.iter().flat_map(|link| &link.devices).find(|device| device.name.as_str() == name)
+}
+
+/// Turns the answers of one device into facts, by the same plan that the agent follows.
+struct RegisterReader<'a> {
+    device: Arc<str>,
+    modbus: &'a ModbusProfile,
+    plan: PollPlan,
+    names: Vec<Arc<str>>,
+}
+
+impl<'a> RegisterReader<'a> {
+    fn new(device: &'a DeviceConfig) -> Option<Self> {
+        let Protocol::Modbus(modbus) = &device.profile.protocol else { return None };
+        let wanted: Vec<PlanPoint> =
+            device.tags.iter().map(|tag| PlanPoint { point: tag.point, interval: tag.interval }).collect();
+        let plan = plan(&modbus.points, &wanted, modbus.limits).ok()?;
+        let names = modbus.points.iter().map(|point| Arc::from(point.name.as_str())).collect();
+        Some(Self { device: device.name.as_str().into(), modbus, plan, names })
+    }
+
+    fn read(&self, answer: &Answer<'_>, facts: &mut Vec<Fact>) {
+        let access = answer.access;
+        let is_asked = |block: &&Block| {
+            (block.table, block.address, block.count) == (access.table(), access.address, access.count)
+        };
+        let Some(block) = self.plan.groups.iter().flat_map(|group| &group.blocks).find(is_asked) else { return };
+        for asked in block.points.iter().filter(|point| point.wanted) {
+            let point = &self.modbus.points[asked.point];
+            let from = usize::from(asked.offset);
+            let words = &answer.words[from..from + usize::from(point.encoding.width())];
+            if let Some(value) = codec::decode(point, words, None).value() {
+                facts.push((self.device.clone(), self.names[asked.point].clone(), value.into()));
+            }
+        }
+    }
+}
+
+async fn read_lines(port: &TextPort, device: &DeviceConfig, facts: &mut Vec<Fact>) -> anyhow::Result<()> {
+    let Protocol::Text(text) = &device.profile.protocol else { return Ok(()) };
+    let reader = LineReader::new(text);
+    let name: Arc<str> = device.name.as_str().into();
+    for (_, line) in port.log().await?.lines {
+        let LineReading::Points { pattern, observed } = reader.read(line.as_bytes()) else { continue };
+        for (point, observed) in reader.points(pattern).iter().zip(observed) {
+            if let Some(value) = observed.value() {
+                facts.push((name.clone(), text.points[*point].name.as_str().into(), value.into()));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,228 @@
+//! The sections `[gateway]`, `[clock]`, `[store]` and `[mqtt]`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::Value;
+
+use super::reader::{Section, choice, duration, path, size, text};
+use super::{
+    BatchConfig, BatchEncoding, ClockTrust, Credentials, DEFAULT_PROFILES, DEFAULT_SOCKET, GatewayConfig, MqttConfig,
+    MqttProtocol, StoreConfig, TlsConfig,
+};
+use crate::model::Name;
+
+const NAME_RULE: &str = "1 to 64 characters of a-z, 0-9, '_' or '-', starting with a letter or digit";
+
+/// Longest topic prefix that leaves room for the names behind it (MQTT 5.0, 1.5.4: 65,535 bytes; brokers less).
+const PREFIX_MAX: usize = 128;
+
+/// Levels of the prefix: with site, gateway, `catalogue` and part behind it a topic has at most seven slashes,
+/// which is what AWS IoT Core takes.
+const PREFIX_SLASHES_MAX: usize = 3;
+
+pub(super) fn name(value: &Value) -> Result<Name, String> {
+    Name::new(&text(value)?).map_err(|error| error.to_string())
+}
+
+/// Who the gateway is, and the directory of further profiles.
+pub(super) fn gateway(mut section: Section<'_>, directory: &Path) -> (Option<GatewayConfig>, PathBuf) {
+    let site = section.require("site", NAME_RULE, name);
+    let id = section.require("id", NAME_RULE, name);
+    let socket = section.read("socket", path).map_or_else(|| DEFAULT_SOCKET.into(), |path| directory.join(path));
+    let profiles = section.read("profiles", |value| {
+        let found = directory.join(path(value)?);
+        if found.is_dir() { Ok(found) } else { Err("must be a directory with profiles (*.toml)".to_owned()) }
+    });
+    section.close();
+    let gateway = site.zip(id).map(|(site, id)| GatewayConfig { site, id, socket });
+    (gateway, profiles.unwrap_or_else(|| DEFAULT_PROFILES.into()))
+}
+
+pub(super) fn clock(mut section: Section<'_>) -> ClockTrust {
+    let words = [("kernel", ClockTrust::Kernel), ("local", ClockTrust::Local)];
+    let trust = section.read("trust", choice(&words)).unwrap_or(ClockTrust::Kernel);
+    section.close();
+    trust
+}
+
+pub(super) fn store(mut section: Section<'_>, directory: &Path) -> Option<StoreConfig> {
+    const LIMIT_LEAST: u64 = 4 << 20;
+    const LIMIT_MOST: u64 = 1 << 40;
+    let path = section.require("path", "the directory to keep readings in", path).map(|path| directory.join(path));
+    let limit_bytes = section.read("limit", size(LIMIT_LEAST..=LIMIT_MOST)).unwrap_or(512 << 20);
+    let commit_interval = section
+        .read("commit_interval", duration(Duration::from_millis(10)..=Duration::from_secs(60)))
+        .unwrap_or(Duration::from_secs(1));
+    section.read("when_full", choice(&[("drop-oldest", ())]));
+    section.close();
+    path.map(|path| StoreConfig { path, limit_bytes, commit_interval })
+}
+
+pub(super) fn mqtt(mut section: Section<'_>, directory: &Path, gateway: Option<&GatewayConfig>) -> Option<MqttConfig> {
+    let broker = section.require("url", "mqtt://host[:port] or mqtts://host[:port]", broker_url);
+    let words = [("5", MqttProtocol::V5), ("3.1.1", MqttProtocol::V311)];
+    let protocol = section.read("protocol", choice(&words)).unwrap_or(MqttProtocol::V5);
+    let uses_tls = broker.as_ref().is_some_and(|broker| broker.tls);
+    let tls = tls(&mut section, directory, uses_tls);
+    let credentials = credentials(&mut section, directory);
+    let prefix = section.read("prefix", topic_prefix).unwrap_or_else(|| "lineside/v1".to_owned());
+    let default_id = gateway.map(|gateway| format!("lineside-{}-{}", gateway.site, gateway.id));
+    let client_id = section.read("client_id", client_id).or(default_id);
+    let keep_alive = section
+        .read("keep_alive", duration(Duration::from_secs(5)..=Duration::from_secs(1200)))
+        .unwrap_or(Duration::from_secs(30));
+    let batch = batch(section.section("batch"));
+    section.close();
+    let broker = broker?;
+    Some(MqttConfig {
+        host: broker.host,
+        port: broker.port,
+        tls,
+        protocol,
+        client_id: client_id?,
+        credentials,
+        prefix,
+        keep_alive,
+        batch,
+    })
+}
+
+struct Broker {
+    host: String,
+    port: u16,
+    tls: bool,
+}
+
+/// `mqtt://host[:port]` or `mqtts://host[:port]`; an IPv6 address stands in brackets.
+fn broker_url(value: &Value) -> Result<Broker, String> {
+    const ALLOWED: &str = "must be mqtt://host[:port] or mqtts://host[:port]";
+    let url = text(value)?;
+    let (tls, rest) = match (url.strip_prefix("mqtts://"), url.strip_prefix("mqtt://")) {
+        (Some(rest), _) => (true, rest),
+        (None, Some(rest)) => (false, rest),
+        (None, None) => return Err(ALLOWED.to_owned()),
+    };
+    if rest.contains('@') {
+        return Err("user and password belong in username and password_file".to_owned());
+    }
+    let default_port = if tls { 8883 } else { 1883 };
+    let (host, port) = host_and_port(rest, Some(default_port)).ok_or(ALLOWED)?;
+    Ok(Broker { host, port, tls })
+}
+
+/// Splits `host:port` or `[v6]:port`. Without a port the default counts; without a default it is refused.
+pub(super) fn host_and_port(address: &str, default_port: Option<u16>) -> Option<(String, u16)> {
+    let (host, port) = match address.strip_prefix('[') {
+        Some(rest) => {
+            let (host, rest) = rest.split_once(']')?;
+            host.parse::<std::net::Ipv6Addr>().ok()?;
+            (host, rest)
+        }
+        None => address.find(':').map_or((address, ""), |colon| address.split_at(colon)),
+    };
+    let host_is_plain = !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || "/?#".contains(c));
+    let port = match port {
+        "" => default_port,
+        written => written.strip_prefix(':').and_then(|digits| digits.parse().ok()).filter(|port| *port != 0),
+    };
+    host_is_plain.then(|| host.to_owned()).zip(port)
+}
+
+fn tls(section: &mut Section<'_>, directory: &Path, uses_tls: bool) -> Option<TlsConfig> {
+    let readable = |value: &Value| readable_file(value, directory);
+    let mut files = Vec::new();
+    for key in ["ca_file", "cert_file", "key_file"] {
+        let only_with_tls = |value: &Value| match uses_tls {
+            true => readable(value),
+            false => Err("only with an mqtts:// url".to_owned()),
+        };
+        files.push(section.read(key, only_with_tls));
+    }
+    let [ca_file, cert_file, key_file] = files.try_into().unwrap_or_default();
+    if cert_file.is_some() != key_file.is_some() {
+        section.missing("key_file", "cert_file and key_file go together");
+    }
+    uses_tls.then(|| TlsConfig { ca_file, client: cert_file.zip(key_file) })
+}
+
+fn credentials(section: &mut Section<'_>, directory: &Path) -> Option<Credentials> {
+    let username = section.read("username", text);
+    let password_file = section.read("password_file", |value| readable_file(value, directory));
+    if password_file.is_some() && username.is_none() {
+        section.missing("username", "a password goes with a user");
+    }
+    username.map(|username| Credentials { username, password_file })
+}
+
+/// A file that can be read now; its content is read when it is needed.
+fn readable_file(value: &Value, directory: &Path) -> Result<PathBuf, String> {
+    let file = directory.join(path(value)?);
+    match std::fs::File::open(&file) {
+        Ok(_) => Ok(file),
+        Err(error) => Err(format!("must be a readable file: {error}")),
+    }
+}
+
+fn topic_prefix(value: &Value) -> Result<String, String> {
+    let prefix = text(value)?;
+    let slashes = prefix.bytes().filter(|byte| *byte == b'/').count();
+    let plain = !prefix.contains(|c: char| matches!(c, '+' | '#' | '$') || c.is_control() || c.is_whitespace());
+    let levels_filled = prefix.split('/').all(|level| !level.is_empty());
+    if plain && levels_filled && prefix.len() <= PREFIX_MAX && slashes <= PREFIX_SLASHES_MAX {
+        Ok(prefix)
+    } else {
+        Err(format!(
+            "must be a topic of at most {} levels and {PREFIX_MAX} bytes, without '+', '#', '$' or blanks",
+            PREFIX_SLASHES_MAX + 1
+        ))
+    }
+}
+
+/// MQTT 5.0, 3.1.3.1: every broker takes 1 to 23 letters and digits; most take more.
+fn client_id(value: &Value) -> Result<String, String> {
+    let id = text(value)?;
+    let allowed = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':'));
+    if !id.is_empty() && id.len() <= 256 && allowed {
+        Ok(id)
+    } else {
+        Err("must be 1 to 256 letters, digits, '-', '_', '.' or ':'".to_owned())
+    }
+}
+
+fn batch(mut section: Section<'_>) -> BatchConfig {
+    const SIZE_LEAST: u64 = 1 << 10;
+    // MQTT 5.0, 2.1.4: a packet has at most 256 MiB; a gateway has no use for batches of more than 8.
+    const SIZE_MOST: u64 = 8 << 20;
+    let words = [("columnar", BatchEncoding::Columnar), ("json", BatchEncoding::Json)];
+    let encoding = section.read("encoding", choice(&words)).unwrap_or(BatchEncoding::Columnar);
+    let max_age = section
+        .read("max_age", duration(Duration::from_millis(100)..=Duration::from_secs(3600)))
+        .unwrap_or(Duration::from_secs(10));
+    let max_size = section.read("max_size", size(SIZE_LEAST..=SIZE_MOST)).unwrap_or(100 << 10);
+    section.close();
+    BatchConfig { encoding, max_age, max_size: usize::try_from(max_size).unwrap_or(usize::MAX) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn broker_addresses_are_taken_apart() {
+        assert_eq!(host_and_port("broker.example:8883", None), Some(("broker.example".into(), 8883)));
+        assert_eq!(host_and_port("broker", Some(1883)), Some(("broker".into(), 1883)));
+        assert_eq!(host_and_port("[::1]:1", None), Some(("::1".into(), 1)));
+        for bad in ["", ":1", "a:0", "a:b", "a:99999", "a b:1", "[::1", "::1"] {
+            assert_eq!(host_and_port(bad, Some(1)), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_leaves_room_for_the_levels_behind_it() {
+        assert!(topic_prefix(&Value::from("lineside/v1")).is_ok());
+        for bad in ["", "/a", "a/", "a//b", "a/#", "a/b/c/d/e", "a b"] {
+            assert!(topic_prefix(&Value::from(bad)).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What is said on the local socket: one JSON object a line, a request first, then one or more answers.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::Timestamp;
+
+/// What a diagnostic command asks the agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// One snapshot of every stage.
+    Status,
+    /// Every reading from now on; one line each until the connection is closed.
+    Tail,
+    /// All tags of one device, now.
+    Read {
+        /// Name of the device.
+        device: String,
+    },
+    /// Some registers or bits, now.
+    ReadRaw {
+        /// Name of the link.
+        link: String,
+        /// Address on the link.
+        unit_id: u8,
+        /// `coil`, `discrete`, `holding` or `input`.
+        table: String,
+        /// First address, from 0.
+        address: u16,
+        /// How many.
+        count: u16,
+    },
+}
+
+/// One reading, readable by itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ShownReading {
+    /// When it was taken.
+    pub time: Timestamp,
+    /// Which device.
+    pub device: String,
+    /// Which point.
+    pub point: String,
+    /// Engineering value: a number, true or false, or text; null when the reading is bad.
+    pub value: serde_json::Value,
+    /// Unit of the value; empty when it has none.
+    pub unit: String,
+    /// Meaning of the number, for an enumeration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// `good`, or the reason why it is not.
+    pub quality: String,
+}
+
+/// An answer that is no reading.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Notice {
+    /// The request was not understood or cannot be served.
+    Error(String),
+    /// The reader was too slow: so many poll cycles are not shown. They are stored all the same.
+    Missed(u64),
+    /// Raw registers or bits.
+    Registers(Vec<u16>),
+}

@@ -1,0 +1,229 @@
+//! The local socket: answers `status`, `tail` and `read` while the agent runs.
+//!
+//! Permissions of the socket file decide who may ask (owner and group); nothing listens on the network.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{broadcast, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::Board;
+use super::protocol::{Notice, Request, ShownReading};
+use crate::ingest::LiveHandle;
+use crate::model::{Name, Observed, Row, SeriesId, SeriesInfo, UnitId, Value};
+use crate::poll::LinkHandle;
+use crate::profile::Table;
+
+/// Longest request line, in bytes.
+const REQUEST_MAX: u64 = 4096;
+
+/// Connections served at once; more wait.
+const CONNECTIONS_MAX: usize = 16;
+
+/// What the socket can reach besides the board; changes when a configuration is loaded.
+#[derive(Clone, Default)]
+pub struct Directory {
+    /// Links by name.
+    pub links: HashMap<String, LinkHandle>,
+    /// Link of each device.
+    pub devices: HashMap<String, String>,
+    /// What each series is.
+    pub series: Arc<HashMap<SeriesId, Arc<SeriesInfo>>>,
+}
+
+/// The task that owns the socket.
+pub struct SocketServer {
+    listener: UnixListener,
+    path: PathBuf,
+    services: Services,
+}
+
+/// What every connection needs.
+#[derive(Clone)]
+pub struct Services {
+    /// Snapshots.
+    pub board: Board,
+    /// Live readings.
+    pub live: LiveHandle,
+    /// Links and series.
+    pub directory: watch::Receiver<Directory>,
+}
+
+impl SocketServer {
+    /// Binds the socket at `path`, for owner and group. A socket that a dead agent left behind is replaced.
+    pub fn bind(path: &Path, services: Services) -> io::Result<Self> {
+        if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory)?;
+        }
+        if path.exists() {
+            if std::os::unix::net::UnixStream::connect(path).is_ok() {
+                return Err(io::Error::new(io::ErrorKind::AddrInUse, "another agent answers on this socket"));
+            }
+            std::fs::remove_file(path)?;
+        }
+        let listener = UnixListener::bind(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+        Ok(Self { listener, path: path.to_owned(), services })
+    }
+
+    /// Serves until told to stop.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(_) = connections.join_next() => {}
+                accepted = self.listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
+                    Ok((stream, _)) => {
+                        connections.spawn(serve(stream, self.services.clone()));
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "a diagnostic connection could not be accepted");
+                        // Out of file descriptors: give those that are open time to close.
+                        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    }
+                },
+            }
+        }
+        // A reader of the live stream would stay for ever.
+        connections.shutdown().await;
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// One connection: a request, its answers, the end. An error means that the other side has gone.
+async fn serve(stream: UnixStream, services: Services) {
+    let (reader, mut writer) = stream.into_split();
+    let _ = answer(reader, &mut writer, services).await;
+}
+
+async fn answer(reader: OwnedReadHalf, writer: &mut OwnedWriteHalf, services: Services) -> io::Result<()> {
+    let mut line = String::new();
+    let mut reader = BufReader::new(reader.take(REQUEST_MAX));
+    if reader.read_line(&mut line).await? == 0 {
+        return Ok(());
+    }
+    match serde_json::from_str::<Request>(&line) {
+        Ok(Request::Status) => send(writer, &services.board.snapshot()).await,
+        Ok(Request::Tail) => tail(reader.into_inner().into_inner(), writer, services).await,
+        Ok(Request::Read { device }) => read(writer, &services, &device).await,
+        Ok(Request::ReadRaw { link, unit_id, table, address, count }) => {
+            let outcome = read_raw(&services, &link, unit_id, &table, address, count).await;
+            send(writer, &outcome.map_or_else(Notice::Error, Notice::Registers)).await
+        }
+        Err(error) => send(writer, &Notice::Error(format!("not a request: {error}"))).await,
+    }
+}
+
+async fn send(writer: &mut OwnedWriteHalf, answer: &impl Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(answer)?;
+    line.push(b'\n');
+    writer.write_all(&line).await
+}
+
+async fn tail(mut reader: OwnedReadHalf, writer: &mut OwnedWriteHalf, services: Services) -> io::Result<()> {
+    let mut live = services.live.subscribe();
+    let mut end = [0; 1];
+    loop {
+        let rows = tokio::select! {
+            rows = live.recv() => rows,
+            _ = reader.read(&mut end) => return Ok(()),
+        };
+        match rows {
+            Ok(rows) => send_rows(writer, &rows, &services).await?,
+            Err(broadcast::error::RecvError::Lagged(missed)) => send(writer, &Notice::Missed(missed)).await?,
+            Err(broadcast::error::RecvError::Closed) => return Ok(()),
+        }
+    }
+}
+
+async fn send_rows(writer: &mut OwnedWriteHalf, rows: &[Row], services: &Services) -> io::Result<()> {
+    let series = services.directory.borrow().series.clone();
+    let mut lines = Vec::new();
+    for reading in rows.iter().flat_map(|row| shown(row, &series)) {
+        serde_json::to_writer(&mut lines, &reading)?;
+        lines.push(b'\n');
+    }
+    writer.write_all(&lines).await
+}
+
+/// The readings of a row as people see them.
+pub fn shown(row: &Row, series: &HashMap<SeriesId, Arc<SeriesInfo>>) -> Vec<ShownReading> {
+    let readings = row.series.iter().zip(&row.observed);
+    let known = readings.filter_map(|(id, observed)| series.get(id).map(|info| (info, observed)));
+    known.map(|(info, observed)| show(info, row.time, observed)).collect()
+}
+
+/// One reading as people see it.
+pub fn show(info: &SeriesInfo, time: crate::model::Timestamp, observed: &Observed) -> ShownReading {
+    let value = observed.value();
+    let state = match value {
+        Some(Value::Int(number)) => info.states.get(number).cloned(),
+        Some(_) | None => None,
+    };
+    ShownReading {
+        time,
+        device: info.labels.get("device").cloned().unwrap_or_default(),
+        point: info.name.clone(),
+        value: value.map_or(serde_json::Value::Null, |value| shown_value(info, value)),
+        unit: info.unit.clone(),
+        state,
+        quality: observed.quality().to_string(),
+    }
+}
+
+fn shown_value(info: &SeriesInfo, value: &Value) -> serde_json::Value {
+    let is_plain = info.scale == crate::model::Scale::ONE;
+    match value {
+        Value::Text(text) => text.as_ref().into(),
+        Value::Bool(bit) => (*bit).into(),
+        Value::Int(number) if is_plain => (*number).into(),
+        Value::Uint(number) if is_plain => (*number).into(),
+        Value::Int(_) | Value::Uint(_) | Value::F32(_) | Value::F64(_) => {
+            value.number().map_or(serde_json::Value::Null, |number| info.scale.apply(number).into())
+        }
+    }
+}
+
+async fn read(writer: &mut OwnedWriteHalf, services: &Services, device: &str) -> io::Result<()> {
+    let directory = services.directory.borrow().clone();
+    let link = directory.devices.get(device).and_then(|link| directory.links.get(link));
+    let (Some(link), Ok(name)) = (link, Name::new(device)) else {
+        let mut names: Vec<&str> = directory.devices.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        let known = names.join(", ");
+        return send(writer, &Notice::Error(format!("no device {device:?}; devices are: {known}"))).await;
+    };
+    match link.read_device(&name).await {
+        Ok(rows) => send_rows(writer, &rows, services).await,
+        Err(error) => send(writer, &Notice::Error(error.to_string())).await,
+    }
+}
+
+async fn read_raw(
+    services: &Services,
+    link: &str,
+    unit_id: u8,
+    table: &str,
+    address: u16,
+    count: u16,
+) -> Result<Vec<u16>, String> {
+    let directory = services.directory.borrow().clone();
+    let handle = directory.links.get(link).ok_or_else(|| {
+        let mut names: Vec<&str> = directory.links.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        format!("no link {link:?}; links are: {}", names.join(", "))
+    })?;
+    let unit = UnitId::tcp(i64::from(unit_id)).map_err(|error| format!("unit id {unit_id}: {error}"))?;
+    let table = Table::from_word(table).ok_or("table must be coil, discrete, holding or input")?;
+    handle.read_raw(unit, table, address, count).await.map_err(|error| error.to_string())
+}

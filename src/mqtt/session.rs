@@ -1,0 +1,206 @@
+//! The task that keeps a connection to the broker.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout};
+use tokio_util::bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::backoff::Backoff;
+use super::connection::{self, Event, Events, Sender, Up};
+use super::failure::{Failure, Refusal};
+use super::handle::{Request, SessionHandle};
+use super::message::{Delivery, Inbox};
+use super::online::Online;
+use super::settings::{SessionError, SessionSettings};
+use super::state::{Connected, SessionState, SessionStatus};
+use crate::clock::Clock;
+
+/// Publishes that wait for room in the window. Small, so that an alarm is not behind a row of batches.
+const REQUESTS_WAITING: usize = 1;
+
+/// Resolving the name, TCP, TLS and CONNACK together.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Connects to the broker, stays connected, and answers every publish.
+pub struct Session {
+    pub(super) settings: SessionSettings,
+    pub(super) inbox: Option<Inbox>,
+    pub(super) online: watch::Receiver<Bytes>,
+    pub(super) requests: mpsc::Receiver<Request>,
+    state: watch::Sender<SessionState>,
+    status: watch::Sender<SessionStatus>,
+    clock: Arc<dyn Clock>,
+    backoff: Backoff,
+    generation: u64,
+    /// Some brokers refuse a will that asks to be retained; they are asked without.
+    retain: bool,
+}
+
+/// Why there is no connection any more.
+pub(super) enum End {
+    Stopped,
+    Failed(Failure),
+}
+
+impl Session {
+    /// A session that is not connected yet. `online` is the payload of the state topic while connected; it is
+    /// published on every connection and whenever it changes.
+    ///
+    /// Fails when the settings or the files they name cannot be used.
+    pub fn new(
+        settings: SessionSettings,
+        online: watch::Receiver<Bytes>,
+        inbox: Option<Inbox>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Self, SessionHandle), SessionError> {
+        settings.check()?;
+        let (request_sender, requests) = mpsc::channel(REQUESTS_WAITING);
+        let first = SessionState::Connecting { since: clock.wall(), attempts: 0, last_error: None };
+        let (state, state_receiver) = watch::channel(first.clone());
+        let (status, status_receiver) = watch::channel(SessionStatus::new(first));
+        let handle = SessionHandle { requests: request_sender, state: state_receiver, status: status_receiver };
+        let session = Self {
+            settings,
+            inbox,
+            online,
+            requests,
+            state,
+            status,
+            clock,
+            backoff: Backoff::default(),
+            generation: 0,
+            retain: true,
+        };
+        Ok((session, handle))
+    }
+
+    /// Keeps a connection until `stop`; then says that the gateway is offline and disconnects, within two seconds.
+    pub async fn run(mut self, stop: CancellationToken) {
+        loop {
+            let end = match self.connect(&stop).await {
+                Ok((sender, events, up)) => self.stay(sender, events, up, &stop).await,
+                Err(end) => end,
+            };
+            match end {
+                End::Stopped => return,
+                End::Failed(failure) => self.failed(&failure),
+            }
+            if self.rest(&stop).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// One attempt. Whoever publishes meanwhile learns at once that there is no session.
+    async fn connect(&mut self, stop: &CancellationToken) -> Result<(Sender, Events, Up), End> {
+        let (sender, mut events) = connection::open(&self.settings, self.retain).map_err(End::Failed)?;
+        let answer = {
+            let first = timeout(CONNECT_TIMEOUT, events.next());
+            tokio::pin!(first);
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return Err(End::Stopped),
+                    answer = &mut first => break answer,
+                    Some(request) = self.requests.recv() => lost(request),
+                }
+            }
+        };
+        match answer {
+            Err(_) => Err(End::Failed(Failure::TimedOut)),
+            Ok(Err(failure)) => Err(End::Failed(failure.unanswered())),
+            Ok(Ok(Event::Up(up))) if up.takes_qos_1 => Ok((sender, events, up)),
+            Ok(Ok(Event::Up(_))) => Err(End::Failed(Failure::NoQos1)),
+            Ok(Ok(other)) => {
+                Err(End::Failed(Failure::Protocol(format!("{other:?} before the connection was accepted"))))
+            }
+        }
+    }
+
+    /// From the broker's acceptance to the end of the connection.
+    async fn stay(&mut self, sender: Sender, events: Events, up: Up, stop: &CancellationToken) -> End {
+        self.generation += 1;
+        let connected = Connected {
+            generation: self.generation,
+            since: self.clock.wall(),
+            session_present: up.session_present,
+            limits: up.limits.clone(),
+            warning: None,
+        };
+        info!(
+            host = %self.settings.host,
+            port = self.settings.port,
+            session_present = up.session_present,
+            "connected to the broker"
+        );
+        self.count(|status| status.connects += 1);
+        self.enter(SessionState::Connected(connected));
+        let begin = Instant::now();
+        let end = Online::new(self, sender, &up).run(events, stop).await;
+        self.backoff.connection_lasted(begin.elapsed());
+        end
+    }
+
+    fn failed(&mut self, failure: &Failure) {
+        if matches!(failure, Failure::Refused(Refusal::Retain)) {
+            self.retain = false;
+        }
+        if matches!(failure, Failure::Stalled) {
+            self.count(|status| status.rebuilt += 1);
+        }
+        let text = failure.text(&self.settings);
+        let (since, attempts, known) = match &*self.state.borrow() {
+            SessionState::Connecting { since, attempts, last_error } => {
+                (*since, *attempts, last_error.as_ref() == Some(&text))
+            }
+            SessionState::Connected(_) => (self.clock.wall(), 0, false),
+        };
+        if known {
+            debug!(error = %text, attempts, "still no connection to the broker");
+        } else {
+            warn!(error = %text, "no connection to the broker");
+        }
+        self.enter(SessionState::Connecting { since, attempts: attempts.saturating_add(1), last_error: Some(text) });
+    }
+
+    /// Waits before the next attempt. `None` when told to stop.
+    async fn rest(&mut self, stop: &CancellationToken) -> Option<()> {
+        let until = Instant::now() + self.backoff.after_failure(fastrand::f64());
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return None,
+                () = tokio::time::sleep_until(until) => return Some(()),
+                Some(request) = self.requests.recv() => lost(request),
+            }
+        }
+    }
+
+    /// Changes the counters.
+    pub(super) fn count(&self, change: impl FnOnce(&mut SessionStatus)) {
+        self.status.send_modify(change);
+    }
+
+    /// Shows what a person should look at while connected, or that there is nothing any more.
+    pub(super) fn warn_people(&self, warning: Option<String>) {
+        let state = self.state.borrow().clone();
+        match state {
+            SessionState::Connected(connected) => {
+                self.enter(SessionState::Connected(Connected { warning, ..connected }))
+            }
+            SessionState::Connecting { .. } => {}
+        }
+    }
+
+    fn enter(&self, state: SessionState) {
+        self.status.send_modify(|status| status.state = state.clone());
+        self.state.send_replace(state);
+    }
+}
+
+fn lost(request: Request) {
+    // Whoever asked may have given up waiting.
+    _ = request.answer.send(Delivery::SessionLost);
+}

@@ -1,0 +1,117 @@
+//! Profile files: one TOML file per device type.
+//!
+//! A file holds `manufacturer` and `model`, then either `[modbus]` with `[[point]]`s in registers, or `[text]` with
+//! `[[text.pattern]]`s and `[[point]]`s in lines. A key that means nothing is refused, so that a typing error cannot
+//! pass for a setting.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use super::fault::ProfileFault;
+use super::raw::{Section, Source};
+use super::{Profile, Protocol, modbus_file, shipped, text_file};
+
+/// The profile `id`: `<directory>/<id>.toml`, or else the one that was compiled in.
+///
+/// # Errors
+///
+/// All faults of the file at once, or that there is no such profile.
+pub fn load(directory: &Path, id: &str) -> Result<Profile, Vec<ProfileFault>> {
+    let path = directory.join(format!("{id}.toml"));
+    let file = path.display().to_string();
+    let whole_file = |reason| ProfileFault { file: file.clone(), line: None, key: String::new(), value: None, reason };
+    if !is_file_stem(id) {
+        return Err(vec![whole_file(no_such_profile())]);
+    }
+    match std::fs::read_to_string(&path) {
+        Ok(text) => parse(&file, id, &text),
+        Err(error) if error.kind() == ErrorKind::NotFound => match shipped::text(id) {
+            Some(text) => parse(&format!("firmware-profiles/{id}.toml"), id, text),
+            None => Err(vec![whole_file(no_such_profile())]),
+        },
+        Err(error) => Err(vec![whole_file(error.to_string())]),
+    }
+}
+
+/// The profile `id` that `text` describes; `file` is what messages call it.
+///
+/// # Errors
+///
+/// All faults at once, in the order of the file.
+pub fn parse(file: &str, id: &str, text: &str) -> Result<Profile, Vec<ProfileFault>> {
+    let source = Source::new(file, text);
+    let profile = source.root().and_then(|root| read(root, id));
+    match (profile, source.into_faults()) {
+        (Some(profile), faults) if faults.is_empty() => Ok(profile),
+        (_, faults) => Err(faults),
+    }
+}
+
+fn read(mut root: Section<'_, '_>, id: &str) -> Option<Profile> {
+    let manufacturer = root.require("manufacturer", "who makes it, text").and_then(|item| item.text());
+    let model = root.require("model", "what it is called, text").and_then(|item| item.text());
+    let modbus = root.take("modbus");
+    let text = root.take("text");
+    let points = root.sections("point");
+    if points.is_empty() {
+        root.missing("point", "at least one [[point]] with a name");
+    }
+    let protocol = match (modbus, text) {
+        (Some(modbus), None) => {
+            modbus.section().and_then(|modbus| modbus_file::read(modbus, points)).map(Protocol::Modbus)
+        }
+        (None, Some(text)) => text.section().and_then(|text| text_file::read(text, points)).map(Protocol::Text),
+        (Some(_), Some(text)) => {
+            text.fault("[modbus] and [text] exclude each other");
+            None
+        }
+        (None, None) => {
+            root.fault("needs a section [modbus] or [text]");
+            None
+        }
+    };
+    root.finish();
+    Some(Profile { id: id.to_owned(), manufacturer: manufacturer?, model: model?, protocol: protocol? })
+}
+
+/// Names with a path in them, or hidden ones, never lead to a file.
+fn is_file_stem(id: &str) -> bool {
+    let all_allowed = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+    all_allowed && !id.is_empty() && !id.starts_with('.')
+}
+
+fn no_such_profile() -> String {
+    format!("no such profile; shipped are {}", shipped::ids().collect::<Vec<_>>().join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_the_site_goes_before_the_shipped_one() {
+        let site = tempfile::tempdir().unwrap();
+        let own = shipped::text("banner-qm42vt2").unwrap().replace("Banner", "Banner, our map");
+        std::fs::write(site.path().join("banner-qm42vt2.toml"), own).unwrap();
+
+        let with_own = load(site.path(), "banner-qm42vt2").unwrap();
+        let without = load(Path::new("/nonexistent"), "banner-qm42vt2").unwrap();
+
+        assert_eq!(with_own.manufacturer, "Banner, our map");
+        assert_eq!(without.manufacturer, "Banner");
+    }
+
+    #[test]
+    fn a_profile_that_does_not_exist_is_named_with_those_that_do() {
+        let faults = load(Path::new("profiles"), "acme-pm5").unwrap_err();
+
+        assert!(faults[0].to_string().starts_with("profiles/acme-pm5.toml: no such profile; shipped are abb-b23, "));
+    }
+
+    #[test]
+    fn an_id_cannot_lead_out_of_the_directory() {
+        for id in ["../secret", "", ".hidden", "a/b"] {
+            assert!(load(Path::new("profiles"), id).is_err(), "{id}");
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! The section `[modbus]` of a profile file: limits, pacing, and what most of its points have in common.
+
+use super::point_file::{self, Defaults};
+use super::raw::{Item, Section};
+use super::{ModbusProfile, Pacing, ReadLimits};
+
+/// Most registers one read may return (Modbus Application Protocol 1.1b3, 6.3).
+const REGISTERS_PER_READ: u16 = 125;
+/// Most bits one read may return (Modbus Application Protocol 1.1b3, 6.1).
+const BITS_PER_READ: u16 = 2000;
+
+/// Reads `[modbus]` and the points; `None` when something essential is missing, which was noted.
+pub(super) fn read(mut section: Section<'_, '_>, points: Vec<Section<'_, '_>>) -> Option<ModbusProfile> {
+    let limits = ReadLimits {
+        registers: limit(section.take("registers_max"), REGISTERS_PER_READ),
+        bits: limit(section.take("bits_max"), BITS_PER_READ),
+        gap: section.take("gaps").and_then(|item| gap(&item)).unwrap_or(0),
+    };
+    let mut pause = |key| section.take(key).and_then(|item| item.duration()).unwrap_or_default();
+    let pacing = Pacing { between_requests: pause("between_requests"), after_connect: pause("after_connect") };
+    let defaults = Defaults::read(&mut section);
+    section.finish();
+    Some(ModbusProfile { limits, pacing, points: point_file::read(points, defaults)? })
+}
+
+fn limit(item: Option<Item<'_, '_>>, most: u16) -> u16 {
+    let written = item.and_then(|item| item.integer(1..=i64::from(most)));
+    written.and_then(|number| u16::try_from(number).ok()).unwrap_or(most)
+}
+
+/// How much that nobody wants may be read along; 0 where the device refuses registers that it does not have.
+fn gap(item: &Item<'_, '_>) -> Option<u16> {
+    match item.as_word() {
+        Some("allowed") => return Some(u16::MAX),
+        Some("forbidden") => return Some(0),
+        Some(_) | None => {}
+    }
+    let number = item.any_integer().and_then(|number| u16::try_from(number).ok());
+    if number.is_none() {
+        item.fault("must be \"allowed\", \"forbidden\" or the number of registers (or bits) that may be read along");
+    }
+    number
+}

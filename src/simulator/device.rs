@@ -1,0 +1,290 @@
+//! The registers of one simulated Modbus device, and what it answers.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::SimulatorError;
+use super::encode::{EncodeError, Quantity, encode};
+use super::fault::{Misbehaviour, Outage};
+use super::memory::Memory;
+use super::values::{Course, Values};
+use crate::profile::{Point, ReadLimits, Table};
+
+/// Exception codes (Modbus Application Protocol 1.1b3, 7).
+const ILLEGAL_FUNCTION: u8 = 1;
+const ILLEGAL_DATA_ADDRESS: u8 = 2;
+const ILLEGAL_DATA_VALUE: u8 = 3;
+
+/// Most registers one write may carry (Modbus Application Protocol 1.1b3, 6.12).
+const REGISTERS_PER_WRITE: u16 = 123;
+/// Most coils one write may carry (Modbus Application Protocol 1.1b3, 6.11).
+const BITS_PER_WRITE: u16 = 1968;
+
+/// One device behind a simulated endpoint.
+#[derive(Debug, Clone)]
+pub struct Device {
+    /// Who it answers as.
+    pub unit: u8,
+    /// How long it thinks before it answers.
+    pub answer_delay: Duration,
+    /// What is wrong with it.
+    pub misbehaviour: Option<Misbehaviour>,
+    /// When it is dead, counted from the start of its server.
+    pub outages: Vec<Outage>,
+    limits: ReadLimits,
+    memory: Memory,
+    /// Registers that are given only together.
+    wholes: Vec<(Table, Range<u32>)>,
+    points: Arc<[Point]>,
+    motion: Option<Motion>,
+    answered: u64,
+}
+
+/// What moves the values of a device.
+#[derive(Debug, Clone)]
+struct Motion {
+    values: Values,
+    /// Which point shows which value; those without one only drive others.
+    shown_by: Vec<Option<usize>>,
+    /// How often the device renews its registers.
+    renewal: Duration,
+    renewed_at: Duration,
+}
+
+impl Motion {
+    /// The values that a point shows, with the index of the point.
+    fn shown(&self) -> impl Iterator<Item = (usize, f64)> {
+        let pairs = self.shown_by.iter().zip(self.values.now());
+        pairs.filter_map(|(point, value)| point.map(|point| (point, *value)))
+    }
+}
+
+/// What a request asked and a device granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access {
+    /// Function code.
+    pub function: u8,
+    /// First item.
+    pub address: u16,
+    /// Items; registers or bits.
+    pub count: u16,
+}
+
+impl Access {
+    /// The table that the function works on.
+    pub fn table(self) -> Table {
+        match self.function {
+            1 | 5 | 15 => Table::Coils,
+            2 => Table::DiscreteInputs,
+            4 => Table::InputRegisters,
+            _ => Table::HoldingRegisters,
+        }
+    }
+}
+
+impl Device {
+    /// A device that has exactly the registers of `points`, all zero, and between them such gaps as its limits let
+    /// a request read along.
+    pub fn new(unit: u8, points: impl Into<Arc<[Point]>>, limits: ReadLimits) -> Self {
+        let points = points.into();
+        let mut memory = Memory::default();
+        let mut wholes = Vec::new();
+        for point in points.iter() {
+            memory.define(point.table, point.address, point.encoding.width());
+            if let Some(whole) = point.read_whole {
+                memory.define(point.table, whole.address, whole.count);
+                wholes.push((point.table, span(whole.address, whole.count)));
+            }
+        }
+        wholes.dedup();
+        memory.fill_gaps(limits.gap);
+        Self {
+            unit,
+            answer_delay: Duration::ZERO,
+            misbehaviour: None,
+            outages: Vec::new(),
+            limits,
+            memory,
+            wholes,
+            points,
+            motion: None,
+            answered: 0,
+        }
+    }
+
+    /// Lets the points of these indices follow their courses; a course without a point only drives others. The
+    /// registers are renewed at most each `renewal`.
+    ///
+    /// Fails when the first value of a course does not fit its point.
+    pub fn moving(
+        mut self,
+        courses: Vec<(Option<usize>, Course)>,
+        renewal: Duration,
+        seed: u64,
+    ) -> Result<Self, SimulatorError> {
+        let (shown_by, courses) = courses.into_iter().unzip();
+        let motion = Motion { values: Values::new(courses, seed), shown_by, renewal, renewed_at: Duration::ZERO };
+        for (point, value) in motion.shown() {
+            self.show(point, Quantity::Number(value))?;
+        }
+        self.motion = Some(motion);
+        Ok(self)
+    }
+
+    /// Shows `quantity` at the point of this name.
+    pub fn set(&mut self, name: &str, quantity: Quantity<'_>) -> Result<(), SimulatorError> {
+        let point = self.points.iter().position(|point| point.name == name);
+        self.show(point.ok_or_else(|| SimulatorError::NoSuchPoint { name: name.to_owned() })?, quantity)
+    }
+
+    /// Puts raw words (0 or 1 each in a bit table) at an address, new to the device or not.
+    pub fn write(&mut self, table: Table, address: u16, words: &[u16]) {
+        self.memory.define(table, address, u16::try_from(words.len()).unwrap_or(u16::MAX));
+        if let Some(registers) = self.memory.items_mut(table, address, words.len()) {
+            registers.copy_from_slice(words);
+        }
+    }
+
+    /// The words now at an access that was granted.
+    pub fn words(&self, access: Access) -> &[u16] {
+        self.memory.items(access.table(), access.address, usize::from(access.count)).unwrap_or_default()
+    }
+
+    /// Renews the registers when it is time. `now` counts from the start of the server.
+    pub fn advance(&mut self, now: Duration) {
+        let Some(mut motion) = self.motion.take() else { return };
+        let span = now.saturating_sub(motion.renewed_at);
+        if span >= motion.renewal {
+            motion.values.step(span, self.answered);
+            motion.renewed_at = now;
+            for (point, value) in motion.shown() {
+                // A value that left its register (a counter after years) stays where it was, as in a meter that is full.
+                let _full = self.show(point, Quantity::Number(value));
+            }
+        }
+        self.motion = Some(motion);
+    }
+
+    /// True while the device is dead by its schedule.
+    pub fn is_out(&self, now: Duration) -> bool {
+        self.outages.iter().any(|outage| outage.covers(now))
+    }
+
+    /// Appends the answer to one request to `answer`: what was asked, or an exception with its code.
+    pub fn answer(&mut self, request: &[u8], answer: &mut Vec<u8>) -> Result<Access, u8> {
+        let start = answer.len();
+        let result = self.serve(request, answer);
+        match result {
+            Ok(_) => self.answered += 1,
+            Err(code) => {
+                answer.truncate(start);
+                answer.extend_from_slice(&[request.first().copied().unwrap_or(0) | 0x80, code]);
+            }
+        }
+        result
+    }
+
+    fn serve(&mut self, request: &[u8], answer: &mut Vec<u8>) -> Result<Access, u8> {
+        let (function, first, second, rest) = match request {
+            [function @ (1..=6 | 15 | 16), a, b, c, d, rest @ ..] => {
+                (*function, u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]), rest)
+            }
+            [1..=6 | 15 | 16, ..] => return Err(ILLEGAL_DATA_VALUE),
+            [..] => return Err(ILLEGAL_FUNCTION),
+        };
+        let access = Access { function, address: first, count: second };
+        match function {
+            1 | 2 => self.read(access, self.limits.bits, answer),
+            3 | 4 => self.read(access, self.limits.registers, answer),
+            5 | 6 => self.write_one(Access { count: 1, ..access }, second, request, answer),
+            15 => self.write_many(access, BITS_PER_WRITE, rest, answer),
+            _ => self.write_many(access, REGISTERS_PER_WRITE, rest, answer),
+        }
+    }
+
+    fn read(&self, access: Access, limit: u16, answer: &mut Vec<u8>) -> Result<Access, u8> {
+        if access.count == 0 || access.count > limit {
+            return Err(ILLEGAL_DATA_VALUE);
+        }
+        let count = usize::from(access.count);
+        let items = self.memory.items(access.table(), access.address, count).ok_or(ILLEGAL_DATA_ADDRESS)?;
+        if self.cuts_a_whole(access) {
+            return Err(ILLEGAL_DATA_ADDRESS);
+        }
+        let length = if access.table().holds_bits() { count.div_ceil(8) } else { 2 * count };
+        answer.extend_from_slice(&[access.function, u8::try_from(length).map_err(|_| ILLEGAL_DATA_VALUE)?]);
+        if access.table().holds_bits() {
+            let bytes = items.chunks(8).map(|bits| bits.iter().rev().fold(0, |byte, bit| byte << 1 | (*bit as u8 & 1)));
+            answer.extend(bytes);
+        } else {
+            answer.extend(items.iter().flat_map(|word| word.to_be_bytes()));
+        }
+        Ok(access)
+    }
+
+    /// True when only some of the registers are asked that the device gives only together.
+    fn cuts_a_whole(&self, access: Access) -> bool {
+        let asked = span(access.address, access.count);
+        self.wholes.iter().filter(|(table, _)| *table == access.table()).any(|(_, whole)| {
+            let touches = asked.start < whole.end && whole.start < asked.end;
+            touches && (asked.start > whole.start || asked.end < whole.end)
+        })
+    }
+
+    fn write_one(&mut self, access: Access, value: u16, request: &[u8], answer: &mut Vec<u8>) -> Result<Access, u8> {
+        let item = match (access.function, value) {
+            (5, 0xff00) => 1,
+            (5, 0) => 0,
+            (5, _) => return Err(ILLEGAL_DATA_VALUE),
+            (_, word) => word,
+        };
+        let items = self.memory.items_mut(access.table(), access.address, 1).ok_or(ILLEGAL_DATA_ADDRESS)?;
+        items[0] = item;
+        answer.extend_from_slice(&request[..5]);
+        Ok(access)
+    }
+
+    fn write_many(&mut self, access: Access, limit: u16, rest: &[u8], answer: &mut Vec<u8>) -> Result<Access, u8> {
+        let count = usize::from(access.count);
+        let length = if access.function == 15 { count.div_ceil(8) } else { 2 * count };
+        let Some((announced, bytes)) = rest.split_first() else { return Err(ILLEGAL_DATA_VALUE) };
+        if count == 0 || access.count > limit || usize::from(*announced) != length || bytes.len() != length {
+            return Err(ILLEGAL_DATA_VALUE);
+        }
+        let items = self.memory.items_mut(access.table(), access.address, count).ok_or(ILLEGAL_DATA_ADDRESS)?;
+        for (position, item) in items.iter_mut().enumerate() {
+            *item = if access.function == 15 {
+                u16::from(bytes[position / 8] >> (position % 8) & 1)
+            } else {
+                u16::from_be_bytes([bytes[2 * position], bytes[2 * position + 1]])
+            };
+        }
+        answer.push(access.function);
+        answer.extend_from_slice(&access.address.to_be_bytes());
+        answer.extend_from_slice(&access.count.to_be_bytes());
+        Ok(access)
+    }
+
+    fn show(&mut self, index: usize, quantity: Quantity<'_>) -> Result<(), SimulatorError> {
+        let points = Arc::clone(&self.points);
+        let point = &points[index];
+        let factor = point.scale_factor.map(|factor| {
+            let factor = &points[factor];
+            let words = self.memory.items(factor.table, factor.address, 1).unwrap_or(&[0]);
+            words[0].cast_signed()
+        });
+        let width = usize::from(point.encoding.width());
+        let words = self.memory.items_mut(point.table, point.address, width);
+        let shown = words.ok_or(EncodeError::WrongKind).and_then(|words| encode(point, quantity, factor, words));
+        shown.map_err(|reason| SimulatorError::CannotShow { point: point.name.clone(), reason })
+    }
+}
+
+/// The addresses of `count` items.
+fn span(address: u16, count: u16) -> Range<u32> {
+    u32::from(address)..u32::from(address) + u32::from(count)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,269 @@
+//! An engineering value as the registers a device would show: the inverse of decoding.
+
+use crate::model::ValueKind;
+use crate::profile::{Encoding, Point, WordOrder};
+
+/// What a simulated point shall show.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Quantity<'a> {
+    /// Engineering value; 0 and not 0 for bits.
+    Number(f64),
+    /// Text; cut where the registers end.
+    Text(&'a str),
+    /// The first sentinel of the point, or not-a-number where a floating point point has none.
+    NotAvailable,
+}
+
+/// Why a value cannot be put into the registers of a point.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+pub enum EncodeError {
+    /// The raw number is outside what the encoding holds.
+    #[error("raw value {raw} does not fit the encoding")]
+    DoesNotFit {
+        /// After scale and offset were taken away.
+        raw: f64,
+    },
+    /// The raw number means "not available".
+    #[error("raw value {raw:#x} means not available")]
+    ReadsAsSentinel {
+        /// The bit pattern, right-aligned.
+        raw: u64,
+    },
+    /// Text for a number, a number for text, or "not available" where nothing says so.
+    #[error("the point cannot show that kind of value")]
+    WrongKind,
+}
+
+/// Writes `quantity` into `words`, the registers of `point` (or the one bit, 0 or 1, of a bit table).
+///
+/// `factor` is the power of ten of the point's scale factor register, where it has one. Bits of a register that
+/// belong to other points stay as they are.
+pub fn encode(
+    point: &Point,
+    quantity: Quantity<'_>,
+    factor: Option<i16>,
+    words: &mut [u16],
+) -> Result<(), EncodeError> {
+    match quantity {
+        Quantity::Text(text) => encode_text(point, text, words),
+        Quantity::NotAvailable => encode_sentinel(point, words),
+        Quantity::Number(_) if point.encoding.kind() == ValueKind::Text => Err(EncodeError::WrongKind),
+        Quantity::Number(value) => {
+            let raw = raw_number(point, value, factor);
+            let pattern = pattern(point.encoding, raw)?;
+            if point.sentinels.contains(&pattern) {
+                return Err(EncodeError::ReadsAsSentinel { raw: pattern });
+            }
+            place(point, pattern, words);
+            Ok(())
+        }
+    }
+}
+
+/// The number before scale, offset and power of ten; a bit has none of them.
+fn raw_number(point: &Point, value: f64, factor: Option<i16>) -> f64 {
+    let scale = point.scale;
+    let without_factor = match factor {
+        Some(exponent) if exponent >= 0 => value / 10f64.powi(i32::from(exponent)),
+        Some(exponent) => value * 10f64.powi(-i32::from(exponent)),
+        None => value,
+    };
+    (without_factor - scale.offset) * scale.divisor / scale.multiplier
+}
+
+/// The bit pattern of a raw number, right-aligned; integers are rounded.
+fn pattern(encoding: Encoding, raw: f64) -> Result<u64, EncodeError> {
+    let rounded = raw.round();
+    let within = |least: f64, most: f64| {
+        if (least..=most).contains(&rounded) { Ok(()) } else { Err(EncodeError::DoesNotFit { raw }) }
+    };
+    // The largest doubles below 2^63 and 2^64; the limits themselves are no doubles.
+    let (below_2_63, below_2_64) = (9_223_372_036_854_774_784.0, 18_446_744_073_709_549_568.0);
+    match encoding {
+        Encoding::U16 => within(0.0, f64::from(u16::MAX)).map(|()| rounded as u64),
+        Encoding::I16 => {
+            within(f64::from(i16::MIN), f64::from(i16::MAX)).map(|()| u64::from((rounded as i16).cast_unsigned()))
+        }
+        Encoding::U32 => within(0.0, f64::from(u32::MAX)).map(|()| rounded as u64),
+        Encoding::I32 => {
+            within(f64::from(i32::MIN), f64::from(i32::MAX)).map(|()| u64::from((rounded as i32).cast_unsigned()))
+        }
+        Encoding::U64 => within(0.0, below_2_64).map(|()| rounded as u64),
+        Encoding::I64 => within(-below_2_63, below_2_63).map(|()| (rounded as i64).cast_unsigned()),
+        Encoding::F32 => Ok(u64::from((raw as f32).to_bits())),
+        Encoding::F64 => Ok(raw.to_bits()),
+        Encoding::Bit(_) => Ok(u64::from(raw != 0.0)),
+        Encoding::Bits { length, .. } => within(0.0, f64::from(ones(length))).map(|()| rounded as u64),
+        Encoding::Text { .. } => Err(EncodeError::WrongKind),
+    }
+}
+
+/// A number with the lowest `length` bits set.
+fn ones(length: u8) -> u16 {
+    u16::MAX >> (16 - u32::from(length.clamp(1, 16)))
+}
+
+/// Puts a right-aligned bit pattern into the registers.
+fn place(point: &Point, pattern: u64, words: &mut [u16]) {
+    match point.encoding {
+        Encoding::Bit(_) if point.table.holds_bits() => words[0] = pattern as u16,
+        Encoding::Bit(bit) => words[0] = words[0] & !(1 << bit) | (pattern as u16) << bit,
+        Encoding::Bits { first, length } => {
+            words[0] = words[0] & !(ones(length) << first) | (pattern as u16) << first;
+        }
+        Encoding::U16
+        | Encoding::I16
+        | Encoding::U32
+        | Encoding::I32
+        | Encoding::U64
+        | Encoding::I64
+        | Encoding::F32
+        | Encoding::F64
+        | Encoding::Text { .. } => {
+            let width = usize::from(point.encoding.width());
+            for (position, word) in words[..width].iter_mut().enumerate() {
+                let significance = match point.word_order {
+                    WordOrder::HighFirst => width - 1 - position,
+                    WordOrder::LowFirst => position,
+                };
+                *word = (pattern >> (16 * significance)) as u16;
+            }
+        }
+    }
+}
+
+fn encode_text(point: &Point, text: &str, words: &mut [u16]) -> Result<(), EncodeError> {
+    let Encoding::Text { registers } = point.encoding else { return Err(EncodeError::WrongKind) };
+    let mut bytes = text.bytes().chain(std::iter::repeat(0));
+    for word in &mut words[..usize::from(registers)] {
+        *word = u16::from_be_bytes([bytes.next().unwrap_or(0), bytes.next().unwrap_or(0)]);
+    }
+    Ok(())
+}
+
+fn encode_sentinel(point: &Point, words: &mut [u16]) -> Result<(), EncodeError> {
+    let pattern = match (point.sentinels.first(), point.encoding) {
+        (Some(sentinel), _) => *sentinel,
+        (None, Encoding::F32) => u64::from(f32::NAN.to_bits()),
+        (None, Encoding::F64) => f64::NAN.to_bits(),
+        (None, _) => return Err(EncodeError::WrongKind),
+    };
+    place(point, pattern, words);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::model::Scale;
+    use crate::profile::Table;
+
+    fn point(encoding: Encoding) -> Point {
+        Point {
+            name: "point".to_owned(),
+            table: Table::HoldingRegisters,
+            address: 0,
+            encoding,
+            word_order: WordOrder::HighFirst,
+            scale: Scale::ONE,
+            scale_factor: None,
+            unit: String::new(),
+            sentinels: Vec::new(),
+            range: None,
+            states: BTreeMap::new(),
+            interval: None,
+            polled: true,
+            unsure: None,
+            read_whole: None,
+        }
+    }
+
+    fn words(point: &Point, quantity: Quantity<'_>, factor: Option<i16>) -> Result<Vec<u16>, EncodeError> {
+        let mut words = vec![0; usize::from(point.encoding.width())];
+        encode(point, quantity, factor, &mut words).map(|()| words)
+    }
+
+    #[test]
+    fn every_encoding_shows_its_number() {
+        let cases: [(Encoding, f64, &[u16]); 12] = [
+            (Encoding::U16, 65535.0, &[0xffff]),
+            (Encoding::I16, -2.0, &[0xfffe]),
+            (Encoding::U32, 65_538.0, &[1, 2]),
+            (Encoding::I32, -2.0, &[0xffff, 0xfffe]),
+            (Encoding::U64, 4_294_967_298.0, &[0, 1, 0, 2]),
+            (Encoding::I64, -1.0, &[0xffff, 0xffff, 0xffff, 0xffff]),
+            (Encoding::F32, 230.5, &[0x4366, 0x8000]),
+            (Encoding::F64, 1.0, &[0x3ff0, 0, 0, 0]),
+            (Encoding::Bit(3), 1.0, &[8]),
+            (Encoding::Bits { first: 4, length: 3 }, 5.0, &[0x50]),
+            (Encoding::Bits { first: 0, length: 16 }, 65535.0, &[0xffff]),
+            (Encoding::Bit(15), 7.0, &[0x8000]),
+        ];
+        for (encoding, value, expected) in cases {
+            assert_eq!(words(&point(encoding), Quantity::Number(value), None).unwrap(), expected, "{encoding:?}");
+        }
+    }
+
+    #[test]
+    fn the_low_register_comes_first_where_the_device_has_it_so() {
+        let mut low_first = point(Encoding::U64);
+        low_first.word_order = WordOrder::LowFirst;
+        let value = Quantity::Number(281_483_566_841_860.0);
+        assert_eq!(words(&low_first, value, None).unwrap(), [4, 3, 2, 1]);
+    }
+
+    #[test]
+    fn scale_offset_and_power_of_ten_are_taken_away() {
+        let mut volts = point(Encoding::U16);
+        volts.scale = Scale::new(0.1, 0.0);
+        let mut celsius = point(Encoding::I16);
+        celsius.scale = Scale::new(0.5, -40.0);
+        let mut watts = point(Encoding::I16);
+        watts.scale_factor = Some(1);
+
+        assert_eq!(words(&volts, Quantity::Number(230.1), None).unwrap(), [2301]);
+        assert_eq!(words(&celsius, Quantity::Number(-41.0), None).unwrap(), [0xfffe]);
+        assert_eq!(words(&watts, Quantity::Number(1500.0), Some(2)).unwrap(), [15]);
+        assert_eq!(words(&watts, Quantity::Number(1.5), Some(-1)).unwrap(), [15]);
+    }
+
+    #[test]
+    fn bits_of_other_points_in_the_register_stay() {
+        let mut register = [0b1010_0000_0000_0101];
+        encode(&point(Encoding::Bit(2)), Quantity::Number(0.0), None, &mut register).unwrap();
+        encode(&point(Encoding::Bits { first: 8, length: 4 }), Quantity::Number(9.0), None, &mut register).unwrap();
+        assert_eq!(register, [0b1010_1001_0000_0001]);
+    }
+
+    #[test]
+    fn text_fills_its_registers_and_ends_with_zeroes() {
+        let text = point(Encoding::Text { registers: 3 });
+        assert_eq!(words(&text, Quantity::Text("B23"), None).unwrap(), [0x4232, 0x3300, 0]);
+        assert_eq!(words(&text, Quantity::Text("longer than six"), None).unwrap(), [0x6c6f, 0x6e67, 0x6572]);
+    }
+
+    #[test]
+    fn not_available_is_the_sentinel_or_not_a_number() {
+        let mut with_sentinel = point(Encoding::U32);
+        with_sentinel.sentinels = vec![0xffff_ffff];
+        assert_eq!(words(&with_sentinel, Quantity::NotAvailable, None).unwrap(), [0xffff, 0xffff]);
+        assert_eq!(words(&point(Encoding::F32), Quantity::NotAvailable, None).unwrap(), [0x7fc0, 0]);
+        assert_eq!(words(&point(Encoding::U16), Quantity::NotAvailable, None), Err(EncodeError::WrongKind));
+    }
+
+    #[test]
+    fn what_a_register_cannot_show_is_refused() {
+        let mut with_sentinel = point(Encoding::U16);
+        with_sentinel.sentinels = vec![0xffff];
+        let refused = |point: &Point, value| words(point, Quantity::Number(value), None).unwrap_err();
+
+        assert_eq!(refused(&with_sentinel, 65535.0), EncodeError::ReadsAsSentinel { raw: 0xffff });
+        assert_eq!(refused(&point(Encoding::U16), -1.0), EncodeError::DoesNotFit { raw: -1.0 });
+        assert_eq!(refused(&point(Encoding::I16), 32768.0), EncodeError::DoesNotFit { raw: 32768.0 });
+        assert_eq!(refused(&point(Encoding::Bits { first: 0, length: 2 }), 4.0), EncodeError::DoesNotFit { raw: 4.0 });
+        assert!(matches!(refused(&point(Encoding::U32), f64::NAN), EncodeError::DoesNotFit { .. }));
+        assert_eq!(refused(&point(Encoding::Text { registers: 2 }), 1.0), EncodeError::WrongKind);
+    }
+}

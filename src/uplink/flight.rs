@@ -1,0 +1,96 @@
+//! What was handed to the session and is not settled yet. A few deliveries are under way at once, so that a long
+//! round trip does not decide the throughput; they settle in the order they were sent.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::Poll;
+
+use crate::model::{Lane, Sequence};
+use crate::mqtt::Delivery;
+
+/// Deliveries under way at once. Four of 100 KiB keep 1 MB/s busy over a round trip of 400 ms.
+pub const DELIVERIES_MAX: usize = 4;
+
+/// The outcome of one delivery, when all its messages are through or one is not.
+pub type Outcome = Pin<Box<dyn Future<Output = Delivery> + Send>>;
+
+/// One range of commits on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shipment {
+    /// Lane of the commits.
+    pub lane: Lane,
+    /// First commit.
+    pub first: Sequence,
+    /// Last commit.
+    pub last: Sequence,
+    /// Readings (or alarms) in them.
+    pub records: usize,
+    /// Bytes of all payloads.
+    pub bytes: usize,
+}
+
+enum State {
+    Waiting(Outcome),
+    Settled(Delivery),
+}
+
+/// Shipments in the order they were sent.
+#[derive(Default)]
+pub struct Flight {
+    entries: VecDeque<(Shipment, State)>,
+}
+
+impl Flight {
+    /// Adds a shipment.
+    pub fn launch(&mut self, shipment: Shipment, outcome: Outcome) {
+        self.entries.push_back((shipment, State::Waiting(outcome)));
+    }
+
+    /// True when no shipment is under way.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// True when one more may be launched.
+    pub fn has_room(&self) -> bool {
+        self.entries.len() < DELIVERIES_MAX
+    }
+
+    /// Shipments under way.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Records of one lane under way.
+    pub fn records(&self, lane: Lane) -> usize {
+        self.entries.iter().filter(|(shipment, _)| shipment.lane == lane).map(|(shipment, _)| shipment.records).sum()
+    }
+
+    /// Gives up what is under way in one lane: it is still in the store and will be read again.
+    pub fn abandon(&mut self, lane: Lane) {
+        self.entries.retain(|(shipment, _)| shipment.lane != lane);
+    }
+
+    /// Waits until the oldest shipment is settled. Never ready while nothing is under way. Safe to cancel.
+    pub async fn next(&mut self) -> (Shipment, Delivery) {
+        std::future::poll_fn(|context| {
+            for (_, state) in &mut self.entries {
+                if let State::Waiting(outcome) = state
+                    && let Poll::Ready(delivery) = outcome.as_mut().poll(context)
+                {
+                    *state = State::Settled(delivery);
+                }
+            }
+            match self.entries.pop_front() {
+                Some((shipment, State::Settled(delivery))) => Poll::Ready((shipment, delivery)),
+                Some(waiting) => {
+                    self.entries.push_front(waiting);
+                    Poll::Pending
+                }
+                None => Poll::Pending,
+            }
+        })
+        .await
+    }
+}

@@ -1,0 +1,143 @@
+//! Commits to messages: encodes, and cuts what is too large for the broker. Pure.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::buffer::Catalogue;
+use crate::config::BatchEncoding;
+use crate::encoding::catalogue::EncodedPart;
+use crate::encoding::{self, Batch, BatchHeader, EncodeError, Order};
+use crate::model::{Commit, Gap, GapReason, Lane, Name, Records, Sequence, SeriesId, SeriesInfo, Timestamp};
+use crate::mqtt::{Message, Topics};
+
+/// What every message of the gateway says beside its records.
+#[derive(Clone)]
+pub(super) struct Packing {
+    pub site: Name,
+    pub gateway: Name,
+    pub topics: Topics,
+    pub encoding: BatchEncoding,
+    pub series: Arc<HashMap<SeriesId, Arc<SeriesInfo>>>,
+    pub oldest_undelivered: Sequence,
+}
+
+/// The messages of some commits.
+pub(super) struct Packed {
+    pub messages: Vec<Message>,
+    /// Size of the payload before it was cut, in bytes.
+    pub largest_uncut: usize,
+    /// Records that no message can carry.
+    pub too_large: Vec<Gap>,
+}
+
+/// Packs telemetry.
+pub(super) struct Packer {
+    pub packing: Packing,
+    pub payload_max: usize,
+    pub is_backlog: bool,
+}
+
+impl Packer {
+    /// One message, or as many as the size demands.
+    pub fn pack(&self, commits: Vec<Commit>) -> Packed {
+        let mut packed = Packed { messages: Vec::new(), largest_uncut: 0, too_large: Vec::new() };
+        let (Some(first), Some(last)) = (commits.first(), commits.last()) else { return packed };
+        let header = self.packing.header(Lane::Telemetry, first, last, self.is_backlog);
+        self.pack_batch(Batch { header, commits }, &mut packed);
+        packed
+    }
+
+    fn pack_batch(&self, batch: Batch, packed: &mut Packed) {
+        let payload = match self.encode(&batch) {
+            Ok(payload) => payload,
+            Err(error) => {
+                tracing::error!(%error, "a batch cannot be encoded");
+                packed.too_large.push(gap_of(&batch));
+                return;
+            }
+        };
+        packed.largest_uncut = packed.largest_uncut.max(payload.len());
+        if payload.len() <= self.payload_max {
+            let content_type = match self.packing.encoding {
+                BatchEncoding::Columnar => "application/vnd.lineside.columnar",
+                BatchEncoding::Json => "application/json",
+            };
+            packed.messages.push(message(self.packing.topics.batch(), payload, false, content_type));
+            return;
+        }
+        match batch.halves() {
+            Ok((earlier, later)) => {
+                self.pack_batch(earlier, packed);
+                self.pack_batch(later, packed);
+            }
+            Err(single) => packed.too_large.push(gap_of(&single)),
+        }
+    }
+
+    fn encode(&self, batch: &Batch) -> Result<Vec<u8>, EncodeError> {
+        match self.packing.encoding {
+            BatchEncoding::Columnar => encoding::columnar::encode(batch),
+            BatchEncoding::Json => encoding::json::encode(batch, &|id| self.packing.series.get(&id).cloned()),
+        }
+    }
+}
+
+impl Packing {
+    fn header(&self, lane: Lane, first: &Commit, last: &Commit, is_backlog: bool) -> BatchHeader {
+        BatchHeader {
+            site: self.site.clone(),
+            gateway: self.gateway.clone(),
+            epoch: first.header.epoch,
+            lane,
+            first: first.header.sequence,
+            last: last.header.sequence,
+            oldest_undelivered: self.oldest_undelivered,
+            order: if is_backlog { Order::Backlog } else { Order::Live },
+            part: None,
+        }
+    }
+
+    /// One message for each alarm of a commit.
+    pub fn alarms(&self, commit: &Commit) -> Vec<Message> {
+        let header = self.header(Lane::Alarms, commit, commit, false);
+        let to_message = |payload| message(self.topics.alarm(), payload, false, "application/json");
+        match encoding::alarm::encode(&header, commit) {
+            Ok(payloads) => payloads.into_iter().map(to_message).collect(),
+            Err(error) => {
+                tracing::error!(%error, "a commit of alarms cannot be encoded");
+                Vec::new()
+            }
+        }
+    }
+
+    /// The retained messages of the catalogue.
+    pub fn catalogue(&self, catalogue: &Catalogue, payload_max: usize) -> Vec<Message> {
+        let series = catalogue.series.iter().map(|(id, info)| (*id, info.as_ref()));
+        let parts = encoding::catalogue::encode(&self.site, &self.gateway, catalogue.epoch, series, payload_max);
+        let to_message =
+            |part: EncodedPart| message(self.topics.catalogue(&part.name), part.payload, true, "application/json");
+        parts.into_iter().map(to_message).collect()
+    }
+}
+
+fn message(topic: String, payload: Vec<u8>, retain: bool, content_type: &'static str) -> Message {
+    Message { topic, payload: payload.into(), retain, content_type: Some(content_type), expiry: None }
+}
+
+/// The gap record for a batch that cannot be sent.
+fn gap_of(batch: &Batch) -> Gap {
+    let rows = batch.commits.iter().filter_map(|commit| match &commit.records {
+        Records::Readings(rows) => Some(rows),
+        Records::Gap(_) | Records::Alarms(_) => None,
+    });
+    let times: Vec<Timestamp> = rows.flatten().map(|row| row.time).collect();
+    Gap {
+        lane: Lane::Telemetry,
+        first: batch.header.first,
+        last: batch.header.last,
+        records: batch.commits.iter().map(|commit| commit.records.count() as u64).sum(),
+        first_time: times.iter().min().copied().unwrap_or_default(),
+        last_time: times.iter().max().copied().unwrap_or_default(),
+        reason: GapReason::TooLarge,
+    }
+}

@@ -1,0 +1,293 @@
+//! The buffer against a plain model in memory: random appends, reads, deliveries and restarts.
+
+#![cfg(test)]
+
+#[path = "support/store.rs"]
+mod store;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use lineside::buffer::ReadLimit;
+use lineside::model::{Commit, Gap, GapReason, Lane, Records, Sequence, SeriesInfo, ValueKind};
+use proptest::prelude::*;
+use store::{ALL, Counter, Store, alarm, numbers};
+
+const PLENTY: u64 = 64 << 20;
+
+#[derive(Debug, Clone)]
+enum Deed {
+    Append(Vec<usize>),
+    Alarms(usize),
+    Flush,
+    Deliver { lane: Lane, from: prop::sample::Index, count: u64 },
+    Reopen,
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    let lane = prop_oneof![Just(Lane::Alarms), Just(Lane::Telemetry)];
+    prop_oneof![
+        6 => proptest::collection::vec(prop_oneof![1_usize..80, 900_usize..1100], 1..4).prop_map(Deed::Append),
+        2 => (1_usize..20).prop_map(Deed::Alarms),
+        3 => Just(Deed::Flush),
+        3 => (lane, any::<prop::sample::Index>(), 1_u64..6)
+            .prop_map(|(lane, from, count)| Deed::Deliver { lane, from, count }),
+        1 => Just(Deed::Reopen),
+    ]
+}
+
+/// What the buffer should hold.
+#[derive(Default)]
+struct Model {
+    taken: Counter,
+    alarms: i64,
+    seen: HashMap<(Lane, Sequence), Records>,
+    delivered: HashMap<Lane, BTreeSet<u64>>,
+}
+
+impl Model {
+    /// Compares everything that can be read with everything that should be.
+    async fn compare(&mut self, store: &Store) {
+        for lane in Lane::ALL {
+            let commits = store.read_all(lane, ReadLimit { commits: 3, records: 200 }).await;
+            assert_eq!(commits, store.read_all(lane, ALL).await);
+            for commit in &commits {
+                let records = commit.records.clone();
+                let seen = self.seen.entry((lane, commit.header.sequence)).or_insert(records);
+                assert_eq!(*seen, commit.records, "a sequence means the same for ever");
+            }
+            let watermark = *store.handle.watermarks().borrow().lane(lane);
+            let delivered = self.delivered.entry(lane).or_default();
+            let pending: Vec<u64> =
+                (1..=watermark.durable_last.0).filter(|number| !delivered.contains(number)).collect();
+            assert_eq!(commits.iter().map(|commit| commit.header.sequence.0).collect::<Vec<_>>(), pending);
+            let oldest = pending.first().copied().unwrap_or(watermark.durable_last.0 + 1);
+            assert_eq!(watermark.oldest_undelivered.0, oldest);
+            assert_eq!(watermark.pending_commits, pending.len() as u64);
+            let records: usize = commits.iter().map(|commit| commit.records.count()).sum();
+            assert_eq!(watermark.pending_readings, records as u64);
+            assert_eq!(watermark.oldest_pending_time.is_some(), !pending.is_empty());
+        }
+        assert_eq!(self.all_numbers(Lane::Telemetry), (0..self.taken.0).collect::<Vec<_>>());
+        assert_eq!(self.all_numbers(Lane::Alarms), (0..self.alarms).collect::<Vec<_>>());
+    }
+
+    /// The numbers of all records ever seen, in the order of their sequences.
+    fn all_numbers(&self, lane: Lane) -> Vec<i64> {
+        let in_order: BTreeMap<Sequence, &Records> =
+            self.seen.iter().filter(|(key, _)| key.0 == lane).map(|(key, records)| (key.1, records)).collect();
+        let numbers = |records: &Records| match records {
+            Records::Alarms(alarms) => alarms.iter().map(|alarm| alarm.value.unwrap() as i64).collect(),
+            Records::Readings(rows) => {
+                rows.iter().flat_map(|row| row.time.0..row.time.0 + row.series.len() as i64).collect()
+            }
+            Records::Gap(gap) => panic!("nothing was to be lost: {gap:?}"),
+        };
+        in_order.into_values().flat_map(|records| -> Vec<i64> { numbers(records) }).collect()
+    }
+}
+
+async fn run(deeds: Vec<Deed>) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = Store::open(directory.path(), PLENTY);
+    let mut model = Model::default();
+    for deed in deeds {
+        match deed {
+            Deed::Append(lengths) => store.handle.append(model.taken.rows(&lengths)).await.unwrap(),
+            Deed::Alarms(count) => {
+                let alarms = (model.alarms..model.alarms + count as i64).map(alarm).collect();
+                model.alarms += count as i64;
+                store.handle.append_alarms(alarms).await.unwrap();
+            }
+            Deed::Flush => {
+                store.handle.flush().await.unwrap();
+                model.compare(&store).await;
+            }
+            Deed::Deliver { lane, from, count } => {
+                store.handle.flush().await.unwrap();
+                model.compare(&store).await;
+                let durable = store.handle.watermarks().borrow().lane(lane).durable_last.0;
+                let first = 1 + from.index(durable as usize + 1) as u64;
+                store.handle.delivered(lane, Sequence(first), Sequence(first + count)).await.unwrap();
+                model.delivered.entry(lane).or_default().extend(first..=durable.min(first + count));
+            }
+            Deed::Reopen => {
+                store.close().await;
+                store = Store::open(directory.path(), PLENTY);
+                model.compare(&store).await;
+            }
+        }
+    }
+    store.handle.flush().await.unwrap();
+    model.compare(&store).await;
+    store.close().await;
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_buffer_behaves_like_the_model(deeds in proptest::collection::vec(deed(), 1..30)) {
+        block_on(run(deeds));
+    }
+}
+
+/// Appends until the store has dropped something several times, with a delivery in the middle now and then.
+/// Returns how many readings were delivered.
+async fn overfill(store: &Store, counter: &mut Counter, deliveries: &[u64]) -> i64 {
+    let mut delivered = 0;
+    for round in 0..400 {
+        store.handle.append(counter.rows(&[250, 250, 250])).await.unwrap();
+        store.handle.flush().await.unwrap();
+        if deliveries.contains(&round) {
+            let last = store.handle.watermarks().borrow().telemetry.durable_last;
+            let newest = store.handle.read(Lane::Telemetry, last, ALL).await.unwrap();
+            delivered += numbers(&newest[0]).len() as i64;
+            store.handle.delivered(Lane::Telemetry, last, last).await.unwrap();
+        }
+    }
+    delivered
+}
+
+/// Limit of the stores below: about 1.5 MiB alive.
+const LITTLE: u64 = 6 << 20;
+
+#[tokio::test]
+async fn what_a_full_store_drops_is_named_exactly() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path(), LITTLE);
+    let mut counter = Counter::default();
+    let deliveries = [100, 101, 180, 230];
+
+    let delivered = overfill(&store, &mut counter, &deliveries).await;
+    let commits = store.read_all(Lane::Telemetry, ALL).await;
+
+    let gaps: Vec<&Gap> = commits
+        .iter()
+        .filter_map(|commit| match &commit.records {
+            Records::Gap(gap) => Some(gap),
+            Records::Readings(_) | Records::Alarms(_) => None,
+        })
+        .collect();
+    let kept: i64 = commits.iter().map(|commit| numbers(commit).len() as i64).sum();
+    let dropped: u64 = gaps.iter().map(|gap| gap.records).sum();
+    assert!(dropped > 0 && gaps.iter().all(|gap| gap.reason == GapReason::StoreFull));
+    assert_eq!(kept + dropped as i64 + delivered, counter.0);
+    let mut accounted: Vec<u64> = commits.iter().map(|commit| commit.header.sequence.0).collect();
+    accounted.extend(gaps.iter().flat_map(|gap| gap.first.0..=gap.last.0));
+    accounted.sort_unstable();
+    accounted.dedup();
+    let watermark = store.handle.watermarks().borrow().telemetry;
+    assert_eq!(accounted.len(), watermark.durable_last.0 as usize - deliveries.len(), "each sequence, and none twice");
+    assert_eq!(watermark.oldest_undelivered, Sequence(1), "until the gap record is delivered");
+    assert!(gaps.iter().all(|gap| gap.first_time <= gap.last_time));
+    let disk_bytes = store.handle.status().borrow().disk_bytes;
+    assert!(disk_bytes <= LITTLE, "{disk_bytes} with {}", watermark.pending_bytes);
+    assert!(gaps.len() < commits.len() / 4, "{} gaps among {}", gaps.len(), commits.len());
+
+    let last = watermark.durable_last;
+    store.handle.delivered(Lane::Telemetry, Sequence(1), last).await.unwrap();
+    store.handle.flush().await.unwrap();
+    assert_eq!(store.handle.watermarks().borrow().telemetry.oldest_undelivered, last.next());
+    store.close().await;
+}
+
+#[tokio::test]
+async fn history_goes_before_anything_undelivered() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path(), LITTLE);
+    let mut counter = Counter::default();
+    store.handle.append(counter.rows(&[100])).await.unwrap();
+    store.handle.append_alarms(vec![alarm(0)]).await.unwrap();
+    store.handle.flush().await.unwrap();
+
+    for _ in 0..400 {
+        store.handle.append(counter.rows(&[250, 250, 250])).await.unwrap();
+        store.handle.flush().await.unwrap();
+        let last = store.handle.watermarks().borrow().telemetry.durable_last;
+        store.handle.delivered(Lane::Telemetry, Sequence(2), last).await.unwrap();
+    }
+
+    let left = store.read_all(Lane::Telemetry, ALL).await;
+    let status = store.handle.status().borrow().clone();
+    assert_eq!(left.len(), 1);
+    assert_eq!(numbers(&left[0]), (0..100).collect::<Vec<_>>());
+    assert_eq!(store.read_all(Lane::Alarms, ALL).await.len(), 1);
+    assert_eq!(status.dropped, 0);
+    assert!(status.live_bytes <= status.live_bytes_max);
+    assert!(status.disk_bytes <= LITTLE, "{status:?}");
+    assert!(status.history_commits > 10);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn sequences_go_on_after_the_lane_was_emptied_and_opened_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut counter = Counter::default();
+    let store = Store::open(directory.path(), LITTLE);
+    overfill(&store, &mut counter, &[]).await;
+    let before = *store.handle.watermarks().borrow();
+    store.handle.delivered(Lane::Telemetry, Sequence(1), before.telemetry.durable_last).await.unwrap();
+    store.close().await;
+
+    let store = Store::open(directory.path(), LITTLE);
+    store.handle.append(counter.rows(&[1])).await.unwrap();
+    store.handle.flush().await.unwrap();
+
+    let after = *store.handle.watermarks().borrow();
+    assert_eq!(after.epoch, before.epoch);
+    assert_eq!(after.telemetry.durable_last, before.telemetry.durable_last.next());
+    assert_eq!(after.telemetry.oldest_undelivered, after.telemetry.durable_last);
+    store.close().await;
+}
+
+fn series(name: &str, unit: &str) -> SeriesInfo {
+    SeriesInfo {
+        name: name.into(),
+        labels: BTreeMap::from([("device".into(), "press-1".into())]),
+        unit: unit.into(),
+        kind: ValueKind::F32,
+        scale: lineside::model::Scale::new(0.1, 0.3),
+        states: BTreeMap::from([(-1, "off".into())]),
+    }
+}
+
+#[tokio::test]
+async fn an_equal_series_keeps_its_id_and_a_changed_one_gets_a_new_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path(), PLENTY);
+    let ids = store.handle.register(vec![series("a", "W"), series("b", "W"), series("a", "W")]).await.unwrap();
+    assert_eq!(ids[0], ids[2]);
+    assert_ne!(ids[0], ids[1]);
+    store.close().await;
+
+    let store = Store::open(directory.path(), PLENTY);
+    let again = store.handle.register(vec![series("b", "W"), series("a", "kW"), series("a", "W")]).await.unwrap();
+    let catalogue = store.handle.catalogue().await.unwrap();
+
+    assert_eq!((again[0], again[2]), (ids[1], ids[0]));
+    assert!(!ids.contains(&again[1]));
+    assert_eq!(catalogue.series.len(), 3);
+    assert_eq!(*catalogue.series[2].1, series("a", "kW"));
+    store.close().await;
+}
+
+#[tokio::test]
+async fn commits_become_durable_within_the_interval_without_being_asked() {
+    let directory = tempfile::tempdir().unwrap();
+    let interval = std::time::Duration::from_millis(20);
+    let store = Store::try_open(directory.path(), PLENTY, interval).unwrap();
+    let mut watermarks = store.handle.watermarks();
+
+    store.handle.append(Counter::default().rows(&[3])).await.unwrap();
+    watermarks.wait_for(|seen| seen.telemetry.durable_last == Sequence(1)).await.unwrap();
+    store.handle.append_alarms(vec![alarm(1)]).await.unwrap();
+    watermarks.wait_for(|seen| seen.alarms.pending_commits == 1).await.unwrap();
+
+    let commits: Vec<Commit> = store.read_all(Lane::Telemetry, ALL).await;
+    assert_eq!(numbers(&commits[0]), [0, 1, 2]);
+    store.close().await;
+}

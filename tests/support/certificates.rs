@@ -1,0 +1,85 @@
+//! Certificates for one test, made by openssl.
+
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::run;
+
+/// A certificate authority, and a server and a client certificate that it signed.
+pub struct Certificates {
+    directory: TempDir,
+}
+
+impl Certificates {
+    /// The server certificate is for `localhost`, not for its address. The authority has a key of its own.
+    pub fn from(authority: &str) -> Self {
+        let certificates = Self { directory: tempfile::tempdir().unwrap() };
+        certificates.authority(authority);
+        certificates.signed("server", "subjectAltName=DNS:localhost");
+        certificates.signed("client", "extendedKeyUsage=clientAuth");
+        certificates
+    }
+
+    pub fn ca(&self) -> PathBuf {
+        self.file("ca.pem")
+    }
+
+    pub fn server(&self) -> (PathBuf, PathBuf) {
+        (self.file("server.pem"), self.file("server.key"))
+    }
+
+    pub fn client(&self) -> (PathBuf, PathBuf) {
+        (self.file("client.pem"), self.file("client.key"))
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn authority(&self, name: &str) {
+        let subject = format!("/CN={name}");
+        let (key, certificate) = (self.file("ca.key"), self.ca());
+        run(
+            "openssl",
+            &[
+                &["req", "-x509", "-nodes", "-days", "2", "-subj", &subject],
+                &EC_KEY[..],
+                &["-keyout", text(&key), "-out", text(&certificate)],
+            ]
+            .concat(),
+        );
+    }
+
+    fn signed(&self, name: &str, extension: &str) {
+        let file = |ending: &str| self.file(&format!("{name}.{ending}"));
+        let (key, request, certificate, extensions) = (file("key"), file("csr"), file("pem"), file("ext"));
+        std::fs::write(&extensions, extension).unwrap();
+        let subject = format!("/CN={name}");
+        run(
+            "openssl",
+            &[
+                &["req", "-new", "-nodes", "-subj", &subject],
+                &EC_KEY[..],
+                &["-keyout", text(&key), "-out", text(&request)],
+            ]
+            .concat(),
+        );
+        let (authority, authority_key) = (self.ca(), self.file("ca.key"));
+        run(
+            "openssl",
+            &[
+                &["x509", "-req", "-days", "2", "-CAcreateserial", "-in", text(&request)][..],
+                &["-CA", text(&authority), "-CAkey", text(&authority_key)],
+                &["-extfile", text(&extensions), "-out", text(&certificate)],
+            ]
+            .concat(),
+        );
+    }
+}
+
+const EC_KEY: [&str; 4] = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"];
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}

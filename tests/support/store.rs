@@ -1,0 +1,117 @@
+//! A buffer in a directory of its own, and readings that say which one they are.
+
+#![allow(dead_code)] // Each test binary uses its own part of this.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use lineside::buffer::{self, BufferError, BufferHandle, BufferSettings, BufferThread, ReadLimit};
+use lineside::clock::SystemClock;
+use lineside::model::{
+    AlarmRecord, AlarmState, Commit, Lane, Observed, Priority, Records, Row, Sequence, SeriesId, Timestamp, Transition,
+    Value,
+};
+
+/// More than any test stores.
+pub const ALL: ReadLimit = ReadLimit { commits: usize::MAX, bytes: usize::MAX };
+
+/// So long that only a test's own `flush` saves.
+pub const NEVER: Duration = Duration::from_secs(3600);
+
+/// An open buffer.
+pub struct Store {
+    pub handle: BufferHandle,
+    pub thread: BufferThread,
+    pub path: PathBuf,
+}
+
+impl Store {
+    /// Opens the store in `path`.
+    pub fn try_open(path: &Path, limit_bytes: u64, commit_interval: Duration) -> Result<Self, BufferError> {
+        let settings = BufferSettings { path: path.to_owned(), limit_bytes, commit_interval };
+        let (thread, handle) = buffer::open(settings, Arc::new(SystemClock::new(true)))?;
+        Ok(Self { handle, thread, path: path.to_owned() })
+    }
+
+    /// Opens the store in `path`, saved only on demand.
+    pub fn open(path: &Path, limit_bytes: u64) -> Self {
+        Self::try_open(path, limit_bytes, NEVER).unwrap()
+    }
+
+    /// Closes the store.
+    pub async fn close(self) {
+        self.handle.close().await.unwrap();
+        self.thread.join().unwrap();
+    }
+
+    /// Every undelivered commit of `lane`, run by run.
+    pub async fn read_all(&self, lane: Lane, limit: ReadLimit) -> Vec<Commit> {
+        let mut commits: Vec<Commit> = Vec::new();
+        loop {
+            let from = commits.last().map_or(Sequence::FIRST, |commit| commit.header.sequence.next());
+            let read = self.handle.read(lane, from, limit).await.unwrap();
+            if read.is_empty() {
+                return commits;
+            }
+            commits.extend(read);
+        }
+    }
+}
+
+/// Odd, so that multiplying by it loses nothing; large, so that the product does not compress.
+const SCRAMBLE: i64 = 0x5e37_79b9_7f4a_7c15;
+
+/// What undoes the multiplication.
+fn unscramble(value: i64) -> i64 {
+    // Newton's iteration for the inverse modulo 2^64 doubles the number of right bits each time.
+    let inverse =
+        (0..6).fold(SCRAMBLE, |inverse, _| inverse.wrapping_mul(2_i64.wrapping_sub(SCRAMBLE.wrapping_mul(inverse))));
+    value.wrapping_mul(inverse)
+}
+
+/// Counts readings: the value of each says its number and takes its eight bytes.
+#[derive(Debug, Default)]
+pub struct Counter(pub i64);
+
+impl Counter {
+    /// A row of `length` readings with the next numbers; its time is its first number.
+    pub fn row(&mut self, length: usize) -> Row {
+        let first = self.0;
+        self.0 += length as i64;
+        Row {
+            series: (0..length as u32).map(SeriesId).collect(),
+            time: Timestamp(first),
+            observed: (first..self.0).map(|number| Observed::Good(Value::Int(number.wrapping_mul(SCRAMBLE)))).collect(),
+        }
+    }
+
+    /// Rows of these lengths.
+    pub fn rows(&mut self, lengths: &[usize]) -> Vec<Row> {
+        lengths.iter().map(|length| self.row(*length)).collect()
+    }
+}
+
+/// The numbers of the readings of a commit; none for other records.
+pub fn numbers(commit: &Commit) -> Vec<i64> {
+    let Records::Readings(rows) = &commit.records else { return Vec::new() };
+    let number = |observed: &Observed| match observed {
+        Observed::Good(Value::Int(value)) => unscramble(*value),
+        other => panic!("{other:?} was never stored"),
+    };
+    rows.iter().flat_map(|row| row.observed.iter().map(number)).collect()
+}
+
+/// An alarm whose value is its number.
+pub fn alarm(number: i64) -> AlarmRecord {
+    AlarmRecord {
+        name: "Test".into(),
+        labels: Default::default(),
+        time: Timestamp(number),
+        transition: Transition::Raised,
+        state: AlarmState::UnacknowledgedActive,
+        priority: Priority::Low,
+        value: Some(number as f64),
+        annotations: Default::default(),
+    }
+}
