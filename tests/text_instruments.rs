@@ -112,7 +112,7 @@ fn link(port: &Path, profile: TextProfile) -> LinkConfig {
         interval: INTERVAL,
         series: SeriesInfo {
             name: point.name.clone(),
-            labels: BTreeMap::new(),
+            labels: Arc::default(),
             unit: point.unit.clone(),
             kind: point.kind,
             scale: point.scale,
