@@ -1,5 +1,7 @@
 //! The rules of the house: layers, file length, and which library is named where.
 
+#![cfg(test)]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -4,6 +4,8 @@
 //! answers arrive 2 to 30 ms after the full second. The payloads are the same in every run: no entropy but a seed.
 //! `cargo test --test batch_size -- --nocapture` prints the table.
 
+#![cfg(test)]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

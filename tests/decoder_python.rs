@@ -1,5 +1,7 @@
 //! The one-page decoder in `deploy/` reads what the agent encodes, with code generated from the published schema.
 
+#![cfg(test)]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;

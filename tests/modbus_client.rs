@@ -1,5 +1,7 @@
 //! The Modbus client against peers that misbehave: never a wrong value, always a precise reason.
 
+#![cfg(test)]
+
 #[path = "support/modbus_peer.rs"]
 mod modbus_peer;
 

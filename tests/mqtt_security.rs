@@ -1,5 +1,7 @@
 //! Who may connect and publish: TLS, passwords, access rules, against a real Mosquitto.
 
+#![cfg(test)]
+
 mod support;
 
 use std::path::PathBuf;

@@ -1,5 +1,7 @@
 //! The session against a real Mosquitto: delivery, loss, limits, goodbye.
 
+#![cfg(test)]
+
 mod support;
 
 use std::time::Duration;

@@ -2,6 +2,7 @@
 //!
 //! A new file in `golden/` or a new pair in `fixtures/profiles/` needs no code here.
 
+#![cfg(test)]
 #![allow(clippy::unwrap_used, reason = "what panics here is a test")]
 
 use std::collections::{BTreeMap, BTreeSet};

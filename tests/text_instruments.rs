@@ -1,5 +1,7 @@
 //! Text instruments on real serial ports (pseudo terminals): a scale that is asked and a stream that is listened to.
 
+#![cfg(test)]
+
 #[path = "support/serial_adapter.rs"]
 mod serial_adapter;
 

@@ -105,7 +105,7 @@ impl Board {
             links: parts.links.iter().map(|link| link.borrow().clone()).collect(),
             ingest: self.ingest.borrow().clone(),
             store: self.store.borrow().clone(),
-            lanes: self.lanes.borrow().clone(),
+            lanes: *self.lanes.borrow(),
             uplink: parts.uplink.map(|uplink| uplink.borrow().clone()).unwrap_or_default(),
             mqtt: parts.mqtt.map(|mqtt| mqtt.borrow().clone()),
             process: ProcessStatus::now(),

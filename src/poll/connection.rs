@@ -33,7 +33,7 @@ pub(super) struct Connection {
 }
 
 enum State {
-    Up(Client),
+    Up(Box<Client>),
     /// `awaited`: the first attempt after a connection that worked (or at the start) is worth waiting for.
     Opening {
         attempt: Attempt,
@@ -141,7 +141,7 @@ impl Connection {
             Ok(client) => {
                 tracing::info!(link = %self.link, endpoint = %self.endpoint, "connected");
                 self.last_error = None;
-                self.state = State::Up(client);
+                self.state = State::Up(Box::new(client));
                 true
             }
             Err(error) => {

@@ -22,6 +22,8 @@ pub use status::UplinkStatus;
 use crate::buffer::{BufferError, BufferHandle, LaneWatermark, ReadLimit, Watermarks};
 use crate::clock::Clock;
 use crate::config::BatchConfig;
+use crate::encoding::EncodeError;
+use crate::encoding::columnar::Encoder;
 use crate::model::{Lane, Name, Sequence, SeriesId, SeriesInfo};
 use crate::mqtt::backoff::Backoff;
 use crate::mqtt::{Delivery, Message, SessionHandle, SessionState, Topics};
@@ -75,6 +77,17 @@ impl LaneProgress {
     }
 }
 
+/// Why nothing could be sent. The records stay in the store.
+#[derive(Debug, thiserror::Error)]
+enum UplinkError {
+    #[error(transparent)]
+    Buffer(#[from] BufferError),
+    #[error("cannot start the encoder: {0}")]
+    Encoder(EncodeError),
+    #[error("the agent is stopping")]
+    Stopping,
+}
+
 /// What the uplink waits for.
 enum Event {
     Stop,
@@ -101,6 +114,8 @@ pub struct Uplink {
     telemetry: LaneProgress,
     flight: Flight,
     sizer: BatchSizer,
+    /// Kept because its memory is large and worth using again.
+    encoder: Option<Encoder>,
     status: watch::Sender<UplinkStatus>,
 }
 
@@ -128,6 +143,7 @@ impl Uplink {
             telemetry: LaneProgress::new(),
             flight: Flight::default(),
             sizer: BatchSizer::default(),
+            encoder: None,
             status: watch::Sender::default(),
         }
     }
@@ -147,7 +163,7 @@ impl Uplink {
                 Event::Changed => {}
             }
             if let Err(error) = self.send_due().await {
-                tracing::error!(%error, "uplink cannot read the store");
+                tracing::error!(%error, "the uplink could not send");
                 self.telemetry.retry_at = Some(Instant::now() + Duration::from_secs(1));
             }
         }
@@ -193,7 +209,7 @@ impl Uplink {
         retries.into_iter().flatten().chain(batch.filter(|_| self.flight.has_room())).filter(|due| *due > now).min()
     }
 
-    async fn send_due(&mut self) -> Result<(), BufferError> {
+    async fn send_due(&mut self) -> Result<(), UplinkError> {
         let state = self.session_state.borrow_and_update().clone();
         let SessionState::Connected(connected) = state else { return Ok(()) };
         if self.generation != Some(connected.generation) {
@@ -259,7 +275,7 @@ impl Uplink {
         may_retry(&self.telemetry) && (is_old || is_full || is_backlog)
     }
 
-    async fn publish_catalogue(&mut self, payload_max: usize) -> Result<(), BufferError> {
+    async fn publish_catalogue(&mut self, payload_max: usize) -> Result<(), UplinkError> {
         self.catalogue_due = false;
         let catalogue = self.buffer.catalogue().await?;
         let entries = catalogue.series.iter();
@@ -292,7 +308,7 @@ impl Uplink {
     }
 
     /// Sends the next commit of alarms. False when there was none.
-    async fn send_alarms(&mut self) -> Result<bool, BufferError> {
+    async fn send_alarms(&mut self) -> Result<bool, UplinkError> {
         let limit = ReadLimit { commits: 1, records: usize::MAX };
         let commits = self.buffer.read(Lane::Alarms, self.alarms.next, limit).await?;
         let Some(commit) = commits.into_iter().next() else { return Ok(false) };
@@ -305,7 +321,7 @@ impl Uplink {
     }
 
     /// Sends the next batch of telemetry. False when there was nothing to send.
-    async fn send_batch(&mut self, payload_max: usize) -> Result<bool, BufferError> {
+    async fn send_batch(&mut self, payload_max: usize) -> Result<bool, UplinkError> {
         let limit = ReadLimit { commits: usize::MAX, records: self.sizer.readings(payload_max) };
         let commits = self.buffer.read(Lane::Telemetry, self.telemetry.next, limit).await?;
         let (Some(first), Some(last)) = (commits.first(), commits.last()) else {
@@ -316,12 +332,19 @@ impl Uplink {
         let is_backlog = last <= self.telemetry.backlog_until;
         let records: usize = commits.iter().map(|commit| commit.records.count()).sum();
         let oldest = self.watermarks.borrow().telemetry.oldest_undelivered;
-        let packer = Packer { packing: self.packing(oldest), payload_max, is_backlog };
-        // Encoding a large batch takes milliseconds; polling must not wait for it.
-        let packed = tokio::task::spawn_blocking(move || packer.pack(commits)).await;
-        let Ok(packed) = packed else {
-            return Err(BufferError::Closed);
+        let packing = self.packing(oldest);
+        let encoder = match self.encoder.take() {
+            Some(encoder) => encoder,
+            None => Encoder::new().map_err(UplinkError::Encoder)?,
         };
+        let mut packer = Packer { packing, encoder, payload_max, is_backlog };
+        // Encoding a large batch takes milliseconds; polling must not wait for it.
+        let packing = tokio::task::spawn_blocking(move || {
+            let packed = packer.pack(commits);
+            (packer.encoder, packed)
+        });
+        let (encoder, packed) = packing.await.map_err(|_| UplinkError::Stopping)?;
+        self.encoder = Some(encoder);
         self.sizer.observe(records, packed.largest_uncut);
         for gap in packed.too_large {
             self.buffer.append_gap(gap).await?;

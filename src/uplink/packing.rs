@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crate::buffer::Catalogue;
 use crate::config::BatchEncoding;
 use crate::encoding::catalogue::EncodedPart;
-use crate::encoding::{self, Batch, BatchHeader, EncodeError, Order};
+use crate::encoding::columnar::{self, Encoder};
+use crate::encoding::{self, Batch, BatchHeader, EncodeError, Order, json};
 use crate::model::{Commit, Gap, GapReason, Lane, Name, Records, Sequence, SeriesId, SeriesInfo, Timestamp};
 use crate::mqtt::{Message, Topics};
 
@@ -30,16 +31,17 @@ pub(super) struct Packed {
     pub too_large: Vec<Gap>,
 }
 
-/// Packs telemetry.
+/// Packs telemetry. Owns the encoder for as long as it works.
 pub(super) struct Packer {
     pub packing: Packing,
+    pub encoder: Encoder,
     pub payload_max: usize,
     pub is_backlog: bool,
 }
 
 impl Packer {
     /// One message, or as many as the size demands.
-    pub fn pack(&self, commits: Vec<Commit>) -> Packed {
+    pub fn pack(&mut self, commits: Vec<Commit>) -> Packed {
         let mut packed = Packed { messages: Vec::new(), largest_uncut: 0, too_large: Vec::new() };
         let (Some(first), Some(last)) = (commits.first(), commits.last()) else { return packed };
         let header = self.packing.header(Lane::Telemetry, first, last, self.is_backlog);
@@ -47,23 +49,25 @@ impl Packer {
         packed
     }
 
-    fn pack_batch(&self, batch: Batch, packed: &mut Packed) {
-        let payload = match self.encode(&batch) {
-            Ok(payload) => payload,
+    fn pack_batch(&mut self, batch: Batch, packed: &mut Packed) {
+        match self.encode(&batch) {
+            Ok(payload) => {
+                packed.largest_uncut = packed.largest_uncut.max(payload.len());
+                if payload.len() <= self.payload_max {
+                    let content_type = match self.packing.encoding {
+                        BatchEncoding::Columnar => columnar::CONTENT_TYPE,
+                        BatchEncoding::Json => json::CONTENT_TYPE,
+                    };
+                    packed.messages.push(message(self.packing.topics.batch(), payload, false, content_type));
+                    return;
+                }
+            }
+            Err(EncodeError::TooLarge { .. }) => {}
             Err(error) => {
                 tracing::error!(%error, "a batch cannot be encoded");
                 packed.too_large.push(gap_of(&batch));
                 return;
             }
-        };
-        packed.largest_uncut = packed.largest_uncut.max(payload.len());
-        if payload.len() <= self.payload_max {
-            let content_type = match self.packing.encoding {
-                BatchEncoding::Columnar => "application/vnd.lineside.columnar",
-                BatchEncoding::Json => "application/json",
-            };
-            packed.messages.push(message(self.packing.topics.batch(), payload, false, content_type));
-            return;
         }
         match batch.halves() {
             Ok((earlier, later)) => {
@@ -74,10 +78,10 @@ impl Packer {
         }
     }
 
-    fn encode(&self, batch: &Batch) -> Result<Vec<u8>, EncodeError> {
+    fn encode(&mut self, batch: &Batch) -> Result<Vec<u8>, EncodeError> {
         match self.packing.encoding {
-            BatchEncoding::Columnar => encoding::columnar::encode(batch),
-            BatchEncoding::Json => encoding::json::encode(batch, &|id| self.packing.series.get(&id).cloned()),
+            BatchEncoding::Columnar => self.encoder.encode(batch),
+            BatchEncoding::Json => json::encode(batch, &|id| self.packing.series.get(&id).cloned()),
         }
     }
 }
@@ -100,7 +104,7 @@ impl Packing {
     /// One message for each alarm of a commit.
     pub fn alarms(&self, commit: &Commit) -> Vec<Message> {
         let header = self.header(Lane::Alarms, commit, commit, false);
-        let to_message = |payload| message(self.topics.alarm(), payload, false, "application/json");
+        let to_message = |payload| message(self.topics.alarm(), payload, false, json::CONTENT_TYPE);
         match encoding::alarm::encode(&header, commit) {
             Ok(payloads) => payloads.into_iter().map(to_message).collect(),
             Err(error) => {
@@ -115,7 +119,7 @@ impl Packing {
         let series = catalogue.series.iter().map(|(id, info)| (*id, info.as_ref()));
         let parts = encoding::catalogue::encode(&self.site, &self.gateway, catalogue.epoch, series, payload_max);
         let to_message =
-            |part: EncodedPart| message(self.topics.catalogue(&part.name), part.payload, true, "application/json");
+            |part: EncodedPart| message(self.topics.catalogue(&part.name), part.payload, true, json::CONTENT_TYPE);
         parts.into_iter().map(to_message).collect()
     }
 }

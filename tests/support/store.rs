@@ -14,7 +14,7 @@ use lineside::model::{
 };
 
 /// More than any test stores.
-pub const ALL: ReadLimit = ReadLimit { commits: usize::MAX, bytes: usize::MAX };
+pub const ALL: ReadLimit = ReadLimit { commits: usize::MAX, records: usize::MAX };
 
 /// So long that only a test's own `flush` saves.
 pub const NEVER: Duration = Duration::from_secs(3600);

@@ -104,7 +104,7 @@ impl Summary {
 impl Demo {
     pub fn run(self) -> Result<Exit, Failure> {
         // A live view and log lines do not go together; what went wrong is in the summary.
-        start_logging("error");
+        start_logging("error,rumqttd=off");
         // Fails only when a provider is there already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -211,7 +211,7 @@ async fn finish(
     let drained = Instant::now();
     loop {
         let status = agent.board().snapshot();
-        view.show(ran + drained.elapsed(), true, &status, &consumer.arrived.borrow().to_owned());
+        view.show(ran + drained.elapsed(), true, &status, &consumer.arrived.borrow());
         let has_caught_up = status.lanes.telemetry.pending_readings < status.ingest.readings() / 2
             && matches!(status.mqtt.as_ref().map(|mqtt| &mqtt.state), Some(crate::mqtt::SessionState::Connected(_)));
         if has_caught_up || drained.elapsed() > DRAIN_PATIENCE {

@@ -89,9 +89,9 @@ mod tests {
             Some(start + ms(500)),
             "three intervals of the first would be less than the timeout"
         );
-        assert_eq!(silence.newly_silent(start + ms(499)), []);
+        assert!(silence.newly_silent(start + ms(499)).is_empty());
         assert_eq!(silence.newly_silent(start + ms(500)), [0]);
-        assert_eq!(silence.newly_silent(start + ms(900)), []);
+        assert!(silence.newly_silent(start + ms(900)).is_empty());
         assert!(!silence.is_complete());
         assert_eq!(silence.newly_silent(start + ms(3000)), [1]);
         assert!(silence.is_complete());
@@ -104,7 +104,7 @@ mod tests {
         silence.newly_silent(start + ms(500));
         silence.heard(0, start + ms(700));
         assert!(!silence.is_complete());
-        assert_eq!(silence.newly_silent(start + ms(1199)), []);
+        assert!(silence.newly_silent(start + ms(1199)).is_empty());
         assert_eq!(silence.newly_silent(start + ms(1200)), [0]);
     }
 
