@@ -6,6 +6,7 @@
 mod store;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use lineside::buffer::ReadLimit;
 use lineside::model::{Commit, Gap, GapReason, Lane, Records, Sequence, SeriesInfo, ValueKind};
