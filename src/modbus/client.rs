@@ -1,0 +1,343 @@
+//! One open link: asks one request at a time and gives its words, or says precisely why not.
+//!
+//! **A late answer is never taken for the next one.**
+//!
+//! - Modbus TCP: every request has its own transaction id. Answers with another id are dropped and counted.
+//! - RTU (on a serial port or through a TCP gateway) has no such id: a late answer of the same unit, function and
+//!   length looks exactly like the one that is waited for. So a unit whose answer is missing *owes* it: it is not
+//!   asked again until the answer has come, or a full answer time (the timeout of the link) has passed beyond the
+//!   timeout. Other units may be asked meanwhile; an owed answer that comes then is recognised by its unit, dropped
+//!   and counted. A device that answers later than twice the timeout is outside what this can tell apart: the
+//!   timeout must be chosen above half the slowest answer.
+//! - After a bad frame on RTU everything is drained until the line has been quiet.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::config::{Endpoint, SerialSettings};
+use crate::model::UnitId;
+use crate::profile::Table;
+
+use super::error::PollError;
+use super::frame::{self, RTU_REQUEST, ReadRequest, RtuProgress};
+use super::transport::{Inbound, Transport};
+
+/// Shortest wait for a connection: one lost SYN is sent again after a second.
+const CONNECT_AT_LEAST: Duration = Duration::from_secs(2);
+/// A serial line counts as quiet after this: USB adapters hand over bytes every 16 ms.
+const QUIET_SERIAL: Duration = Duration::from_millis(20);
+/// A stream through a gateway counts as quiet after this: bytes of one frame may come in several segments.
+const QUIET_GATEWAY: Duration = Duration::from_millis(50);
+/// Silence between frames above 19,200 baud (Modbus over Serial Line 1.02, 2.5.1.1).
+const SILENCE_FAST: Duration = Duration::from_micros(1750);
+const FAST_ABOVE_BAUD: u32 = 19_200;
+/// So many requests in a row without a single byte back: the connection itself is in doubt.
+const SILENT_REQUESTS_MAX: u32 = 3;
+
+/// A Modbus client on one open endpoint.
+pub struct Client {
+    transport: Transport,
+    line: Line,
+    timeout: Duration,
+    inbound: Inbound,
+    /// When the last byte was seen, or will have left.
+    last_activity: Instant,
+    silent_requests: u32,
+    transaction: u16,
+    stale_units: Vec<u8>,
+    /// Something other than a good answer was seen on an RTU line: drain before the next request.
+    unsettled: bool,
+    owed: Vec<OwedAnswer>,
+}
+
+/// How frames are told apart on this endpoint.
+enum Line {
+    /// By their MBAP header.
+    Tcp,
+    /// By length, CRC and silence.
+    Rtu { character: Duration, silence: Duration, quiet: Duration },
+}
+
+/// An RTU answer that has not come in time and may still come.
+struct OwedAnswer {
+    unit: u8,
+    function: u8,
+    until: Instant,
+}
+
+impl Client {
+    /// Opens the endpoint. `timeout` is the longest wait for the first byte of an answer; a TCP connection is given
+    /// at least two seconds. A text link and everything the system refuses is [`PollError::LinkDown`].
+    pub async fn connect(endpoint: &Endpoint, timeout: Duration) -> Result<Self, PollError> {
+        let wait = timeout.max(CONNECT_AT_LEAST);
+        let transport = Transport::open(endpoint, wait).await.map_err(PollError::LinkDown)?;
+        let line = match endpoint {
+            Endpoint::Rtu(settings) => rtu_line(settings),
+            Endpoint::RtuOverTcp { .. } => {
+                Line::Rtu { character: Duration::ZERO, silence: Duration::ZERO, quiet: QUIET_GATEWAY }
+            }
+            Endpoint::Tcp { .. } | Endpoint::Text(_) => Line::Tcp,
+        };
+        Ok(Self {
+            transport,
+            line,
+            timeout,
+            inbound: Inbound::new(),
+            last_activity: Instant::now(),
+            silent_requests: 0,
+            transaction: 0,
+            stale_units: Vec::new(),
+            unsettled: true,
+            owed: Vec::new(),
+        })
+    }
+
+    /// Reads `count` registers or bits from `address` of `table` of `unit` into `into`, which is cleared first: one
+    /// word a register, or one word 0 or 1 a bit. Gives the moment at which the last byte was seen.
+    ///
+    /// After an error for which [`PollError::ends_session`] holds, the client is of no further use.
+    pub async fn read(
+        &mut self,
+        unit: UnitId,
+        table: Table,
+        address: u16,
+        count: u16,
+        into: &mut Vec<u16>,
+    ) -> Result<Instant, PollError> {
+        into.clear();
+        let request = ReadRequest { unit, table, address, count };
+        request.check()?;
+        match self.line {
+            Line::Tcp => self.read_tcp(&request, into).await,
+            Line::Rtu { character, silence, quiet } => {
+                self.settle(unit, silence, quiet).await?;
+                let out = self.send_rtu(&request, character).await?;
+                let answer = self.read_rtu(&request, out, character, quiet, into).await;
+                self.note(&request, out, &answer);
+                answer
+            }
+        }
+    }
+
+    /// Waits until the link has been silent for `span`; zero does not wait.
+    pub async fn rest(&self, span: Duration) {
+        if !span.is_zero() {
+            sleep_until(self.last_activity + span).await;
+        }
+    }
+
+    /// Until when `unit` owes an answer and is better not asked: [`read`](Self::read) would wait. `None` when it may
+    /// be asked now.
+    pub fn ready_at(&self, unit: UnitId) -> Option<Instant> {
+        self.owed.iter().find(|owed| owed.unit == unit.get()).map(|owed| owed.until)
+    }
+
+    /// Error when the other side has closed the connection while nothing was asked.
+    pub fn check_open(&mut self) -> Result<(), PollError> {
+        self.catch_up()
+    }
+
+    /// True after three requests in a row to which not one byte came back: a connection that looks open may be dead,
+    /// and an unplugged serial adapter may just be silent.
+    pub fn is_in_doubt(&self) -> bool {
+        self.silent_requests >= SILENT_REQUESTS_MAX
+    }
+
+    /// Units whose late answers were dropped since the last call, once for each.
+    pub fn take_stale(&mut self) -> std::vec::Drain<'_, u8> {
+        self.stale_units.drain(..)
+    }
+
+    async fn read_tcp(&mut self, request: &ReadRequest, into: &mut Vec<u16>) -> Result<Instant, PollError> {
+        self.catch_up()?;
+        self.transaction = self.transaction.wrapping_add(1);
+        self.send(&request.to_tcp(self.transaction)).await?;
+        let deadline = self.last_activity + self.timeout;
+        loop {
+            while let Some(frame) = frame::split_tcp(self.inbound.filled())? {
+                let length = frame.length;
+                if frame.transaction == self.transaction {
+                    let answer = request.take_answer(frame.unit, frame.pdu, into);
+                    self.inbound.drop_front(length);
+                    return answer.map(|()| self.last_activity);
+                }
+                self.stale_units.push(frame.unit);
+                self.inbound.drop_front(length);
+            }
+            if !self.receive(deadline).await? {
+                return Err(if self.inbound.is_empty() {
+                    self.no_answer()
+                } else {
+                    PollError::OutOfStep { reason: "an answer broke off" }
+                });
+            }
+        }
+    }
+
+    async fn send_rtu(&mut self, request: &ReadRequest, character: Duration) -> Result<Instant, PollError> {
+        self.send(&request.to_rtu()).await?;
+        self.last_activity += character * RTU_REQUEST as u32;
+        Ok(self.last_activity)
+    }
+
+    async fn read_rtu(
+        &mut self,
+        request: &ReadRequest,
+        out: Instant,
+        character: Duration,
+        quiet: Duration,
+        into: &mut Vec<u16>,
+    ) -> Result<Instant, PollError> {
+        // The timeout is for the first byte; the rest may take as long as the line needs, twice over.
+        let transmission = character * (2 * (5 + request.data_bytes())) as u32 + quiet;
+        let mut deadline = out + self.timeout;
+        let mut progress = RtuProgress::Partial;
+        loop {
+            let until = match progress {
+                RtuProgress::Unexpected => deadline.min(self.last_activity + quiet),
+                RtuProgress::Partial | RtuProgress::Whole | RtuProgress::Echo => deadline,
+            };
+            let was_empty = self.inbound.is_empty();
+            let more = !self.inbound.is_full() && self.receive(until).await?;
+            if more && was_empty {
+                deadline = deadline.max(self.last_activity + transmission);
+            }
+            while self.drop_owed() {}
+            progress = frame::rtu_progress(request, self.inbound.filled());
+            if progress == RtuProgress::Echo {
+                self.inbound.drop_front(RTU_REQUEST);
+                progress = frame::rtu_progress(request, self.inbound.filled());
+            }
+            if more && progress != RtuProgress::Whole {
+                continue;
+            }
+            if self.inbound.is_empty() {
+                return Err(self.no_answer());
+            }
+            let answer = frame::take_rtu(request, self.inbound.filled(), into);
+            self.inbound.clear();
+            return answer.map(|()| self.last_activity);
+        }
+    }
+
+    /// Before a request on RTU: drains what should not be there, waits for an answer that the unit owes, and keeps
+    /// the silence between frames. Ends at the latest after twice the timeout; a line that is never quiet is
+    /// [`PollError::Garbage`].
+    async fn settle(&mut self, unit: UnitId, silence: Duration, quiet: Duration) -> Result<(), PollError> {
+        self.catch_up()?;
+        self.unsettled |= !self.inbound.is_empty();
+        let mut seen = self.inbound.filled().len();
+        let bound = Instant::now() + 2 * self.timeout + quiet;
+        loop {
+            let now = Instant::now();
+            self.owed.retain(|owed| owed.until > now);
+            let until = match self.ready_at(unit) {
+                _ if self.unsettled => self.last_activity + quiet,
+                Some(until) => until,
+                None => break,
+            };
+            if now > bound {
+                return Err(PollError::Garbage { bytes: seen });
+            }
+            if self.inbound.is_full() {
+                self.inbound.clear();
+            }
+            let before = self.inbound.filled().len();
+            if self.receive(until).await? {
+                seen += self.inbound.filled().len() - before;
+                self.unsettled = true;
+            } else if self.unsettled {
+                while self.drop_owed() {}
+                self.inbound.clear();
+                self.unsettled = false;
+            }
+        }
+        sleep_until_if_later(self.last_activity + silence).await;
+        Ok(())
+    }
+
+    /// Drops the frame at the front of what has arrived when it is an answer that some unit owes. True when it was.
+    ///
+    /// While a unit is asked it owes nothing, so its own answer is never dropped here.
+    fn drop_owed(&mut self) -> bool {
+        if self.owed.is_empty() {
+            return false;
+        }
+        let Some(frame) = frame::split_rtu(self.inbound.filled()) else { return false };
+        let is_it = |owed: &OwedAnswer| owed.unit == frame.unit && owed.function == frame.function;
+        let Some(position) = self.owed.iter().position(is_it) else { return false };
+        self.owed.swap_remove(position);
+        self.stale_units.push(frame.unit);
+        self.inbound.drop_front(frame.length);
+        true
+    }
+
+    /// Remembers what the outcome of an RTU request means for the next one.
+    fn note(&mut self, request: &ReadRequest, out: Instant, outcome: &Result<Instant, PollError>) {
+        let may_still_come = match outcome {
+            Ok(_) | Err(PollError::Exception(_)) => return,
+            // Of the right shape in every byte but the checksum: this was the answer.
+            Err(PollError::BadChecksum { .. }) => false,
+            Err(_) => true,
+        };
+        self.unsettled |= !matches!(outcome, Err(PollError::NoAnswer { .. }));
+        if may_still_come {
+            let function = request.table.read_function();
+            self.owed.push(OwedAnswer { unit: request.unit.get(), function, until: out + 2 * self.timeout });
+        }
+    }
+
+    async fn send(&mut self, bytes: &[u8]) -> Result<(), PollError> {
+        let deadline = Instant::now() + self.timeout;
+        match timeout_at(deadline, self.transport.write_all(bytes)).await {
+            Ok(written) => written.map_err(PollError::LinkDown)?,
+            Err(_) => return Err(PollError::LinkDown(io::Error::new(io::ErrorKind::TimedOut, "nothing can be sent"))),
+        }
+        self.last_activity = Instant::now();
+        Ok(())
+    }
+
+    /// Waits for bytes until the given moment; false when none came.
+    async fn receive(&mut self, until: Instant) -> Result<bool, PollError> {
+        match timeout_at(until, self.transport.read(self.inbound.space())).await {
+            Ok(read) => self.inbound.add(read.map_err(PollError::LinkDown)?),
+            Err(_) => return Ok(false),
+        }
+        self.last_activity = Instant::now();
+        self.silent_requests = 0;
+        Ok(true)
+    }
+
+    /// Takes what arrived while nothing was asked.
+    fn catch_up(&mut self) -> Result<(), PollError> {
+        while !self.inbound.is_full() {
+            match self.transport.try_read(self.inbound.space()).map_err(PollError::LinkDown)? {
+                0 => break,
+                count => {
+                    self.inbound.add(count);
+                    self.last_activity = Instant::now();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn no_answer(&mut self) -> PollError {
+        self.silent_requests += 1;
+        PollError::NoAnswer { waited: self.timeout }
+    }
+}
+
+fn rtu_line(settings: &SerialSettings) -> Line {
+    let character = settings.character_time();
+    let silence = if settings.baud_rate > FAST_ABOVE_BAUD { SILENCE_FAST } else { character * 7 / 2 };
+    Line::Rtu { character, silence, quiet: QUIET_SERIAL.max(silence) }
+}
+
+async fn sleep_until_if_later(moment: Instant) {
+    if moment > Instant::now() {
+        sleep_until(moment).await;
+    }
+}

@@ -1,0 +1,130 @@
+//! The two ways bytes travel, a TCP connection or a serial port, and the bytes that have arrived.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_serial::{DataBits, FlowControl, SerialStream, StopBits};
+
+use crate::config::{Endpoint, Parity, SerialSettings};
+
+/// An open connection or port.
+pub(super) enum Transport {
+    Tcp(TcpStream),
+    Serial(SerialStream),
+}
+
+impl Transport {
+    /// Opens the endpoint, or gives up after `wait`.
+    pub(super) async fn open(endpoint: &Endpoint, wait: Duration) -> io::Result<Self> {
+        match endpoint {
+            Endpoint::Tcp { host, port } | Endpoint::RtuOverTcp { host, port } => {
+                let connecting = TcpStream::connect((host.as_str(), *port));
+                let connected = tokio::time::timeout(wait, connecting).await;
+                let stream =
+                    connected.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no connection in time"))??;
+                stream.set_nodelay(true)?;
+                Ok(Self::Tcp(stream))
+            }
+            Endpoint::Rtu(settings) => Ok(Self::Serial(open_port(settings)?)),
+            Endpoint::Text(_) => Err(io::Error::new(io::ErrorKind::Unsupported, "a text link speaks no Modbus")),
+        }
+    }
+
+    /// Hands the bytes to the kernel. A serial port may still be sending them when this returns.
+    pub(super) async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.write_all(bytes).await,
+            Self::Serial(port) => port.write_all(bytes).await,
+        }
+    }
+
+    /// Waits for bytes. The end of the stream is an error. May be cancelled.
+    pub(super) async fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = match self {
+            Self::Tcp(stream) => stream.read(into).await,
+            Self::Serial(port) => port.read(into).await,
+        };
+        ended(read)
+    }
+
+    /// Takes what has already arrived; 0 when there is nothing. The end of the stream is an error.
+    pub(super) fn try_read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = match self {
+            Self::Tcp(stream) => stream.try_read(into),
+            Self::Serial(port) => port.try_read(into),
+        };
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            read => ended(read),
+        }
+    }
+}
+
+fn ended(read: io::Result<usize>) -> io::Result<usize> {
+    match read {
+        Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "closed by the other side")),
+        read => read,
+    }
+}
+
+fn open_port(settings: &SerialSettings) -> io::Result<SerialStream> {
+    let data_bits = if settings.data_bits == 7 { DataBits::Seven } else { DataBits::Eight };
+    let stop_bits = if settings.stop_bits == 2 { StopBits::Two } else { StopBits::One };
+    let parity = match settings.parity {
+        Parity::None => tokio_serial::Parity::None,
+        Parity::Even => tokio_serial::Parity::Even,
+        Parity::Odd => tokio_serial::Parity::Odd,
+    };
+    let builder = tokio_serial::new(settings.port.to_string_lossy(), settings.baud_rate)
+        .data_bits(data_bits)
+        .stop_bits(stop_bits)
+        .parity(parity)
+        .flow_control(FlowControl::None);
+    Ok(SerialStream::open(&builder)?)
+}
+
+/// Room for three of the longest frames: an answer never comes with more than a stale one before it.
+const INBOUND_BYTES: usize = 1024;
+
+/// Bytes that have arrived and are not used up yet.
+pub(super) struct Inbound {
+    bytes: Box<[u8; INBOUND_BYTES]>,
+    length: usize,
+}
+
+impl Inbound {
+    pub(super) fn new() -> Self {
+        Self { bytes: Box::new([0; INBOUND_BYTES]), length: 0 }
+    }
+
+    pub(super) fn filled(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.length == INBOUND_BYTES
+    }
+
+    pub(super) fn space(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.length..]
+    }
+
+    pub(super) fn add(&mut self, count: usize) {
+        self.length += count;
+    }
+
+    pub(super) fn drop_front(&mut self, count: usize) {
+        self.bytes.copy_within(count..self.length, 0);
+        self.length -= count;
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.length = 0;
+    }
+}
