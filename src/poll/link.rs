@@ -1,0 +1,56 @@
+//! Ask a poller for something between two polls.
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::modbus::PollError;
+use crate::model::{Name, Row, UnitId};
+use crate::profile::Table;
+
+use super::status::LinkStatus;
+
+/// Requests that may wait for a link: what a few people ask at once. More wait at the caller.
+const REQUESTS_QUEUED: usize = 8;
+
+/// Verbs for one link. Clones speak to the same poller.
+#[derive(Debug, Clone)]
+pub struct LinkHandle {
+    requests: mpsc::Sender<Request>,
+    status: watch::Receiver<LinkStatus>,
+}
+
+/// One thing asked of a poller.
+pub(super) enum Request {
+    Raw { unit: UnitId, table: Table, address: u16, count: u16, reply: oneshot::Sender<Result<Vec<u16>, PollError>> },
+    Device { device: Name, reply: oneshot::Sender<Result<Vec<Row>, PollError>> },
+}
+
+impl LinkHandle {
+    pub(super) fn new(status: watch::Receiver<LinkStatus>) -> (Self, mpsc::Receiver<Request>) {
+        let (requests, receiver) = mpsc::channel(REQUESTS_QUEUED);
+        (Self { requests, status }, receiver)
+    }
+
+    /// Reads registers (or bits, one word 0 or 1 each) of any unit on the link now. Nothing is stored.
+    pub async fn read_raw(&self, unit: UnitId, table: Table, address: u16, count: u16) -> Result<Vec<u16>, PollError> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Request::Raw { unit, table, address, count, reply }).await?;
+        answer.await.unwrap_or(Err(PollError::Stopped))
+    }
+
+    /// Reads all tags of a device now. Blocks that fail are bad rows; an error means that nothing could be asked.
+    /// Nothing is stored.
+    pub async fn read_device(&self, device: &Name) -> Result<Vec<Row>, PollError> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Request::Device { device: device.clone(), reply }).await?;
+        answer.await.unwrap_or(Err(PollError::Stopped))
+    }
+
+    /// What the link and its devices do; renewed a few times a second.
+    pub fn status(&self) -> watch::Receiver<LinkStatus> {
+        self.status.clone()
+    }
+
+    async fn ask(&self, request: Request) -> Result<(), PollError> {
+        self.requests.send(request).await.map_err(|_| PollError::Stopped)
+    }
+}

@@ -1,0 +1,426 @@
+//! The task of one link: asks its devices when they are due and hands on what they say.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::config::LinkConfig;
+use crate::modbus::PollError;
+use crate::modbus::plan::{Block, PlanError};
+use crate::model::{AlarmRecord, Fault, Name, Row, SeriesId, Transition, UnitId};
+use crate::profile::Table;
+
+use super::PollCycle;
+use super::alarm::device_silent;
+use super::connection::Connection;
+use super::cycle::{Answers, DevicePlan};
+use super::health::{Change, DeviceState, Health};
+use super::link::{LinkHandle, Request};
+use super::schedule::{Due, Schedule, Work};
+use super::status::{LinkStatus, Load};
+
+/// At least this often the clocks are compared and the status is renewed.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The status is renewed at most this often.
+const STATUS_EVERY: Duration = Duration::from_millis(250);
+/// Requests in one round that may stay without an answer before the rest of the round is given up.
+const SILENCES_MAX: u32 = 2;
+
+/// A link that cannot be polled as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum PollerError {
+    /// The points of a device cannot be planned.
+    #[error("device {device}: {source}")]
+    Plan {
+        /// Name of the device.
+        device: Name,
+        /// Why.
+        source: PlanError,
+    },
+    /// A device without unit id, or with a profile that is not a Modbus one.
+    #[error("device {device}: a Modbus link needs a unit id and a Modbus profile")]
+    NotModbus {
+        /// Name of the device.
+        device: Name,
+    },
+}
+
+/// Owns one link: its connection, its schedule and the health of its devices.
+pub struct Poller {
+    link: Name,
+    devices: Vec<Device>,
+    schedule: Schedule,
+    connection: Connection,
+    clock: Arc<dyn Clock>,
+    cycles: mpsc::Sender<PollCycle>,
+    requests: mpsc::Receiver<Request>,
+    status: LinkStatus,
+    published: watch::Sender<LinkStatus>,
+    load: Load,
+    renewed_at: Instant,
+    answers: Answers,
+}
+
+struct Device {
+    plan: DevicePlan,
+    health: Health,
+    last_fault: Option<Fault>,
+}
+
+impl Poller {
+    /// Prepares the polling of `link`; `series` holds, for each device and in the order of its tags, the series ids.
+    /// What is read goes to `cycles`. Connects only once it [runs](Self::run).
+    pub fn new(
+        link: LinkConfig,
+        series: Vec<Vec<SeriesId>>,
+        clock: Arc<dyn Clock>,
+        cycles: mpsc::Sender<PollCycle>,
+    ) -> Result<(Self, LinkHandle), PollerError> {
+        let plans = link.devices.iter().zip(&series).map(|(device, series)| DevicePlan::new(device, series));
+        let devices = plans.map(|plan| plan.map(Device::new)).collect::<Result<Vec<Device>, PollerError>>()?;
+        let groups = devices.iter().enumerate().flat_map(|(index, device)| {
+            let groups = device.plan.groups.iter().enumerate();
+            groups.map(move |(group, plan)| (index, group, plan.interval))
+        });
+        let now = Instant::now();
+        let schedule = Schedule::new(&groups.collect::<Vec<_>>(), now, clock.wall());
+        let after_connect = devices.iter().map(|device| device.plan.pacing.after_connect).max().unwrap_or_default();
+        let names = devices.iter().map(|device| device.plan.name.clone());
+        let status = LinkStatus::new(link.name.clone(), link.endpoint.to_string(), names);
+        let (published, receiver) = watch::channel(status.clone());
+        let (handle, requests) = LinkHandle::new(receiver);
+        let poller = Self {
+            connection: Connection::new(link.name.clone(), link.endpoint, link.timeout, after_connect),
+            link: link.name,
+            devices,
+            schedule,
+            clock,
+            cycles,
+            requests,
+            status,
+            published,
+            load: Load::new(now),
+            renewed_at: now,
+            answers: Answers::default(),
+        };
+        Ok((poller, handle))
+    }
+
+    /// Polls until told to stop, or until nobody takes the readings any more. A request in hand is finished, which
+    /// takes no longer than its timeout, and what was read is handed on.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let stopped = stop.cancelled();
+        tokio::pin!(stopped);
+        loop {
+            let now = Instant::now();
+            self.schedule.follow(now, self.clock.wall());
+            self.renew_status(now);
+            let wake = self.schedule.next_due().map_or(now + LOOK_EVERY, |due| due.min(now + LOOK_EVERY));
+            // All arms but the last may be cancelled: they only wait.
+            let flow = tokio::select! {
+                biased;
+                () = &mut stopped => ControlFlow::Break(()),
+                Some(request) = self.requests.recv() => self.serve(request, &stop).await,
+                () = self.connection.reconnected() => self.greet(),
+                () = wait_until(wake, now) => self.poll_due(&stop).await,
+            };
+            if flow.is_break() {
+                break;
+            }
+        }
+    }
+
+    async fn poll_due(&mut self, stop: &CancellationToken) -> ControlFlow<()> {
+        let Some(due) = self.schedule.take(Instant::now()) else { return ControlFlow::Continue(()) };
+        let cycle = match due.work {
+            Work::Group(group) => self.poll_group(due, group, stop).await,
+            Work::Probe => self.probe(due.device, stop).await,
+        };
+        self.hand_on(cycle).await
+    }
+
+    async fn poll_group(&mut self, due: Due, group: usize, stop: &CancellationToken) -> PollCycle {
+        self.status.polls_due += 1 + due.missed;
+        self.status.polls_skipped += due.missed;
+        self.status.polls_done += 1;
+        let mut cycle = PollCycle::default();
+        self.read_group(due.device, group, stop, &mut cycle.alarms).await;
+        cycle.rows = self.devices[due.device].plan.rows(group, &self.answers);
+        cycle
+    }
+
+    /// Asks for all blocks of a group and judges the device by them. Leaves the answers in `self.answers`.
+    async fn read_group(
+        &mut self,
+        device: usize,
+        group: usize,
+        stop: &CancellationToken,
+        alarms: &mut Vec<AlarmRecord>,
+    ) {
+        let mut answers = std::mem::take(&mut self.answers);
+        answers.clear();
+        let mut answered = false;
+        let mut silences = 0;
+        let mut last_error = None;
+        for index in 0..self.devices[device].plan.groups[group].blocks.len() {
+            if index > 0 && stop.is_cancelled() {
+                break;
+            }
+            if silences > 0 && (!answered || silences >= SILENCES_MAX) {
+                answers.finish(self.clock.wall(), self.devices[device].last_fault);
+                continue;
+            }
+            let outcome = self.ask_block(device, group, index, answers.next_words(), stop).await;
+            if matches!(outcome, Err(PollError::Stopped)) {
+                break;
+            }
+            answers.finish(self.clock.wall(), outcome.as_ref().err().map(PollError::fault));
+            match outcome {
+                Ok(()) => answered = true,
+                Err(error) => {
+                    answered |= error.is_answer();
+                    silences += u32::from(is_silence(&error));
+                    self.devices[device].last_fault = Some(error.fault());
+                    last_error = Some(error);
+                }
+            }
+        }
+        self.answers = answers;
+        if answered {
+            alarms.extend(self.judge(device, None));
+        } else if let Some(error) = last_error {
+            alarms.extend(self.judge(device, Some(&error)));
+        }
+    }
+
+    async fn ask_block(
+        &mut self,
+        device: usize,
+        group: usize,
+        index: usize,
+        words: &mut Vec<u16>,
+        stop: &CancellationToken,
+    ) -> Result<(), PollError> {
+        let Block { table, address, count, .. } = self.devices[device].plan.groups[group].blocks[index].block;
+        self.ask(device, (table, address, count), words, stop).await
+    }
+
+    /// The cheapest request to a device that was left alone. Only a failure gives readings: all tags bad, once.
+    async fn probe(&mut self, device: usize, stop: &CancellationToken) -> PollCycle {
+        let mut words = Vec::new();
+        let Block { table, address, count, .. } = self.devices[device].plan.probe;
+        let outcome = self.ask(device, (table, address, count), &mut words, stop).await;
+        if matches!(outcome, Err(PollError::Stopped)) {
+            return PollCycle::default();
+        }
+        let failure = outcome.err().filter(|error| !error.is_answer());
+        let alarms = self.judge(device, failure.as_ref()).into_iter().collect();
+        let rows = match failure {
+            Some(error) => self.devices[device].plan.all_bad(self.clock.wall(), error.fault()),
+            None => Vec::new(),
+        };
+        PollCycle { rows, alarms }
+    }
+
+    /// One request to a device, with one retry after a bad frame.
+    async fn ask(
+        &mut self,
+        device: usize,
+        (table, address, count): (Table, u16, u16),
+        words: &mut Vec<u16>,
+        stop: &CancellationToken,
+    ) -> Result<(), PollError> {
+        let unit = self.devices[device].plan.unit;
+        let pause = self.devices[device].plan.pacing.between_requests;
+        let mut outcome = Err(PollError::Stopped);
+        for _ in 0..2 {
+            outcome = self.ask_once(Some(device), unit, pause, (table, address, count), words, stop).await;
+            let retry = outcome.as_ref().is_err_and(PollError::is_bad_frame) && !stop.is_cancelled();
+            if !retry {
+                break;
+            }
+        }
+        outcome
+    }
+
+    async fn ask_once(
+        &mut self,
+        device: Option<usize>,
+        unit: UnitId,
+        pause: Duration,
+        (table, address, count): (Table, u16, u16),
+        words: &mut Vec<u16>,
+        stop: &CancellationToken,
+    ) -> Result<(), PollError> {
+        let client = tokio::select! {
+            biased;
+            client = self.connection.client() => client,
+            () = stop.cancelled() => Err(PollError::Stopped),
+        };
+        let client = match client {
+            Ok(client) => client,
+            Err(error) => {
+                self.count(device, Duration::ZERO, Err(&error));
+                return Err(error);
+            }
+        };
+        let begun = Instant::now();
+        client.rest(pause).await;
+        let outcome = client.read(unit, table, address, count, words).await;
+        let took = begun.elapsed();
+        self.load.busy += took;
+        for unit in client.take_stale() {
+            if let Some(late) = self.devices.iter().position(|device| device.plan.unit.get() == unit) {
+                self.status.devices[late].stale_dropped += 1;
+            }
+        }
+        if let (Some(device), Some(until)) = (device, client.ready_at(unit)) {
+            self.schedule.hold(device, until);
+        }
+        let in_doubt = client.is_in_doubt();
+        self.count(device, took, outcome.as_ref().map(|_| ()));
+        match &outcome {
+            Ok(_) | Err(PollError::Exception(_)) => self.connection.proven(),
+            Err(error) if error.ends_session() || in_doubt => self.connection.lost(error),
+            Err(_) => {}
+        }
+        outcome.map(|_| ())
+    }
+
+    fn count(&mut self, device: Option<usize>, took: Duration, outcome: Result<(), &PollError>) {
+        if let Some(device) = device {
+            self.status.devices[device].count(self.clock.wall(), took, outcome);
+        }
+    }
+
+    /// Draws the consequences of one round: back-off, return, and the alarm that tells of it.
+    fn judge(&mut self, device: usize, failure: Option<&PollError>) -> Option<AlarmRecord> {
+        let now = Instant::now();
+        let Device { plan, health, last_fault } = &mut self.devices[device];
+        let change = match failure {
+            None => health.answered(),
+            Some(error) => {
+                *last_fault = Some(error.fault());
+                health.failed()
+            }
+        };
+        self.status.devices[device].state = health.state();
+        let name = plan.name.clone();
+        match change {
+            Change::None => None,
+            Change::WentSilent(wait) => {
+                self.schedule.suspend(device, now + wait);
+                let reason = failure.map_or_else(String::new, ToString::to_string);
+                tracing::warn!(link = %self.link, device = %name, reason, "device does not answer");
+                let summary = format!("{name} on {} does not answer: {reason}", self.link);
+                Some(device_silent(&self.link, &name, self.clock.wall(), Transition::Raised, summary))
+            }
+            Change::StillSilent(wait) => {
+                self.schedule.suspend(device, now + wait);
+                None
+            }
+            Change::CameBack => {
+                self.schedule.resume(device, now);
+                tracing::info!(link = %self.link, device = %name, "device answers again");
+                let summary = format!("{name} on {} answers again", self.link);
+                Some(device_silent(&self.link, &name, self.clock.wall(), Transition::Cleared, summary))
+            }
+        }
+    }
+
+    /// The link is up again: devices that were given up because of it are probed at once.
+    fn greet(&mut self) -> ControlFlow<()> {
+        let now = Instant::now();
+        for (index, device) in self.devices.iter().enumerate() {
+            if device.health.state() == DeviceState::BackedOff && device.last_fault == Some(Fault::LinkDown) {
+                self.schedule.suspend(index, now);
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    async fn serve(&mut self, request: Request, stop: &CancellationToken) -> ControlFlow<()> {
+        match request {
+            Request::Raw { unit, table, address, count, reply } => {
+                let mut words = Vec::new();
+                let device = self.devices.iter().position(|device| device.plan.unit == unit);
+                let pause = device.map_or(Duration::ZERO, |device| self.devices[device].plan.pacing.between_requests);
+                let outcome = self.ask_once(device, unit, pause, (table, address, count), &mut words, stop).await;
+                // Whoever asked may have gone away.
+                let _ = reply.send(outcome.map(|()| words));
+                ControlFlow::Continue(())
+            }
+            Request::Device { device, reply } => {
+                let Some(device) = self.devices.iter().position(|known| known.plan.name == device) else {
+                    let _ = reply.send(Err(PollError::UnknownDevice));
+                    return ControlFlow::Continue(());
+                };
+                let mut alarms = Vec::new();
+                let _ = reply.send(self.read_device(device, stop, &mut alarms).await);
+                self.hand_on(PollCycle { rows: Vec::new(), alarms }).await
+            }
+        }
+    }
+
+    async fn read_device(
+        &mut self,
+        device: usize,
+        stop: &CancellationToken,
+        alarms: &mut Vec<AlarmRecord>,
+    ) -> Result<Vec<Row>, PollError> {
+        self.connection.client().await?;
+        let mut rows = Vec::new();
+        for group in 0..self.devices[device].plan.groups.len() {
+            self.read_group(device, group, stop, alarms).await;
+            rows.extend(self.devices[device].plan.rows(group, &self.answers));
+        }
+        Ok(rows)
+    }
+
+    async fn hand_on(&mut self, cycle: PollCycle) -> ControlFlow<()> {
+        if cycle.rows.is_empty() && cycle.alarms.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        match self.cycles.send(cycle).await {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    }
+
+    fn renew_status(&mut self, now: Instant) {
+        if now < self.renewed_at + STATUS_EVERY {
+            return;
+        }
+        self.renewed_at = now;
+        self.status.busy_ratio = self.load.ratio(now);
+        self.status.busy_ms = u64::try_from(self.load.busy.as_millis()).unwrap_or(u64::MAX);
+        self.status.connected = self.connection.is_up();
+        self.status.last_error = self.connection.last_error().map(str::to_owned);
+        self.status.clock_steps = self.schedule.steps();
+        self.published.send_modify(|status| status.clone_from(&self.status));
+    }
+}
+
+impl Device {
+    fn new(plan: DevicePlan) -> Self {
+        let shortest = plan.groups.iter().map(|group| group.interval).min().unwrap_or_default();
+        Self { plan, health: Health::new(shortest), last_fault: None }
+    }
+}
+
+/// Nothing came from the device itself: a silence, or a gateway that says so for it.
+fn is_silence(error: &PollError) -> bool {
+    matches!(error, PollError::NoAnswer { .. } | PollError::LinkDown(_) | PollError::Stopped)
+        || matches!(error, PollError::Exception(_)) && !error.is_answer()
+}
+
+async fn wait_until(wake: Instant, now: Instant) {
+    if wake > now {
+        sleep_until(wake).await;
+    }
+}
