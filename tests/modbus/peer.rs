@@ -62,7 +62,7 @@ pub fn register(unit: u8, address: u16) -> u16 {
 /// The PDU of a truthful answer.
 pub fn truth(asked: Asked) -> Vec<u8> {
     let data: Vec<u8> = if asked.function <= 2 {
-        let bits = (0..asked.count).map(|index| (asked.address + index) % 3 == 0);
+        let bits = (0..asked.count).map(|index| (asked.address + index).is_multiple_of(3));
         bits.collect::<Vec<bool>>().chunks(8).map(pack).collect()
     } else {
         (0..asked.count).flat_map(|index| register(asked.unit, asked.address + index).to_be_bytes()).collect()
