@@ -36,6 +36,7 @@ fn point(address: u16, scale_factor: Option<usize>) -> Point {
         interval: None,
         polled: true,
         unsure: None,
+        read_whole: None,
     }
 }
 
@@ -48,7 +49,7 @@ fn device(name: &str, unit: u8, interval: Duration) -> DeviceConfig {
         interval,
         series: SeriesInfo {
             name: points[point].name.clone(),
-            labels: BTreeMap::new(),
+            labels: Arc::default(),
             unit: String::new(),
             kind: ValueKind::Int,
             scale: Scale::ONE,
