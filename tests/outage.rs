@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use lineside::clock::{Clock, SystemClock};
 use lineside::model::Timestamp;
-use lineside::simulator::Servers;
+use lineside::simulator::uniform::UNIFORM_PROFILE;
+use lineside::simulator::{Endpoints, Keep, Servers, UniformSpec, serve_uniform};
 use support::broker::{Broker, Setup};
 use support::consumer::Consumer;
 use support::plant::{COUNTER, COUNTER_PROFILE, answered, counters};
@@ -65,7 +66,7 @@ async fn a_counter_is_complete_though_broker_and_agent_were_killed() {
     consumer
         .until("everything of the outage", |harvest| {
             ["slow", "fast"].iter().zip(back).all(|(device, number)| {
-                harvest.numbers(device, "answers").keys().next_back().is_some_and(|newest| *newest > number)
+                harvest.numbers(device, "answers").keys().next_back().is_some_and(|newest| *newest > number + 3)
             })
         })
         .await;
@@ -109,4 +110,56 @@ fn assert_schedule_kept(answers: &BTreeMap<u64, Timestamp>, interval: Duration, 
         let limit = if agent_was_down { DOWN + Duration::from_secs(4) } else { interval + Duration::from_secs(1) };
         assert!(pause < limit, "not asked for {pause:?} from {} on", pair[0]);
     }
+}
+
+#[tokio::test]
+async fn memory_does_not_grow_with_the_backlog_of_a_slow_broker() {
+    // Given far more readings than the line to the broker takes.
+    const POINTS: u16 = 60;
+    let spec = UniformSpec {
+        devices: 10,
+        points: POINTS,
+        endpoints: Endpoints::Own,
+        renewal: Duration::ZERO,
+        seed: 7,
+        keep: Keep::Counters,
+    };
+    let plant = serve_uniform(spec).await.unwrap();
+    let broker = Broker::start().await;
+    let line = Proxy::to(broker.port()).await;
+    let mut consumer = Consumer::start(&broker).await;
+    let site = Site::with_profiles(&[(UNIFORM_PROFILE, &spec.profile())]);
+    let url = format!("mqtt://127.0.0.1:{}", line.port());
+    let text = plant.configuration(&site.store(), &url, "25ms");
+    site.configure(&Configuration::foreign(&text).batching("{ max_age = \"1s\" }"));
+    let mut agent = site.start();
+    consumer.until("the first readings", |harvest| harvest.readings.len() > 10_000).await;
+    let early = agent.memory_peak();
+
+    // When the broker takes nothing, then too little.
+    line.stall();
+    site.until("a backlog", |status| pending(status) > 50_000).await;
+    let begun = agent.memory_peak();
+    site.until("a larger backlog", |status| pending(status) > 250_000).await;
+    let stalled = agent.memory_peak();
+    line.limit(2_000);
+    site.until("a backlog that still grows", |status| pending(status) > 400_000).await;
+    let limited = agent.memory_peak();
+    line.pass();
+    site.until("an end of the backlog", |status| pending(status) < 20_000).await;
+    let drained = agent.memory_peak();
+    println!("{early} {begun} {stalled} {limited} {drained}");
+    agent.terminate();
+    assert!(agent.exit().await.success());
+    consumer.catch_up(&broker).await;
+    let mut harvest = consumer.harvest.clone();
+    harvest.add_stored(&site.undelivered().await);
+    harvest.assert_sound();
+    let answers: u64 = plant.endpoints().iter().map(|endpoint| endpoint.counters().answers).sum();
+    assert_eq!(harvest.readings.len() as u64, answers * u64::from(POINTS), "{}", harvest.summary());
+    println!("{}", harvest.summary());
+}
+
+fn pending(status: &serde_json::Value) -> u64 {
+    status["lanes"]["telemetry"]["pending_readings"].as_u64().unwrap()
 }

@@ -77,6 +77,30 @@ impl Site {
         Agent { process, log }
     }
 
+    /// What the running agent says about itself: `lineside status --json`.
+    pub async fn status(&self) -> serde_json::Value {
+        let socket = self.path().join("lineside.sock");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lineside"));
+        command.args(["status", "--json", "--socket"]).arg(socket);
+        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("no status: {error}"))
+    }
+
+    /// Asks for the status again and again until it says so.
+    pub async fn until(&self, what: &str, fact: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+        let asking = async {
+            loop {
+                let status = self.status().await;
+                if fact(&status) {
+                    return status;
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        };
+        within(what, asking).await
+    }
+
     /// What the store still has to deliver. No agent may run.
     pub async fn undelivered(&self) -> Vec<Commit> {
         let settings =
@@ -117,6 +141,11 @@ impl Configuration {
         Self::to(format_args!("mqtt://127.0.0.1:{port}"), mqtt)
     }
 
+    /// A configuration that somebody else wrote, with socket and profiles in the directory of the site.
+    pub fn foreign(text: &str) -> Self {
+        Self(text.replacen("[gateway]", "[gateway]\nsocket = \"lineside.sock\"\nprofiles = \"profiles\"", 1))
+    }
+
     /// And a link; `more` are further lines of its section.
     pub fn link(mut self, name: &str, address: SocketAddr, more: &str) -> Self {
         writeln!(self.0, "\n[[link]]\nname = \"{name}\"\ntcp = \"{address}\"\n{more}").unwrap();
@@ -132,6 +161,11 @@ impl Configuration {
         )
         .unwrap();
         self
+    }
+
+    /// With batches put together in another way: an inline table.
+    pub fn batching(self, batch: &str) -> Self {
+        Self(self.0.replacen("[mqtt]", &format!("[mqtt]\nbatch = {batch}"), 1))
     }
 
     /// And lines as they are.
