@@ -221,6 +221,14 @@ impl Agent {
         assert!(seen, "the agent ended without {text:?} in its log");
     }
 
+    /// Waits until it has logged `text` so many times.
+    pub async fn logged_times(&self, text: &str, times: usize) {
+        let mut log = self.log.clone();
+        let fact = log.wait_for(|log| log.matches(text).count() >= times);
+        let seen = within(format!("{text:?} {times} times in the agent's log"), fact).await.is_ok();
+        assert!(seen, "the agent ended without {text:?} in its log");
+    }
+
     /// Most memory it ever took, in bytes.
     pub fn memory_peak(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
