@@ -1,4 +1,59 @@
-//! lineside: an edge gateway agent for production lines.
+//! lineside: an edge gateway agent. It polls Modbus TCP, Modbus RTU and text serial devices, keeps every reading in a
+//! local store, and delivers compressed batches to an MQTT broker.
+//!
+//! # The picture
+//!
+//! ```text
+//!           one task per link          one task              disk           one task            one task
+//! device <-> poll::Poller --PollCycle--> ingest --append--> buffer --next--> uplink --Batch--> mqtt::Session <-> broker
+//!                   ^                      |                  ^                |   <--PUBACK--      |
+//!                   |                      | live rows        `--delivered-----'                    |
+//!                   `------ read ------ diagnostics (local socket) <--------- health each minute ---'
+//! ```
+//!
+//! A reading crosses four tasks, two memory channels and one disk. There is one road: live data and catch-up after an
+//! outage travel the same path, so the outage path is exercised every second. When the broker is away only [`uplink`]
+//! waits; the buffer grows and nothing else changes.
+//!
+//! # Modules, by layer
+//!
+//! A module uses only modules of a lower rank; `tests/architecture.rs` checks it.
+//!
+//! | Rank | Module | What it is for |
+//! |---|---|---|
+//! | 8 | [`cli`], [`simulator`] | one file for each command; a simulated plant with real servers |
+//! | 7 | [`agent`] | builds every task from a configuration and joins the channels |
+//! | 6 | [`diagnostics`] | a snapshot of every stage: local socket and health message |
+//! | 5 | [`ingest`], [`uplink`] | flows: poll cycle to store; store to broker |
+//! | 4 | [`poll`], [`buffer`], [`encoding`], [`mqtt`] | mechanisms: schedule, store and forward, batches as bytes, session |
+//! | 3 | [`modbus`], [`instrument`] | the two families of protocols under `poll` |
+//! | 2 | [`config`], [`profile`] | what this installation wants; what a device type offers |
+//! | 1 | [`supervisor`], [`database`], [`clock`] | named tasks; the embedded database; what time it is |
+//! | 0 | [`model`], [`kernel`] | the words of the field; the only unsafe code |
+//!
+//! # Invariants
+//!
+//! 1. **A stored record leaves the buffer only after a PUBACK that is no refusal, or by retention**, and then a gap
+//!    record names what is gone. Only durable commits are published. See [`buffer`].
+//! 2. **Same identity, same content, for ever.** (epoch, lane, sequence, index) says which record it is, in every
+//!    encoding and however often it arrives. See [`model::Identity`] and [`encoding`].
+//! 3. **A bad reading cannot carry a value.** [`model::Observed`] has no place for one.
+//! 4. **A late answer is never taken for the next one.** See [`modbus::client`].
+//! 5. **One request at a time on each link; nothing outside its poller touches it.** See [`poll`].
+//! 6. **Every queue is bounded**, and its length is a named constant with a reason.
+//! 7. **A task that ends by itself is a defect**: the agent stops in order, exits non-zero, and the service manager
+//!    starts it again. Faults of devices, links and brokers are normal life inside the tasks.
+//!
+//! # Decisions worth knowing
+//!
+//! - **Own Modbus frames** instead of a Modbus crate: telling a timeout from a bad CRC, dropping late answers, keeping
+//!   the 3.5-character silence and pacing serial lines is what this program is for.
+//! - **One value in the database is one commit** of many readings in columns, with its own checksum and sequence; one
+//!   key for each reading would write thirty times as much.
+//! - **A fresh MQTT client for every connection**: the buffer is the only queue, so there is nothing to replay.
+//! - **One runtime thread** for all tasks; the store and the encoding of batches have threads of their own because they
+//!   block.
+//! - **Rows, not readings**, are the unit of memory, disk and wire: what one answer of a device gave shares its time.
 
 pub mod agent;
 pub mod buffer;
@@ -10,6 +65,7 @@ pub mod diagnostics;
 pub mod encoding;
 pub mod ingest;
 pub mod instrument;
+pub mod kernel;
 pub mod modbus;
 pub mod model;
 pub mod mqtt;
