@@ -55,8 +55,8 @@ fn note(item: &Item<'_, '_>, faults: Vec<FileFault>) {
             item.fault(format!("{}: {}", fault.file, fault.reason));
             return;
         }
-        [_] => item.fault("this profile has a fault:"),
-        faults => item.fault(format!("this profile has {} faults:", faults.len())),
+        [_] => item.fault("this profile has a fault, see below"),
+        faults => item.fault(format!("this profile has {} faults, see below", faults.len())),
     }
     item.adopt(faults);
 }
@@ -96,7 +96,10 @@ fn device(
     let declared = link_of(&mut section, links);
     let link = declared.as_ref().and_then(|declared| links[*declared].link.as_ref());
     let unit_item = section.take("unit_id");
-    let unit = link.and_then(|link| unit_id(&section, unit_item, link));
+    let unit = match link {
+        Some(link) => unit_id(&section, unit_item, link),
+        None => unit_item.and_then(|item| number(&item, UnitId::tcp)).map(Some),
+    };
     let profile_item = section.require("profile", "the name of a profile, for example \"eastron-sdm630\"");
     let profile = profile_item.as_ref().and_then(|item| profile(item, link, profiles));
     let labels = labels(section.section("labels"));
@@ -104,9 +107,10 @@ fn device(
     let points = section.take("points");
     let tags = section.section("tags");
     section.finish();
+    let choice = Choice::read(points, tags, profile.as_deref());
     let (Some(profile), Some(profile_item)) = (profile, profile_item) else { return declared };
-    let wanted = wanted(&profile, interval, points.as_ref(), tags);
-    if wanted.is_empty() && points.is_none() {
+    let wanted = choice.wanted(&profile, interval);
+    if wanted.is_empty() && choice.points.is_none() {
         profile_item.fault("offers no point by itself: name those to read in points");
     }
     let (Some(name), Some(gateway), Some(labels), Some(unit)) = (name, gateway, labels, unit) else {
@@ -159,14 +163,18 @@ fn unit_id(section: &Section<'_, '_>, item: Option<Item<'_, '_>>, link: &LinkCon
         section.missing("unit_id", "the address of the device on its link, 1 to 247");
         return None;
     };
-    // Outside an i64 is outside of every range of unit ids, too.
-    let number = item.any_integer().map(|number| i64::try_from(number).unwrap_or(i64::MAX));
-    let unit = item.check(read(number.unwrap_or(i64::MAX)))?;
+    let unit = number(&item, read)?;
     if let Some(other) = link.devices.iter().find(|other| other.unit == Some(unit)) {
         item.fault(format!("device {:?} on link {:?} has this unit id", other.name.as_str(), link.name.as_str()));
         return None;
     }
     Some(Some(unit))
+}
+
+fn number(item: &Item<'_, '_>, read: fn(i64) -> Result<UnitId, UnitIdError>) -> Option<UnitId> {
+    let number = item.any_integer().and_then(|number| i64::try_from(number).ok());
+    // What is no number is outside of every range of unit ids, too.
+    item.check(read(number.unwrap_or(i64::MAX)))
 }
 
 /// An instrument that speaks text has no address, and its link to itself.
@@ -220,76 +228,85 @@ fn labels(section: Section<'_, '_>) -> Option<BTreeMap<String, String>> {
     labels.into_iter().collect()
 }
 
-/// What is polled how often: point index and interval, in the order of the profile.
-fn wanted(
-    profile: &Profile,
-    interval: Option<Duration>,
-    points: Option<&Item<'_, '_>>,
-    tags: Section<'_, '_>,
-) -> Vec<(usize, Duration)> {
-    let offers = profile.offers();
-    let names: Vec<&str> = offers.iter().map(|offer| offer.name).collect();
-    let unknown = |item: &Item<'_, '_>, name: &str| {
-        let known = names.contains(&name);
-        if !known {
-            item.fault(format!("profile {:?} has no such point{}", profile.id, hint(&names, name)));
-        }
-        !known
-    };
-    let listed = points.and_then(|item| Some((item, item.clone().list()?))).map(|(item, items)| {
-        if items.is_empty() {
-            item.fault("must name at least one point");
-        }
-        let name = |item: &Item<'_, '_>| item.text().filter(|name| !unknown(item, name));
-        items.iter().filter_map(name).collect::<Vec<String>>()
-    });
-    let mut intervals: HashMap<String, Option<Duration>> = HashMap::new();
-    for (name, item) in tags.rest() {
-        if unknown(&item, &name) {
-            continue;
-        }
-        if listed.as_ref().is_some_and(|listed| !listed.contains(&name)) {
-            item.fault("is not read: it is not among points");
-        }
-        intervals.insert(name, item.section().and_then(|section| tag_interval(section, profile)));
-    }
-    let is_wanted = |offer: &Offer<'_>| match &listed {
-        Some(listed) => listed.iter().any(|name| name == offer.name),
-        None => offer.polled || intervals.contains_key(offer.name),
-    };
-    let interval_of = |offer: &Offer<'_>| {
-        let own = intervals.get(offer.name).copied().flatten();
-        own.or(interval).or(offer.interval).unwrap_or(Duration::from_secs(1))
-    };
-    let chosen = offers.iter().enumerate().filter(|(_, offer)| is_wanted(offer));
-    chosen.map(|(point, offer)| (point, interval_of(offer))).collect()
+/// What a device says about its points.
+struct Choice {
+    /// Those to read; `None` leaves it to the profile.
+    points: Option<Vec<String>>,
+    /// Intervals of their own.
+    intervals: HashMap<String, Option<Duration>>,
 }
 
-fn tag_interval(mut section: Section<'_, '_>, profile: &Profile) -> Option<Duration> {
+impl Choice {
+    /// Reads `points` and `tags`. Without a profile, which has faults then, names are not checked.
+    fn read(points: Option<Item<'_, '_>>, tags: Section<'_, '_>, profile: Option<&Profile>) -> Self {
+        let names: Option<Vec<&str>> = profile.map(|profile| profile.tag_names());
+        let is_known = |item: &Item<'_, '_>, name: &str| {
+            let unknown = names.as_ref().filter(|names| !names.contains(&name));
+            if let Some(names) = unknown {
+                item.fault(format!("the profile has no such point{}", hint(names, name)));
+            }
+            unknown.is_none()
+        };
+        let listed = |item: Item<'_, '_>| {
+            let items = item.clone().list()?;
+            if items.is_empty() {
+                item.fault("must name at least one point");
+            }
+            let name = |item: &Item<'_, '_>| item.text().filter(|name| is_known(item, name));
+            Some(items.iter().filter_map(name).collect::<Vec<String>>())
+        };
+        let points = points.map(|item| listed(item).unwrap_or_default());
+        let is_text = profile.is_some_and(|profile| matches!(profile.protocol, Protocol::Text(_)));
+        let mut intervals = HashMap::new();
+        for (name, item) in tags.rest() {
+            if is_known(&item, &name) && points.as_ref().is_some_and(|points| !points.contains(&name)) {
+                item.fault("is not read: it is not among points");
+            }
+            intervals.insert(name, item.section().and_then(|section| tag_interval(section, is_text)));
+        }
+        Self { points, intervals }
+    }
+
+    /// What is polled how often: point index and interval, in the order of the profile.
+    fn wanted(&self, profile: &Profile, interval: Option<Duration>) -> Vec<(usize, Duration)> {
+        let is_wanted = |offer: &Offer<'_>| match &self.points {
+            Some(points) => points.iter().any(|name| name == offer.name),
+            None => offer.polled || self.intervals.contains_key(offer.name),
+        };
+        let interval_of = |offer: &Offer<'_>| {
+            let own = self.intervals.get(offer.name).copied().flatten();
+            own.or(interval).or(offer.interval).unwrap_or(Duration::from_secs(1))
+        };
+        let offers = profile.offers();
+        let wanted = offers.iter().enumerate().filter(|(_, offer)| is_wanted(offer));
+        wanted.map(|(point, offer)| (point, interval_of(offer))).collect()
+    }
+}
+
+fn tag_interval(mut section: Section<'_, '_>, is_text: bool) -> Option<Duration> {
     let item = section.take("interval");
     section.finish();
     let item = item?;
-    match profile.protocol {
-        Protocol::Modbus(_) => item.duration(Duration::ZERO..=INTERVAL_MOST),
-        Protocol::Text(_) => {
-            item.fault("a text instrument gives all its values at once; set the interval of the device");
-            None
-        }
+    if is_text {
+        item.fault("a text instrument gives all its values at once; set the interval of the device");
     }
+    item.duration(Duration::ZERO..=INTERVAL_MOST)
 }
 
-/// What could be meant instead: the nearest word, or those that have something in common with it, or all if few.
+/// What could be meant instead: the nearest word, or those that contain all parts of it, or all if few.
 fn hint(known: &[&str], written: &str) -> String {
-    const FEW: usize = 12;
+    const FEW: usize = 8;
     if let Some(near) = nearest(known.iter().copied(), written) {
         return format!("; did you mean {near:?}?");
     }
-    let alike: Vec<&str> = known.iter().copied().filter(|name| name.contains(written)).take(FEW).collect();
-    match (alike.is_empty() || written.is_empty(), known.len()) {
-        (false, _) => format!("; similar are {}", alike.join(", ")),
-        (true, 0) => "; there are none".to_owned(),
-        (true, 1..=FEW) => format!("; there are {}", known.join(", ")),
-        (true, _) => format!("; it has {}, {} and {} more", known[0], known[1], known.len() - 2),
+    let is_alike = |name: &&str| !written.is_empty() && written.split('_').all(|part| name.contains(part));
+    let alike: Vec<&str> = known.iter().copied().filter(is_alike).collect();
+    let (shown, what) = if alike.is_empty() { (known, "there are") } else { (alike.as_slice(), "similar are") };
+    match shown.len() {
+        0 => "; there are none".to_owned(),
+        1 if alike.is_empty() => format!("; there is {}", known[0]),
+        1..=FEW => format!("; {what} {}", shown.join(", ")),
+        count => format!("; {what} {} and {} more", shown[..FEW].join(", "), count - FEW),
     }
 }
 

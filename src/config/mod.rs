@@ -155,10 +155,10 @@ pub struct ConfigError {
 /// Everything that is wrong with it.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let file = path.display().to_string();
-    let refused = |fault| ConfigError { faults: vec![fault] };
+    let refused = |faults| ConfigError { faults };
     match read_text(path).map_err(refused)? {
         Some(text) => parse(&text, &file, path.parent().unwrap_or(Path::new("."))),
-        None => Err(refused(FileFault::of_file(&file, "there is no such file; --config names another"))),
+        None => Err(refused(vec![FileFault::of_file(&file, "there is no such file; --config names another")])),
     }
 }
 

@@ -129,7 +129,8 @@ pub(super) fn host_and_port(address: &str, default_port: Option<u16>) -> Option<
         }
         None => address.find(':').map_or((address, ""), |colon| address.split_at(colon)),
     };
-    let host_is_plain = !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || "/?#".contains(c));
+    let host_is_plain =
+        !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c.is_control() || "/?#".contains(c));
     let port = match port {
         "" => default_port,
         written => written.strip_prefix(':').and_then(|digits| digits.parse().ok()).filter(|port| *port != 0),

@@ -18,9 +18,10 @@ pub fn load(directory: &Path, id: &str) -> Result<Profile, Vec<FileFault>> {
     let path = directory.join(format!("{id}.toml"));
     let file = path.display().to_string();
     if !is_file_stem(id) {
-        return Err(vec![FileFault::of_file(&file, "no such profile: an id is letters, digits, '-', '_' and '.'")]);
+        let file = directory.display().to_string();
+        return Err(vec![FileFault::of_file(&file, "no such profile: a name has letters, digits, '-', '_' and '.'")]);
     }
-    match read_text(&path).map_err(|fault| vec![fault])? {
+    match read_text(&path)? {
         Some(text) => parse(&file, id, &text),
         None => match shipped::text(id) {
             Some(text) => parse(&format!("firmware-profiles/{id}.toml"), id, text),

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
+use super::excerpt;
 use super::fault::FileFault;
 use super::section::Section;
 
@@ -13,16 +14,16 @@ use super::section::Section;
 /// # Errors
 ///
 /// The file cannot be read, or is not UTF-8.
-pub fn read_text(path: &Path) -> Result<Option<String>, FileFault> {
+pub fn read_text(path: &Path) -> Result<Option<String>, Vec<FileFault>> {
     let file = path.display().to_string();
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(FileFault::of_file(&file, format!("cannot be read: {error}"))),
+        Err(error) => return Err(vec![FileFault::of_file(&file, format!("cannot be read: {error}"))]),
     };
     String::from_utf8(bytes).map(Some).map_err(|error| {
         let line = line_at(error.as_bytes(), error.utf8_error().valid_up_to());
-        FileFault { line: Some(line), ..FileFault::of_file(&file, "is not UTF-8 text; save the file as UTF-8") }
+        vec![FileFault { line: Some(line), ..FileFault::of_file(&file, "is not UTF-8 text; save the file as UTF-8") }]
     })
 }
 
@@ -47,7 +48,8 @@ impl<'i> Source<'i> {
             Ok(table) => Some(Section::new(self, String::new(), None, table.into_inner())),
             Err(error) => {
                 let line = error.span().map(|span| self.line(span.start));
-                let reason = format!("not TOML: {}", error.message());
+                let written = line.and_then(|line| self.text.lines().nth(line - 1)).unwrap_or_default();
+                let reason = format!("not TOML: {}: {}", error.message().replace('\n', " "), excerpt(written.trim()));
                 self.note(FileFault { line, ..FileFault::of_file(self.file, reason) });
                 None
             }
@@ -161,7 +163,7 @@ mod tests {
         let path = directory.path().join("x.toml");
         std::fs::write(&path, b"a = 1\nb = \"caf\xe9\"\n").unwrap();
 
-        let fault = read_text(&path).unwrap_err();
+        let fault = read_text(&path).unwrap_err().remove(0);
 
         assert!(fault.to_string().ends_with("x.toml:2: is not UTF-8 text; save the file as UTF-8"), "{fault}");
         assert_eq!(read_text(&directory.path().join("y.toml")), Ok(None));

@@ -8,12 +8,10 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::excerpt;
 use super::fault::FileFault;
 use super::file::Source;
 use super::section::Section;
-
-/// Longest excerpt of a value in a message, in characters.
-const EXCERPT: usize = 60;
 
 /// One value with its place. What reads it notes a fault when it is something else.
 #[derive(Debug, Clone)]
@@ -27,12 +25,8 @@ pub struct Item<'s, 'i> {
 impl<'s, 'i> Item<'s, 'i> {
     /// Notes what is wrong with this value or what is allowed instead.
     pub fn fault(&self, reason: impl Into<String>) {
-        let written = self.source.text.get(self.value.span()).unwrap_or_default().replace(['\n', '\r'], " ");
-        let excerpt = match written.char_indices().nth(EXCERPT) {
-            Some((end, _)) => format!("{}...", &written[..end]),
-            None => written,
-        };
-        self.note((!self.value.get_ref().is_table()).then_some(excerpt), reason.into());
+        let written = self.source.text.get(self.value.span()).unwrap_or_default();
+        self.note((!self.value.get_ref().is_table()).then(|| excerpt(written)), reason.into());
     }
 
     /// Notes what is wrong with this value without showing it: it may hold a secret.
@@ -66,7 +60,7 @@ impl<'s, 'i> Item<'s, 'i> {
 
     /// The path, or a fault.
     pub fn path(&self) -> Option<PathBuf> {
-        let path = self.as_word().filter(|path| !path.is_empty());
+        let path = self.as_word().filter(|path| !path.is_empty() && !path.contains(char::is_control));
         self.expect(path.map(PathBuf::from), "must be a path in quotes")
     }
 

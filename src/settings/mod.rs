@@ -14,6 +14,16 @@ pub use file::{Source, read_text};
 pub use item::{Item, show_duration, show_size};
 pub use section::Section;
 
+/// Longest excerpt of a file in a message, in characters.
+const EXCERPT: usize = 60;
+
+/// The beginning of `written`, on one line and without what a terminal would take for a command.
+fn excerpt(written: &str) -> String {
+    let printable = |c: char| if c.is_control() { ' ' } else { c };
+    let shown: String = written.chars().take(EXCERPT).map(printable).collect();
+    if written.chars().nth(EXCERPT).is_some() { shown + "..." } else { shown }
+}
+
 /// The word among `known` that was probably meant: at most two slips of the finger away from what was `written`.
 pub fn nearest<'k>(known: impl IntoIterator<Item = &'k str>, written: &str) -> Option<&'k str> {
     const SLIPS: usize = 2;

@@ -22,11 +22,13 @@ pub struct Section<'s, 'i> {
     offset: Option<usize>,
     entries: DeTable<'i>,
     asked: Vec<&'static str>,
+    /// Something else stands here, which was noted: what is missing is not worth a word.
+    is_other: bool,
 }
 
 impl<'s, 'i> Section<'s, 'i> {
     pub(super) fn new(source: &'s Source<'i>, path: String, offset: Option<usize>, entries: DeTable<'i>) -> Self {
-        Self { source, path, called: None, offset, entries, asked: Vec::new() }
+        Self { source, path, called: None, offset, entries, asked: Vec::new(), is_other: false }
     }
 
     pub(super) fn called_as(self, called: Option<String>) -> Self {
@@ -46,6 +48,9 @@ impl<'s, 'i> Section<'s, 'i> {
 
     /// Notes that `key` is missing; `allowed` says what it could be.
     pub fn missing(&self, key: &str, allowed: &str) {
+        if self.is_other {
+            return;
+        }
         self.source.fault(self.offset, self.key_path(key), None, format!("missing: {allowed}"), self.called.clone());
     }
 
@@ -97,10 +102,11 @@ impl<'s, 'i> Section<'s, 'i> {
 
     /// The section below `key`; empty when the key is not there, so that every key it needs is reported.
     pub fn section(&mut self, key: &'static str) -> Section<'s, 'i> {
-        let there = self.take(key).and_then(Item::section);
-        there.unwrap_or_else(|| {
+        let item = self.take(key);
+        let is_other = item.is_some();
+        item.and_then(Item::section).unwrap_or_else(|| {
             let empty = Self::new(self.source, self.key_path(key), self.offset, DeTable::new());
-            empty.called_as(self.called.clone())
+            Self { is_other, ..empty.called_as(self.called.clone()) }
         })
     }
 
@@ -142,6 +148,8 @@ impl<'s, 'i> Section<'s, 'i> {
     }
 
     fn key_path(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+        let is_bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        let key = if !key.is_empty() && key.bytes().all(is_bare) { key.to_owned() } else { format!("{key:?}") };
+        if self.path.is_empty() { key } else { format!("{}.{key}", self.path) }
     }
 }
