@@ -11,6 +11,9 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::model::{BootId, ClockState, Timestamp};
 
+/// Made by systemd-timesyncd when it has set the clock in this boot (systemd-timesyncd.service(8), "Files").
+const TIMESYNCD_SYNCHRONISED: &str = "/run/systemd/timesync/synchronized";
+
 /// Wall clock, monotonic clock and what is known about them.
 pub trait Clock: Send + Sync {
     /// UTC now.
@@ -80,7 +83,8 @@ fn read_boot_id() -> BootId {
         })
 }
 
-/// `STA_UNSYNC` of `adjtimex(2)`: set by the kernel until a time daemon disciplines the clock.
+/// `STA_UNSYNC` of `adjtimex(2)`: set by the kernel until a time daemon disciplines the clock. Where the kernel must
+/// not be asked, the word of systemd-timesyncd.
 fn kernel_says_synchronised() -> bool {
     // SAFETY: `timex` is a plain C struct for which all zeroes is a valid value; with `modes` = 0 the call only
     // reads the kernel's state and writes it into the struct it was given, which outlives the call.
@@ -88,5 +92,9 @@ fn kernel_says_synchronised() -> bool {
         let mut timex: libc::timex = std::mem::zeroed();
         (libc::ntp_adjtime(&mut timex), timex.status)
     };
-    clock_state >= 0 && clock_state != libc::TIME_ERROR && status & libc::STA_UNSYNC == 0
+    if clock_state < 0 {
+        // A service without access to the clock (systemd `ProtectClock=`) may not even ask.
+        return std::path::Path::new(TIMESYNCD_SYNCHRONISED).exists();
+    }
+    clock_state != libc::TIME_ERROR && status & libc::STA_UNSYNC == 0
 }

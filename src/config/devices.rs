@@ -116,7 +116,8 @@ fn device(
     let (Some(name), Some(gateway), Some(labels), Some(unit)) = (name, gateway, labels, unit) else {
         return declared;
     };
-    let series = |point| series(&profile, point, gateway, &name, &labels);
+    let all_labels = Arc::new(all_labels(gateway, &name, labels.clone()));
+    let series = |point| SeriesInfo { labels: all_labels.clone(), ..profile.series(point) };
     let tags: Vec<TagConfig> =
         wanted.into_iter().map(|(point, interval)| TagConfig { point, interval, series: series(point) }).collect();
     if let Some(link) = declared.and_then(|declared| links[declared].link.as_mut()) {
@@ -310,17 +311,11 @@ fn hint(known: &[&str], written: &str) -> String {
     }
 }
 
-fn series(
-    profile: &Profile,
-    point: usize,
-    gateway: &GatewayConfig,
-    device: &Name,
-    labels: &BTreeMap<String, String>,
-) -> SeriesInfo {
-    let mut series = profile.series(point);
-    series.labels.extend(labels.clone());
+/// The labels of every series of a device.
+fn all_labels(gateway: &GatewayConfig, device: &Name, own: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut all = own;
     for (key, value) in RESERVED_LABELS.iter().zip([&gateway.site, &gateway.id, device]) {
-        series.labels.insert((*key).to_owned(), value.to_string());
+        all.insert((*key).to_owned(), value.to_string());
     }
-    series
+    all
 }

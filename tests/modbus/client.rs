@@ -1,0 +1,286 @@
+//! The Modbus client against peers that misbehave: never a wrong value, always a precise reason.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::peer::{Asked, Behaviour, Deed, Framing, Peer, on_pty, on_tcp, register, truth, with_crc};
+use lineside::config::Endpoint;
+use lineside::modbus::{Client, Mismatch, PollError};
+use lineside::model::UnitId;
+use lineside::profile::Table;
+
+const TIMEOUT: Duration = Duration::from_millis(60);
+
+fn unit(id: u8) -> UnitId {
+    UnitId::tcp(id.into()).unwrap()
+}
+
+/// The same peer on all three kinds of link.
+async fn everywhere(behaviour: Behaviour) -> [Peer; 3] {
+    [
+        on_tcp(Framing::Mbap, Arc::clone(&behaviour)).await,
+        on_tcp(Framing::Rtu, Arc::clone(&behaviour)).await,
+        on_pty(115_200, behaviour),
+    ]
+}
+
+async fn connect(peer: &Peer) -> Client {
+    Client::connect(&peer.endpoint, TIMEOUT).await.unwrap()
+}
+
+async fn read(client: &mut Client, id: u8, address: u16, count: u16) -> Result<Vec<u16>, PollError> {
+    let mut words = Vec::new();
+    client.read(unit(id), Table::HoldingRegisters, address, count, &mut words).await.map(|_| words)
+}
+
+fn registers(id: u8, address: u16, count: u16) -> Vec<u16> {
+    (address..address + count).map(|address| register(id, address)).collect()
+}
+
+fn truthful() -> Behaviour {
+    Arc::new(|asked| vec![Deed::Answer(asked.unit, truth(asked))])
+}
+
+/// Once `deeds`, the truth from then on.
+fn first(deeds: impl Fn(Asked) -> Vec<Deed> + Send + Sync + 'static) -> Behaviour {
+    Arc::new(move |asked| if asked.number == 0 { deeds(asked) } else { vec![Deed::Answer(asked.unit, truth(asked))] })
+}
+
+#[tokio::test]
+async fn all_tables_are_read_on_every_kind_of_link() {
+    for peer in everywhere(truthful()).await {
+        let mut client = connect(&peer).await;
+        let mut words = Vec::new();
+        for (table, count) in [(Table::HoldingRegisters, 125), (Table::InputRegisters, 1)] {
+            client.read(unit(2), table, 100, count, &mut words).await.unwrap();
+            assert_eq!(words, registers(2, 100, count), "{}", peer.endpoint);
+        }
+        for (table, count) in [(Table::Coils, 2000), (Table::DiscreteInputs, 3)] {
+            client.read(unit(2), table, 9, count, &mut words).await.unwrap();
+            let bits: Vec<u16> = (9..9 + count).map(|address| u16::from(address % 3 == 0)).collect();
+            assert_eq!(words, bits, "{}", peer.endpoint);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_late_answer_is_never_taken_for_the_next_one() {
+    // Given a device whose every second answer comes up to 1.8 timeouts late
+    let late = Arc::new(|asked: Asked| {
+        let wait = if asked.number % 2 == 1 { TIMEOUT * (11 + asked.number as u32 % 8) / 10 } else { Duration::ZERO };
+        vec![Deed::Wait(wait), Deed::Answer(asked.unit, truth(asked))]
+    });
+    for peer in everywhere(late).await {
+        let mut client = connect(&peer).await;
+        let (mut answered, mut timeouts) = (0, 0);
+
+        // When it is asked for other registers each time
+        for address in 0..40 {
+            match read(&mut client, 1, address, 2).await {
+                // Then what comes is what was asked for
+                Ok(words) => {
+                    assert_eq!(words, registers(1, address, 2), "{}", peer.endpoint);
+                    answered += 1;
+                }
+                Err(PollError::NoAnswer { .. }) => timeouts += 1,
+                Err(error) => panic!("{}: {error}", peer.endpoint),
+            }
+        }
+        assert_eq!(answered + timeouts, 40);
+        assert!(answered >= 15 && timeouts >= 15, "{}: {answered} answered, {timeouts} timeouts", peer.endpoint);
+        assert!(client.take_stale().count() >= 15, "{}", peer.endpoint);
+    }
+}
+
+#[tokio::test]
+async fn a_late_answer_of_one_unit_does_not_spoil_the_answer_of_another() {
+    // Given unit 1 that answers too late, in the middle of the wait for unit 2
+    let slow = first(|asked| vec![Deed::Wait(TIMEOUT + TIMEOUT / 2), Deed::Answer(asked.unit, truth(asked))]);
+    for peer in everywhere(slow).await {
+        let mut client = connect(&peer).await;
+        assert!(matches!(read(&mut client, 1, 7, 2).await, Err(PollError::NoAnswer { .. })));
+
+        let other = read(&mut client, 2, 7, 2).await;
+
+        assert_eq!(other.unwrap(), registers(2, 7, 2), "{}", peer.endpoint);
+        assert_eq!(client.take_stale().collect::<Vec<u8>>(), [1], "{}", peer.endpoint);
+        assert!(client.ready_at(unit(1)).is_none(), "the answer has come: nothing is owed");
+        assert_eq!(read(&mut client, 1, 9, 2).await.unwrap(), registers(1, 9, 2));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_stays_away_delays_only_its_own_unit() {
+    let silent_once = first(|_| Vec::new());
+    let peer = on_pty(115_200, silent_once);
+    let mut client = connect(&peer).await;
+    assert!(read(&mut client, 1, 0, 1).await.is_err());
+
+    let begun = tokio::time::Instant::now();
+    read(&mut client, 2, 0, 1).await.unwrap();
+    assert!(begun.elapsed() < TIMEOUT / 2, "unit 2 waited {:?}", begun.elapsed());
+    let owed_until = client.ready_at(unit(1)).unwrap();
+    read(&mut client, 1, 0, 1).await.unwrap();
+    assert!(tokio::time::Instant::now() >= owed_until);
+}
+
+#[tokio::test]
+async fn each_kind_of_bad_answer_has_its_own_error_and_the_next_request_works() {
+    type Case = (&'static str, fn(Asked) -> Vec<Deed>, fn(&PollError) -> bool);
+    let cases: [Case; 6] = [
+        (
+            "exception",
+            |asked| vec![Deed::Answer(asked.unit, vec![asked.function | 0x80, 2])],
+            |error| matches!(error, PollError::Exception(2)),
+        ),
+        (
+            "wrong unit",
+            |asked| vec![Deed::Answer(asked.unit + 1, truth(asked))],
+            |error| matches!(error, PollError::WrongUnit { answered: 2, .. }),
+        ),
+        (
+            "wrong function",
+            |asked| vec![Deed::Answer(asked.unit, truth(Asked { function: 4, ..asked }))],
+            |error| matches!(error, PollError::WrongAnswer(Mismatch::Function { asked: 3, answered: 4 })),
+        ),
+        (
+            "too long",
+            |asked| vec![Deed::Answer(asked.unit, truth(Asked { count: 3, ..asked }))],
+            |error| matches!(error, PollError::WrongAnswer(Mismatch::Length { expected: 4, answered: 6 })),
+        ),
+        (
+            "too short",
+            |asked| vec![Deed::Answer(asked.unit, truth(Asked { count: 1, ..asked }))],
+            |error| matches!(error, PollError::WrongAnswer(Mismatch::Length { expected: 4, answered: 2 })),
+        ),
+        ("silent", |_| Vec::new(), |error| matches!(error, PollError::NoAnswer { .. })),
+    ];
+    for (name, deeds, is_expected) in cases {
+        for peer in everywhere(first(deeds)).await {
+            let mut client = connect(&peer).await;
+            let error = read(&mut client, 1, 40, 2).await.unwrap_err();
+            assert!(is_expected(&error), "{name}, {}: {error}", peer.endpoint);
+            assert!(!error.ends_session());
+            assert_eq!(read(&mut client, 1, 41, 2).await.unwrap(), registers(1, 41, 2), "{name}, {}", peer.endpoint);
+        }
+    }
+}
+
+#[tokio::test]
+async fn noise_on_a_line_is_a_fault_and_the_next_request_works() {
+    type Case = (&'static str, fn(Asked) -> Vec<u8>, fn(&PollError) -> bool);
+    let cases: [Case; 4] = [
+        (
+            "bad checksum",
+            |asked| {
+                let mut frame = with_crc(&[&[asked.unit], &truth(asked)[..]].concat());
+                frame[4] ^= 0x10;
+                frame
+            },
+            |error| matches!(error, PollError::BadChecksum { .. }),
+        ),
+        ("garbage", |_| vec![0x55; 30], |error| matches!(error, PollError::Garbage { bytes: 30 })),
+        (
+            "broken off",
+            |asked| with_crc(&[&[asked.unit], &truth(asked)[..]].concat())[..6].to_vec(),
+            |error| matches!(error, PollError::Garbage { bytes: 6 }),
+        ),
+        (
+            "two answers",
+            |asked| with_crc(&[&[asked.unit], &truth(asked)[..]].concat()).repeat(2),
+            |error| matches!(error, PollError::Garbage { bytes: 18 }),
+        ),
+    ];
+    for (name, bytes, is_expected) in cases {
+        let behaviour = first(move |asked| vec![Deed::Raw(bytes(asked))]);
+        for peer in [on_tcp(Framing::Rtu, Arc::clone(&behaviour)).await, on_pty(115_200, behaviour)] {
+            let mut client = connect(&peer).await;
+            let error = read(&mut client, 1, 40, 2).await.unwrap_err();
+            assert!(is_expected(&error), "{name}, {}: {error}", peer.endpoint);
+            assert!(error.is_bad_frame() && !error.ends_session());
+            assert_eq!(read(&mut client, 1, 41, 2).await.unwrap(), registers(1, 41, 2), "{name}, {}", peer.endpoint);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_tcp_stream_out_of_step_ends_the_session() {
+    for bytes in [vec![0x55; 30], vec![0, 1, 0, 0, 0, 7, 1, 3, 4, 0]] {
+        let peer = on_tcp(Framing::Mbap, Arc::new(move |_| vec![Deed::Raw(bytes.clone())])).await;
+        let mut client = connect(&peer).await;
+
+        let error = read(&mut client, 1, 40, 2).await.unwrap_err();
+
+        assert!(matches!(error, PollError::OutOfStep { .. }), "{error}");
+        assert!(error.ends_session());
+    }
+}
+
+#[tokio::test]
+async fn an_adapter_that_hears_itself_does_no_harm() {
+    let echoing: Behaviour = Arc::new(|asked| {
+        let [a0, a1] = asked.address.to_be_bytes();
+        let [c0, c1] = asked.count.to_be_bytes();
+        let echo = with_crc(&[asked.unit, asked.function, a0, a1, c0, c1]);
+        let answer = if asked.address == 0x0302 { Vec::new() } else { vec![Deed::Answer(asked.unit, truth(asked))] };
+        [vec![Deed::Raw(echo)], answer].concat()
+    });
+    let peer = on_pty(115_200, echoing);
+    let mut client = connect(&peer).await;
+
+    assert_eq!(read(&mut client, 1, 0x0401, 2).await.unwrap(), registers(1, 0x0401, 2));
+    assert!(matches!(read(&mut client, 1, 0x0302, 1).await, Err(PollError::NoAnswer { .. })));
+}
+
+#[tokio::test]
+async fn frames_on_a_slow_line_are_three_and_a_half_characters_apart() {
+    let mut peer = on_pty(1200, truthful());
+    let mut client = connect(&peer).await;
+    for address in 0..3 {
+        read(&mut client, 1, address, 1).await.unwrap();
+    }
+
+    let mut asked = Vec::new();
+    while let Ok(request) = peer.asked.try_recv() {
+        asked.push(request.at);
+    }
+
+    // 10 bits a character at 1,200 baud: 3.5 characters are 29.2 ms. The peer answers at once.
+    assert_eq!(asked.len(), 3);
+    for pair in asked.windows(2) {
+        assert!(pair[1] - pair[0] >= Duration::from_micros(29_100), "{:?}", pair[1] - pair[0]);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_closes_is_link_down() {
+    for framing in [Framing::Mbap, Framing::Rtu] {
+        let peer = on_tcp(framing, Arc::new(|_| vec![Deed::Close])).await;
+        let mut client = connect(&peer).await;
+
+        let error = read(&mut client, 1, 0, 1).await.unwrap_err();
+
+        assert!(matches!(error, PollError::LinkDown(_)), "{error}");
+        assert!(error.ends_session());
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_not_there_is_link_down() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+
+    let refused = Client::connect(&Endpoint::Tcp { host: "127.0.0.1".to_owned(), port }, TIMEOUT).await;
+
+    assert!(refused.is_err_and(|error| matches!(error, PollError::LinkDown(_))));
+}
+
+#[tokio::test]
+async fn more_than_one_answer_can_carry_is_refused_before_anything_is_sent() {
+    let mut peer = on_tcp(Framing::Mbap, truthful()).await;
+    let mut client = connect(&peer).await;
+
+    assert!(matches!(read(&mut client, 1, 0, 126).await, Err(PollError::Refused { count: 126, limit: 125 })));
+    assert!(peer.asked.try_recv().is_err());
+}
