@@ -6,6 +6,8 @@
 pub mod broker;
 pub mod certificates;
 pub mod gateway;
+pub mod installation;
+pub mod meters;
 pub mod proxy;
 
 use std::fmt::Display;
