@@ -77,7 +77,10 @@ async fn every_case(endpoint: Endpoint, framing: Framing, cases: &[Case]) {
     // Then each says why, and the one that is well goes on
     for (unit, (misbehaviour, expected)) in &sick {
         let qualities = &seen[&format!("meter-{unit}")];
-        assert!(!qualities.is_empty() && qualities.iter().all(|quality| quality == expected), "{misbehaviour:?}: {qualities:?}");
+        assert!(
+            !qualities.is_empty() && qualities.iter().all(|quality| quality == expected),
+            "{misbehaviour:?}: {qualities:?}"
+        );
     }
     let healthy = &seen[HEALTHY];
     assert!(healthy.len() >= 4 * usize::from(POINTS), "five polls in ten seconds: {healthy:?}");
@@ -89,7 +92,9 @@ async fn every_case(endpoint: Endpoint, framing: Framing, cases: &[Case]) {
     }
     let mut ill: Vec<String> = sick.iter().map(|(unit, _)| format!("meter-{unit}")).collect();
     while !ill.is_empty() {
-        let well = tail.until("all meters to be well", |reading| ill.contains(&reading.device) && reading.quality == "good").await;
+        let well = tail
+            .until("all meters to be well", |reading| ill.contains(&reading.device) && reading.quality == "good")
+            .await;
         meters::assert_true_or_bad(&well);
         ill.retain(|name| *name != well.device);
     }

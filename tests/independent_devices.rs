@@ -190,4 +190,3 @@ async fn pymodbus_with_serial_frames_over_tcp_is_read_right() {
     let (_device, port) = device(&["rtu-over-tcp"]);
     assert_read_and_tailed(&installation(&format!("rtu_over_tcp = \"127.0.0.1:{port}\""))).await;
 }
-

@@ -166,10 +166,7 @@ pub fn shown(row: &Row, series: &HashMap<SeriesId, Arc<SeriesInfo>>) -> Vec<Show
 /// One reading as people see it.
 pub fn show(info: &SeriesInfo, time: crate::model::Timestamp, observed: &Observed) -> ShownReading {
     let value = observed.value();
-    let state = match value {
-        Some(Value::Int(number)) => info.states.get(number).cloned(),
-        Some(_) | None => None,
-    };
+    let state = value.and_then(|value| info.state(value)).map(str::to_owned);
     ShownReading {
         time,
         device: info.labels.get("device").cloned().unwrap_or_default(),

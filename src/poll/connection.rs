@@ -14,8 +14,13 @@ use crate::model::Name;
 
 /// First wait before another attempt.
 const WAIT_FIRST: Duration = Duration::from_secs(1);
-/// Longest wait: a gateway that was rebooted is back in use this soon.
-const WAIT_MAX: Duration = Duration::from_secs(15);
+/// Longest wait for a TCP endpoint: a gateway that was rebooted is back in use this soon.
+const WAIT_MAX_TCP: Duration = Duration::from_secs(15);
+/// Longest wait for a serial port: to look whether it is there costs nothing.
+const WAIT_MAX_SERIAL: Duration = Duration::from_secs(1);
+/// So many connections in a row may be lost without an answer, spoiled by one bad device each, before the endpoint
+/// itself is in doubt and the other devices have to wait.
+const SPOILED_MAX: u32 = 5;
 
 type Attempt = Pin<Box<dyn Future<Output = Result<Client, PollError>> + Send>>;
 
@@ -27,8 +32,9 @@ pub(super) struct Connection {
     after_connect: Duration,
     state: State,
     wait: Duration,
-    /// The present connection has carried an answer.
-    is_proven: bool,
+    wait_max: Duration,
+    /// Connections lost since one carried an answer.
+    spoiled: u32,
     last_error: Option<String>,
 }
 
@@ -46,6 +52,10 @@ enum State {
 
 impl Connection {
     pub(super) fn new(link: Name, endpoint: Endpoint, timeout: Duration, after_connect: Duration) -> Self {
+        let wait_max = match endpoint {
+            Endpoint::Tcp { .. } | Endpoint::RtuOverTcp { .. } => WAIT_MAX_TCP,
+            Endpoint::Rtu(_) | Endpoint::Text(_) => WAIT_MAX_SERIAL,
+        };
         let endpoint = Arc::new(endpoint);
         let attempt = open(Arc::clone(&endpoint), timeout, after_connect);
         Self {
@@ -55,7 +65,8 @@ impl Connection {
             after_connect,
             state: State::Opening { attempt, awaited: true },
             wait: WAIT_FIRST,
-            is_proven: false,
+            wait_max,
+            spoiled: 0,
             last_error: None,
         }
     }
@@ -102,7 +113,7 @@ impl Connection {
 
     /// The connection has carried an answer: should it break, it is opened again at once.
     pub(super) fn proven(&mut self) {
-        self.is_proven = true;
+        self.spoiled = 0;
         self.wait = WAIT_FIRST;
     }
 
@@ -110,12 +121,20 @@ impl Connection {
     pub(super) fn lost(&mut self, error: &PollError) {
         tracing::warn!(link = %self.link, endpoint = %self.endpoint, %error, "connection lost");
         self.last_error = Some(error.to_string());
-        if self.is_proven {
+        self.spoiled = self.spoiled.saturating_add(1);
+        if self.spoiled < SPOILED_MAX {
             self.start(true);
         } else {
             self.pause();
         }
-        self.is_proven = false;
+    }
+
+    /// Nothing has come for long: a connection may look open and be dead, so it is opened anew. Devices that are
+    /// silent on a good connection stay what they are, silent: the waits for them have been pause enough.
+    pub(super) fn doubted(&mut self, error: &PollError) {
+        tracing::debug!(link = %self.link, endpoint = %self.endpoint, %error, "connection opened anew");
+        self.last_error = Some(error.to_string());
+        self.start(true);
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -133,7 +152,7 @@ impl Connection {
 
     fn pause(&mut self) {
         self.state = State::Down { retry_at: Instant::now() + self.wait };
-        self.wait = (2 * self.wait).min(WAIT_MAX);
+        self.wait = (2 * self.wait).min(self.wait_max);
     }
 
     fn opened(&mut self, outcome: Result<Client, PollError>) -> bool {
