@@ -75,8 +75,13 @@ impl SocketServer {
         Ok(Self { listener, path: path.to_owned(), services })
     }
 
-    /// Serves until told to stop.
-    pub async fn run(self, stop: CancellationToken) {
+    /// Serves until told to stop. Requests wait until the links are known.
+    pub async fn run(mut self, stop: CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            // An error means that the agent ends before it has begun.
+            _ = self.services.directory.changed() => {}
+        }
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {

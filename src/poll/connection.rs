@@ -18,9 +18,6 @@ const WAIT_FIRST: Duration = Duration::from_secs(1);
 const WAIT_MAX_TCP: Duration = Duration::from_secs(15);
 /// Longest wait for a serial port: to look whether it is there costs nothing.
 const WAIT_MAX_SERIAL: Duration = Duration::from_secs(1);
-/// So many connections in a row may be lost without an answer, spoiled by one bad device each, before the endpoint
-/// itself is in doubt and the other devices have to wait.
-const SPOILED_MAX: u32 = 5;
 
 type Attempt = Pin<Box<dyn Future<Output = Result<Client, PollError>> + Send>>;
 
@@ -33,14 +30,16 @@ pub(super) struct Connection {
     state: State,
     wait: Duration,
     wait_max: Duration,
-    /// Connections lost since one carried an answer.
-    spoiled: u32,
+    /// The present connection has carried an answer.
+    is_proven: bool,
+    /// The present connection replaces one that carried no answer either: no news.
+    is_repeat: bool,
     last_error: Option<String>,
 }
 
 enum State {
     Up(Box<Client>),
-    /// `awaited`: the first attempt after a connection that worked (or at the start) is worth waiting for.
+    /// `awaited`: the first attempt after a connection (or at the start) is worth waiting for.
     Opening {
         attempt: Attempt,
         awaited: bool,
@@ -66,12 +65,13 @@ impl Connection {
             state: State::Opening { attempt, awaited: true },
             wait: WAIT_FIRST,
             wait_max,
-            spoiled: 0,
+            is_proven: false,
+            is_repeat: false,
             last_error: None,
         }
     }
 
-    /// The client. Waits only for the first attempt after a connection that worked; otherwise a link that is down
+    /// The client. Waits only for the first attempt after a connection; otherwise a link that is down
     /// is an error at once. May be cancelled.
     pub(super) async fn client(&mut self) -> Result<&mut Client, PollError> {
         if let State::Up(client) = &mut self.state
@@ -92,14 +92,15 @@ impl Connection {
         }
     }
 
-    /// Ends when a connection has been made; never while there is one. May be cancelled.
+    /// Ends when a connection has been made to an endpoint that was down. May be cancelled.
     pub(super) async fn reconnected(&mut self) {
         loop {
             match &mut self.state {
                 State::Up(_) => pending().await,
-                State::Opening { attempt, .. } => {
+                State::Opening { attempt, awaited } => {
+                    let was_down = !*awaited;
                     let outcome = attempt.as_mut().await;
-                    if self.opened(outcome) {
+                    if self.opened(outcome) && was_down {
                         return;
                     }
                 }
@@ -111,28 +112,22 @@ impl Connection {
         }
     }
 
-    /// The connection has carried an answer: should it break, it is opened again at once.
+    /// The connection has carried an answer.
     pub(super) fn proven(&mut self) {
-        self.spoiled = 0;
+        self.is_proven = true;
         self.wait = WAIT_FIRST;
     }
 
-    /// The connection is of no further use.
+    /// The connection is of no further use, or looks open and may be dead. It is opened again at once: one device that
+    /// spoils it must not cost the others a poll. Should it be spoiled again and again, the devices that do so are
+    /// soon asked less often; only an endpoint that cannot be opened is waited for.
     pub(super) fn lost(&mut self, error: &PollError) {
-        tracing::warn!(link = %self.link, endpoint = %self.endpoint, %error, "connection lost");
-        self.last_error = Some(error.to_string());
-        self.spoiled = self.spoiled.saturating_add(1);
-        if self.spoiled < SPOILED_MAX {
-            self.start(true);
+        self.is_repeat = !std::mem::take(&mut self.is_proven);
+        if self.is_repeat {
+            tracing::debug!(link = %self.link, endpoint = %self.endpoint, %error, "connection given up again");
         } else {
-            self.pause();
+            tracing::warn!(link = %self.link, endpoint = %self.endpoint, %error, "connection given up");
         }
-    }
-
-    /// Nothing has come for long: a connection may look open and be dead, so it is opened anew. Devices that are
-    /// silent on a good connection stay what they are, silent: the waits for them have been pause enough.
-    pub(super) fn doubted(&mut self, error: &PollError) {
-        tracing::debug!(link = %self.link, endpoint = %self.endpoint, %error, "connection opened anew");
         self.last_error = Some(error.to_string());
         self.start(true);
     }
@@ -158,7 +153,11 @@ impl Connection {
     fn opened(&mut self, outcome: Result<Client, PollError>) -> bool {
         match outcome {
             Ok(client) => {
-                tracing::info!(link = %self.link, endpoint = %self.endpoint, "connected");
+                if self.is_repeat {
+                    tracing::debug!(link = %self.link, endpoint = %self.endpoint, "connected again");
+                } else {
+                    tracing::info!(link = %self.link, endpoint = %self.endpoint, "connected");
+                }
                 self.last_error = None;
                 self.state = State::Up(Box::new(client));
                 true
@@ -171,6 +170,7 @@ impl Connection {
                     tracing::warn!(link = %self.link, endpoint = %self.endpoint, %error, "cannot connect");
                 }
                 self.last_error = Some(text);
+                self.is_repeat = false;
                 self.pause();
                 false
             }

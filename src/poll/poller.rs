@@ -286,8 +286,7 @@ impl Poller {
         self.count(device, took, outcome.as_ref().map(|_| ()));
         match &outcome {
             Ok(_) | Err(PollError::Exception(_)) => self.connection.proven(),
-            Err(error) if error.ends_session() => self.connection.lost(error),
-            Err(error) if in_doubt => self.connection.doubted(error),
+            Err(error) if error.ends_session() || in_doubt => self.connection.lost(error),
             Err(_) => {}
         }
         outcome.map(|_| ())

@@ -100,9 +100,12 @@ impl Agent<'_> {
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let (sender, readings) = mpsc::channel(10_000);
         std::thread::spawn(move || {
-            let readings = lines.map_while(Result::ok).map(|line| serde_json::from_str(&line).unwrap());
-            // An error means that the test has seen enough.
-            let _enough = readings.into_iter().try_for_each(|reading| sender.blocking_send(reading));
+            for line in lines.map_while(Result::ok) {
+                if sender.blocking_send(serde_json::from_str(&line).unwrap()).is_err() {
+                    // The test has seen enough.
+                    return;
+                }
+            }
         });
         Tail { process, readings }
     }
