@@ -77,7 +77,7 @@ fn append_flush_read_deliver(bencher: Bencher<'_, '_>) {
                     handle.append(rows).await.expect("the store is open");
                 }
                 handle.flush().await.expect("the disk takes it");
-                let limit = ReadLimit { commits: 64, bytes: 256 << 10 };
+                let limit = ReadLimit { commits: 64, records: 65_536 };
                 loop {
                     let from = handle.watermarks().borrow().telemetry.oldest_undelivered;
                     let commits = handle.read(Lane::Telemetry, from, limit).await.expect("the store is open");

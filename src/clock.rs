@@ -2,14 +2,15 @@
 //!
 //! Everything that needs a time is handed a [`Clock`], so that tests can hand it another one.
 
-// The only unsafe code of the crate: `ntp_adjtime` has no safe wrapper in the crates used here.
-#![allow(unsafe_code)]
-
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::kernel;
 use crate::model::{BootId, ClockState, Timestamp};
+
+/// Made by systemd-timesyncd when it has set the clock in this boot (systemd-timesyncd.service(8), "Files").
+const TIMESYNCD_SYNCHRONISED: &str = "/run/systemd/timesync/synchronized";
 
 /// Wall clock, monotonic clock and what is known about them.
 pub trait Clock: Send + Sync {
@@ -80,13 +81,7 @@ fn read_boot_id() -> BootId {
         })
 }
 
-/// `STA_UNSYNC` of `adjtimex(2)`: set by the kernel until a time daemon disciplines the clock.
+/// What the kernel says; where it must not be asked (systemd `ProtectClock=`), the word of systemd-timesyncd.
 fn kernel_says_synchronised() -> bool {
-    // SAFETY: `timex` is a plain C struct for which all zeroes is a valid value; with `modes` = 0 the call only
-    // reads the kernel's state and writes it into the struct it was given, which outlives the call.
-    let (clock_state, status) = unsafe {
-        let mut timex: libc::timex = std::mem::zeroed();
-        (libc::ntp_adjtime(&mut timex), timex.status)
-    };
-    clock_state >= 0 && clock_state != libc::TIME_ERROR && status & libc::STA_UNSYNC == 0
+    kernel::clock_is_disciplined().unwrap_or_else(|| std::path::Path::new(TIMESYNCD_SYNCHRONISED).exists())
 }

@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Pages kept in memory. The engine counts only payload, so the process grows by about twice this.
-const CACHE_BYTES: u64 = 4 << 20;
+const CACHE_BYTES: u64 = 2 << 20;
 
 /// When a flush takes longer than this, the engine is given a nudge: it can sleep through its own write error.
 const NUDGE: Duration = Duration::from_secs(2);

@@ -29,7 +29,7 @@
 //! | 3 | [`modbus`], [`instrument`] | the two families of protocols under `poll` |
 //! | 2 | [`config`], [`profile`] | what this installation wants; what a device type offers |
 //! | 1 | [`supervisor`], [`database`], [`clock`] | named tasks; the embedded database; what time it is |
-//! | 0 | [`model`] | the words of the field |
+//! | 0 | [`model`], [`kernel`] | the words of the field; the only unsafe code |
 //!
 //! # Invariants
 //!
@@ -65,6 +65,7 @@ pub mod diagnostics;
 pub mod encoding;
 pub mod ingest;
 pub mod instrument;
+pub mod kernel;
 pub mod modbus;
 pub mod model;
 pub mod mqtt;

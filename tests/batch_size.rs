@@ -145,7 +145,11 @@ fn listed(id: SeriesId) -> Option<Arc<SeriesInfo>> {
     };
     Some(Arc::new(SeriesInfo {
         name,
-        labels: BTreeMap::from([label("site", "lyon"), label("gateway", "gw-01"), label("device", "press-1")]),
+        labels: Arc::new(BTreeMap::from([
+            label("site", "lyon"),
+            label("gateway", "gw-01"),
+            label("device", "press-1"),
+        ])),
         unit: unit.to_owned(),
         kind: ValueKind::Int,
         scale,

@@ -6,6 +6,7 @@
 mod store;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use lineside::buffer::ReadLimit;
 use lineside::model::{Commit, Gap, GapReason, Lane, Records, Sequence, SeriesInfo, ValueKind};
@@ -247,7 +248,7 @@ async fn sequences_go_on_after_the_lane_was_emptied_and_opened_again() {
 fn series(name: &str, unit: &str) -> SeriesInfo {
     SeriesInfo {
         name: name.into(),
-        labels: BTreeMap::from([("device".into(), "press-1".into())]),
+        labels: Arc::new(BTreeMap::from([("device".into(), "press-1".into())])),
         unit: unit.into(),
         kind: ValueKind::F32,
         scale: lineside::model::Scale::new(0.1, 0.3),

@@ -2,8 +2,10 @@
 
 #![cfg(test)]
 
+#[path = "support/serial_adapter.rs"]
+mod serial_adapter;
+
 use std::collections::BTreeMap;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,38 +23,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
-use tokio_serial::{SerialPort, SerialStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+use serial_adapter::Adapter;
 
 const INTERVAL: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_millis(150);
 /// No fact that a test waits for takes this long on the slowest machine.
 const TOO_LONG: Duration = Duration::from_secs(30);
-
-/// A serial adapter: what is written to `far` comes out of the port at `path`. Dropped, it is unplugged.
-struct Adapter {
-    far: SerialStream,
-    path: PathBuf,
-    // Held so that the far end does not see a hang-up whenever the port is closed and opened again.
-    _port: std::fs::File,
-}
-
-impl Adapter {
-    /// Plugs an adapter in; `path` leads to it, as names below /dev/serial/by-id do.
-    fn plug(path: &Path) -> Self {
-        let (far, near) = SerialStream::pair().unwrap();
-        let name = near.name().unwrap();
-        let held = std::fs::OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOCTTY).open(&name).unwrap();
-        std::os::unix::fs::symlink(name, path).unwrap();
-        Self { far, path: path.to_owned(), _port: held }
-    }
-}
-
-impl Drop for Adapter {
-    fn drop(&mut self) {
-        std::fs::remove_file(&self.path).unwrap();
-    }
-}
 
 /// A running poller and what it gave.
 struct Bench {
@@ -69,7 +47,7 @@ impl Bench {
         let link = link(port, profile);
         let ids = (0..link.devices[0].tags.len() as u32).map(SeriesId).collect();
         let clock = Arc::new(SystemClock::new(true));
-        let (poller, handle) = TextPoller::new(link, vec![ids], clock, sender).unwrap();
+        let (poller, handle) = TextPoller::new(link, vec![ids], clock, sender).expect("a text link");
         let stop = CancellationToken::new();
         let task = tokio::spawn(poller.run(stop.clone()));
         Self { cycles, handle, alarms: Vec::new(), task, stop: stop.drop_guard() }
@@ -102,7 +80,7 @@ impl Bench {
 
     async fn stop(self) {
         drop(self.stop);
-        timeout(Duration::from_secs(2), self.task).await.expect("stops at once").unwrap();
+        timeout(Duration::from_secs(2), self.task).await.expect("stops at once").expect("without a panic");
     }
 }
 
@@ -112,7 +90,7 @@ fn link(port: &Path, profile: TextProfile) -> LinkConfig {
         interval: INTERVAL,
         series: SeriesInfo {
             name: point.name.clone(),
-            labels: BTreeMap::new(),
+            labels: Arc::default(),
             unit: point.unit.clone(),
             kind: point.kind,
             scale: point.scale,
@@ -127,7 +105,7 @@ fn link(port: &Path, profile: TextProfile) -> LinkConfig {
         protocol: Protocol::Text(profile),
     };
     LinkConfig {
-        name: Name::new("bench").unwrap(),
+        name: Name::new("bench").expect("a name"),
         endpoint: Endpoint::Text(SerialSettings {
             port: port.to_owned(),
             baud_rate: 9600,
@@ -137,7 +115,7 @@ fn link(port: &Path, profile: TextProfile) -> LinkConfig {
         }),
         timeout: PATIENCE,
         devices: vec![DeviceConfig {
-            name: Name::new("instrument").unwrap(),
+            name: Name::new("instrument").expect("a name"),
             unit: None,
             profile: Arc::new(profile),
             labels: BTreeMap::new(),
@@ -147,7 +125,7 @@ fn link(port: &Path, profile: TextProfile) -> LinkConfig {
 }
 
 fn pattern(expression: &str, meaning: LineMeaning) -> LinePattern {
-    LinePattern { expression: Regex::new(expression).unwrap(), meaning }
+    LinePattern { expression: Regex::new(expression).expect("an expression"), meaning }
 }
 
 fn point(name: &str) -> TextPoint {
@@ -202,20 +180,20 @@ async fn scale(mut adapter: Adapter, mood: watch::Receiver<Mood>) {
         asked += 1;
         let mood = mood.borrow().clone();
         match mood {
-            Mood::Says(answer) => adapter.far.write_all(answer).await.unwrap(),
+            Mood::Says(answer) => adapter.far.write_all(answer).await.expect("a plugged adapter"),
             Mood::Silent => {}
             Mood::CountsAndIsOftenLate => {
                 if asked % 3 == 0 {
                     sleep(PATIENCE + PATIENCE / 3).await;
                 }
-                adapter.far.write_all(format!("S S {asked:10}.00 g\r\n").as_bytes()).await.unwrap();
+                adapter.far.write_all(format!("S S {asked:10}.00 g\r\n").as_bytes()).await.expect("a plugged adapter");
             }
         }
     }
 }
 
 fn port_path() -> (tempfile::TempDir, PathBuf) {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("usb-adapter");
     (directory, path)
 }
@@ -282,7 +260,7 @@ async fn a_scale_that_falls_silent_is_probed_and_found_again() {
     }
     assert_eq!(bench.transitions(), [("DeviceSilent", Transition::Raised)]);
     let probe = bench.next_row().await;
-    assert_eq!(probe.observed, std::slice::from_ref(&silent), "one bad reading a probe");
+    assert_eq!(probe.observed, [silent], "one bad reading a probe");
     assert!(probe.time.since(first) >= Duration::from_secs(1), "probes are a second and more apart");
 
     mood.send_replace(Mood::Says(b"S S       2.00 g\r\n"));
@@ -497,6 +475,6 @@ async fn connected(bench: &Bench) {
 
 /// Memory of this process.
 fn resident_bytes() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap() * 4096
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("statm");
+    statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).expect("a number of pages") * 4096
 }

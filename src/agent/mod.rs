@@ -17,14 +17,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::Id;
 use tokio_util::bytes::Bytes;
 
-use crate::buffer::{self, BufferHandle, BufferSettings, BufferThread};
+use crate::buffer::{self, BufferHandle, BufferSettings, BufferThread, Catalogue};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{ClockTrust, Config};
 use crate::diagnostics::health::HealthReporter;
 use crate::diagnostics::socket::{Directory, Services, SocketServer};
 use crate::diagnostics::{Board, Parts};
 use crate::ingest::{Ingest, LiveHandle};
-use crate::model::{SeriesId, SeriesInfo};
+use crate::model::SeriesId;
 use crate::mqtt::{Session, Topics};
 use crate::poll::PollCycle;
 use crate::supervisor::{Stage, Supervisor, TaskEnd};
@@ -56,7 +56,7 @@ pub struct Agent {
     board: Board,
     parts: watch::Sender<Parts>,
     directory: watch::Sender<Directory>,
-    catalogue_changed: watch::Sender<u64>,
+    catalogue: watch::Sender<Arc<Catalogue>>,
     /// Payload of the state topic.
     online: watch::Sender<Bytes>,
 }
@@ -71,6 +71,7 @@ impl Agent {
             commit_interval: config.store.commit_interval,
         };
         let (buffer_thread, buffer) = buffer::open(settings, clock.clone())?;
+        let catalogue = Arc::new(buffer.catalogue().await?);
         let (cycles, queue) = mpsc::channel(CYCLES_QUEUED);
         let (ingest, live) = Ingest::new(queue, buffer.clone());
         let parts = watch::Sender::new(Parts::default());
@@ -99,7 +100,7 @@ impl Agent {
             board,
             parts,
             directory: watch::Sender::new(Directory::default()),
-            catalogue_changed: watch::Sender::new(0),
+            catalogue: watch::Sender::new(catalogue),
             online: watch::Sender::default(),
         };
         match agent.start_rest().await {
@@ -130,7 +131,7 @@ impl Agent {
     async fn start_uplink(&mut self) -> anyhow::Result<()> {
         let mqtt = &self.config.mqtt;
         let topics = Topics::new(&mqtt.prefix, &self.config.gateway.site, &self.config.gateway.id)?;
-        let epoch = self.buffer.catalogue().await?.epoch;
+        let epoch = self.catalogue.borrow().epoch;
         let settings = online::session_settings(mqtt, &topics, &self.config.gateway);
         self.online.send_replace(online::announcement(&self.config.gateway, &*self.clock, epoch));
         let (session, handle) = Session::new(settings, self.online.subscribe(), None, self.clock.clone())?;
@@ -140,13 +141,8 @@ impl Agent {
             batch: mqtt.batch,
             topics: topics.clone(),
         };
-        let uplink = Uplink::new(
-            settings,
-            self.buffer.clone(),
-            handle.clone(),
-            self.clock.clone(),
-            self.catalogue_changed.subscribe(),
-        );
+        let uplink =
+            Uplink::new(settings, self.buffer.clone(), handle.clone(), self.clock.clone(), self.catalogue.subscribe());
         let health = HealthReporter::new(self.board.clone(), handle.clone(), topics.health());
         self.parts.send_modify(|parts| {
             parts.uplink = Some(uplink.status());
@@ -184,7 +180,8 @@ impl Agent {
             };
             self.links.push(running);
         }
-        self.announce_links().await
+        self.announce_links();
+        Ok(())
     }
 
     async fn register_series(&self, links: &[crate::config::LinkConfig]) -> anyhow::Result<Vec<Vec<Vec<SeriesId>>>> {
@@ -197,13 +194,11 @@ impl Agent {
             }
             all.push(devices);
         }
-        self.catalogue_changed.send_modify(|version| *version += 1);
+        self.catalogue.send_replace(Arc::new(self.buffer.catalogue().await?));
         Ok(all)
     }
 
-    async fn announce_links(&self) -> anyhow::Result<()> {
-        let catalogue = self.buffer.catalogue().await?;
-        let series: HashMap<SeriesId, Arc<SeriesInfo>> = catalogue.series.into_iter().collect();
+    fn announce_links(&self) {
         let links = self.links.iter().map(|link| (link.config.name.to_string(), link.handle.clone())).collect();
         let mut devices = HashMap::new();
         for link in &self.links {
@@ -211,7 +206,8 @@ impl Agent {
                 devices.insert(device.name.to_string(), link.config.name.to_string());
             }
         }
-        self.directory.send_replace(Directory { links, devices, series: Arc::new(series) });
+        let catalogue = Some(self.catalogue.borrow().clone());
+        self.directory.send_replace(Directory { links, devices, catalogue });
         let warnings = links::warnings(&self.config.links);
         for warning in &warnings {
             tracing::warn!(warning, "the configuration asks for more than a link can do");
@@ -220,7 +216,6 @@ impl Agent {
             parts.links = self.links.iter().map(|link| link.handle.status()).collect();
             parts.warnings = warnings;
         });
-        Ok(())
     }
 
     /// Replaces the configuration. What belongs to the start of the process (identity, store, socket, clock) stays as

@@ -18,6 +18,14 @@ pub struct Catalogue {
     pub series: Vec<(SeriesId, Arc<SeriesInfo>)>,
 }
 
+impl Catalogue {
+    /// The series with this id.
+    pub fn get(&self, id: SeriesId) -> Option<&Arc<SeriesInfo>> {
+        let position = self.series.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        self.series.get(position).map(|(_, info)| info)
+    }
+}
+
 /// The ids by the stored form of their series.
 ///
 /// The text is compared and not the numbers in it, because a number may not survive being written and read.
@@ -70,10 +78,19 @@ impl SeriesIds {
 
     /// All series, lowest id first.
     pub fn all(&self) -> Vec<(SeriesId, Arc<SeriesInfo>)> {
-        let ids = self.ids.iter();
-        let mut series: Vec<_> =
-            ids.filter_map(|(text, id)| Some((*id, Arc::new(serde_json::from_slice(text).ok()?)))).collect();
-        series.sort_by_key(|(id, _)| *id);
+        let mut texts: Vec<(SeriesId, &[u8])> = self.ids.iter().map(|(text, id)| (*id, text.as_ref())).collect();
+        texts.sort_unstable_by_key(|(id, _)| *id);
+        let mut series: Vec<(SeriesId, Arc<SeriesInfo>)> = Vec::with_capacity(texts.len());
+        for (id, text) in texts {
+            let Ok(mut info) = serde_json::from_slice::<SeriesInfo>(text) else { continue };
+            // Neighbours mostly belong to one device: they share one map of labels.
+            if let Some((_, before)) = series.last()
+                && before.labels == info.labels
+            {
+                info.labels = before.labels.clone();
+            }
+            series.push((id, Arc::new(info)));
+        }
         series
     }
 }

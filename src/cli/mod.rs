@@ -23,6 +23,7 @@ use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, DEFAULT_PATH, DEFAULT_SOCKET};
+use crate::kernel;
 
 /// How a command ended when it could do what it was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +114,7 @@ impl AgentOption {
 
 /// Parses the arguments of the process, runs the command, returns its exit code.
 pub fn main() -> ExitCode {
+    kernel::keep_memory_together();
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Run(command) => command.run(),

@@ -157,7 +157,8 @@ impl Read {
         let series: HashMap<SeriesId, Arc<SeriesInfo>> =
             ids.iter().copied().zip(tags.iter().map(|tag| Arc::new(tag.series.clone()))).collect();
         let rows = runtime()?.block_on(read_once(link, name, ids))?;
-        Ok(rows.iter().flat_map(|row| shown(row, &series)).collect())
+        let info_of = |id| series.get(&id).cloned();
+        Ok(rows.iter().flat_map(|row| shown(row, &info_of)).collect())
     }
 
     fn read_raw(&self) -> Result<Exit, Failure> {

@@ -189,7 +189,8 @@ fn device(
     let tags = tags(&profile, &choices, overrides, faults);
     let (Some(name), Some(link), Some(gateway)) = (name, link, gateway) else { return };
     let Some(unit) = unit else { return };
-    let series = |point| series(&profile, point, gateway, &name, &labels);
+    let all_labels = Arc::new(all_labels(gateway, &name, &labels));
+    let series = |point| SeriesInfo { labels: all_labels.clone(), ..profile.series(point) };
     let tags: Vec<TagConfig> =
         tags.into_iter().map(|(point, interval)| TagConfig { point, interval, series: series(point) }).collect();
     if tags.is_empty() {
@@ -332,17 +333,11 @@ fn unknown_point(profile: &Profile, name: &str) -> String {
     }
 }
 
-fn series(
-    profile: &Profile,
-    point: usize,
-    gateway: &GatewayConfig,
-    device: &Name,
-    labels: &BTreeMap<String, String>,
-) -> SeriesInfo {
-    let mut series = profile.series(point);
-    series.labels.extend(labels.clone());
+/// The labels of every series of a device.
+fn all_labels(gateway: &GatewayConfig, device: &Name, labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut all = labels.clone();
     for (key, value) in RESERVED_LABELS.iter().zip([&gateway.site, &gateway.id, device]) {
-        series.labels.insert((*key).to_owned(), value.to_string());
+        all.insert((*key).to_owned(), value.to_string());
     }
-    series
+    all
 }

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Board;
 use super::protocol::{Notice, Request, ShownReading};
+use crate::buffer::Catalogue;
 use crate::ingest::LiveHandle;
 use crate::model::{Name, Observed, Row, SeriesId, SeriesInfo, UnitId, Value};
 use crate::poll::LinkHandle;
@@ -37,7 +38,7 @@ pub struct Directory {
     /// Link of each device.
     pub devices: HashMap<String, String>,
     /// What each series is.
-    pub series: Arc<HashMap<SeriesId, Arc<SeriesInfo>>>,
+    pub catalogue: Option<Arc<Catalogue>>,
 }
 
 /// The task that owns the socket.
@@ -152,9 +153,10 @@ async fn tail(mut reader: OwnedReadHalf, writer: &mut OwnedWriteHalf, services: 
 }
 
 async fn send_rows(writer: &mut OwnedWriteHalf, rows: &[Row], services: &Services) -> io::Result<()> {
-    let series = services.directory.borrow().series.clone();
+    let catalogue = services.directory.borrow().catalogue.clone();
+    let info_of = |id| catalogue.as_ref().and_then(|catalogue| catalogue.get(id).cloned());
     let mut lines = Vec::new();
-    for reading in rows.iter().flat_map(|row| shown(row, &series)) {
+    for reading in rows.iter().flat_map(|row| shown(row, &info_of)) {
         serde_json::to_writer(&mut lines, &reading)?;
         lines.push(b'\n');
     }
@@ -162,10 +164,10 @@ async fn send_rows(writer: &mut OwnedWriteHalf, rows: &[Row], services: &Service
 }
 
 /// The readings of a row as people see them.
-pub fn shown(row: &Row, series: &HashMap<SeriesId, Arc<SeriesInfo>>) -> Vec<ShownReading> {
+pub fn shown(row: &Row, info_of: &dyn Fn(SeriesId) -> Option<Arc<SeriesInfo>>) -> Vec<ShownReading> {
     let readings = row.series.iter().zip(&row.observed);
-    let known = readings.filter_map(|(id, observed)| series.get(id).map(|info| (info, observed)));
-    known.map(|(info, observed)| show(info, row.time, observed)).collect()
+    let known = readings.filter_map(|(id, observed)| info_of(*id).map(|info| (info, observed)));
+    known.map(|(info, observed)| show(&info, row.time, observed)).collect()
 }
 
 /// One reading as people see it.

@@ -4,6 +4,7 @@
 //! an older full one.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -65,7 +66,7 @@ impl CatalogueSeries {
         Self {
             id,
             name: info.name.clone(),
-            labels: info.labels.clone(),
+            labels: info.labels.as_ref().clone(),
             unit: info.unit.clone(),
             kind: info.kind,
             multiplier: info.scale.multiplier,
@@ -79,7 +80,7 @@ impl CatalogueSeries {
     pub fn into_info(self) -> SeriesInfo {
         SeriesInfo {
             name: self.name,
-            labels: self.labels,
+            labels: Arc::new(self.labels),
             unit: self.unit,
             kind: self.kind,
             scale: Scale { multiplier: self.multiplier, divisor: self.divisor, offset: self.offset },
@@ -161,7 +162,7 @@ mod tests {
     fn info(number: u32) -> SeriesInfo {
         SeriesInfo {
             name: format!("point_{number}"),
-            labels: BTreeMap::from([("device".to_owned(), "press-1".to_owned())]),
+            labels: Arc::new(BTreeMap::from([("device".to_owned(), "press-1".to_owned())])),
             unit: "V".to_owned(),
             kind: ValueKind::Int,
             scale: Scale::new(0.1, -2.5),

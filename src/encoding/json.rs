@@ -226,7 +226,7 @@ fn describe(id: SeriesId, info: Option<&SeriesInfo>) -> JsonSeries {
     JsonSeries {
         id,
         name: info.map(|info| info.name.clone()),
-        labels: info.map(|info| info.labels.clone()).unwrap_or_default(),
+        labels: info.map(|info| info.labels.as_ref().clone()).unwrap_or_default(),
         unit: info.map(|info| info.unit.clone()).unwrap_or_default(),
         readings: Vec::new(),
     }

@@ -184,7 +184,7 @@ impl Receiver {
 fn listed(id: SeriesId) -> Option<Arc<SeriesInfo>> {
     let info = SeriesInfo {
         name: format!("point_{id}"),
-        labels: BTreeMap::new(),
+        labels: Arc::default(),
         unit: String::new(),
         kind: ValueKind::Int,
         scale: if id.0.is_multiple_of(2) { Scale::ONE } else { Scale::new(0.1, 0.0) },

@@ -197,7 +197,7 @@ mod tests {
         let profile = file::load("/nonexistent".as_ref(), "eastron-sdm630").unwrap();
         let series = SeriesInfo {
             name: String::new(),
-            labels: BTreeMap::new(),
+            labels: Arc::default(),
             unit: String::new(),
             kind: ValueKind::F32,
             scale: Scale::ONE,

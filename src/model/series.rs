@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -71,8 +72,8 @@ impl Default for Scale {
 pub struct SeriesInfo {
     /// Name of the point, for example `active_power_w`.
     pub name: String,
-    /// `site`, `gateway`, `device` and the labels of the device.
-    pub labels: BTreeMap<String, String>,
+    /// `site`, `gateway`, `device` and the labels of the device; one map for all series of a device.
+    pub labels: Arc<BTreeMap<String, String>>,
     /// Unit of the engineering value; empty when it has none.
     pub unit: String,
     /// How good values are kept.

@@ -11,6 +11,7 @@ pub mod text;
 mod text_file;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use fault::ProfileFault;
@@ -115,7 +116,7 @@ impl Profile {
     /// # Panics
     /// When the profile has no such point.
     pub fn series(&self, point: usize) -> SeriesInfo {
-        let labels = BTreeMap::new();
+        let labels = Arc::default();
         match &self.protocol {
             Protocol::Modbus(modbus) => {
                 let point = &modbus.points[point];

@@ -9,7 +9,6 @@ mod packing;
 mod sizing;
 mod status;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,12 +18,12 @@ use tokio_util::sync::CancellationToken;
 
 pub use status::UplinkStatus;
 
-use crate::buffer::{BufferError, BufferHandle, LaneWatermark, ReadLimit, Watermarks};
+use crate::buffer::{BufferError, BufferHandle, Catalogue, LaneWatermark, ReadLimit, Watermarks};
 use crate::clock::Clock;
 use crate::config::BatchConfig;
 use crate::encoding::EncodeError;
 use crate::encoding::columnar::Encoder;
-use crate::model::{Lane, Name, Sequence, SeriesId, SeriesInfo};
+use crate::model::{Lane, Name, Sequence};
 use crate::mqtt::backoff::Backoff;
 use crate::mqtt::{Delivery, Message, SessionHandle, SessionState, Topics};
 use flight::{Flight, Shipment};
@@ -103,11 +102,9 @@ pub struct Uplink {
     buffer: BufferHandle,
     session: SessionHandle,
     clock: Arc<dyn Clock>,
-    /// Changes whenever series were registered.
-    catalogue_changed: watch::Receiver<u64>,
+    catalogue: watch::Receiver<Arc<Catalogue>>,
     watermarks: watch::Receiver<Watermarks>,
     session_state: watch::Receiver<SessionState>,
-    series: Arc<HashMap<SeriesId, Arc<SeriesInfo>>>,
     generation: Option<u64>,
     catalogue_due: bool,
     alarms: LaneProgress,
@@ -120,13 +117,13 @@ pub struct Uplink {
 }
 
 impl Uplink {
-    /// An uplink from `buffer` to `session`. `catalogue_changed` must change whenever series were registered.
+    /// An uplink from `buffer` to `session`. `catalogue` must change whenever series were registered.
     pub fn new(
         settings: UplinkSettings,
         buffer: BufferHandle,
         session: SessionHandle,
         clock: Arc<dyn Clock>,
-        catalogue_changed: watch::Receiver<u64>,
+        catalogue: watch::Receiver<Arc<Catalogue>>,
     ) -> Self {
         Self {
             watermarks: buffer.watermarks(),
@@ -135,8 +132,7 @@ impl Uplink {
             buffer,
             session,
             clock,
-            catalogue_changed,
-            series: Arc::default(),
+            catalogue,
             generation: None,
             catalogue_due: true,
             alarms: LaneProgress::new(),
@@ -193,7 +189,7 @@ impl Uplink {
             biased;
             () = stop.cancelled() => Event::Stop,
             (shipment, delivery) = self.flight.next() => Event::Settled(shipment, delivery),
-            Ok(()) = self.catalogue_changed.changed() => Event::NewCatalogue,
+            Ok(()) = self.catalogue.changed() => Event::NewCatalogue,
             Ok(()) = self.session_state.changed() => Event::Changed,
             Ok(()) = self.watermarks.changed() => Event::Changed,
             () = timer => Event::Changed,
@@ -218,7 +214,7 @@ impl Uplink {
         let overhead = self.settings.topics.batch().len() + PUBLISH_OVERHEAD;
         let payload_max = (connected.limits.max_packet as usize).saturating_sub(overhead).max(1);
         if self.catalogue_due {
-            self.publish_catalogue(payload_max).await?;
+            self.publish_catalogue(payload_max).await;
         }
         while self.flight.has_room() && self.alarms_are_due() {
             if !self.send_alarms().await? {
@@ -275,25 +271,21 @@ impl Uplink {
         may_retry(&self.telemetry) && (is_old || is_full || is_backlog)
     }
 
-    async fn publish_catalogue(&mut self, payload_max: usize) -> Result<(), UplinkError> {
+    async fn publish_catalogue(&mut self, payload_max: usize) {
         self.catalogue_due = false;
-        let catalogue = self.buffer.catalogue().await?;
-        let entries = catalogue.series.iter();
-        self.series = Arc::new(entries.map(|(id, info)| (*id, info.clone())).collect());
         let packing = self.packing(Sequence::FIRST);
-        for message in packing.catalogue(&catalogue, payload_max) {
+        for message in packing.catalogue_messages(payload_max) {
             match self.session.publish(message).await {
                 Delivery::Acknowledged | Delivery::NoSubscribers => {}
                 Delivery::SessionLost => {
                     self.catalogue_due = true;
-                    return Ok(());
+                    return;
                 }
                 refused @ (Delivery::Refused { .. } | Delivery::TooLarge { .. }) => {
                     tracing::warn!(%refused, "the broker does not take the catalogue");
                 }
             }
         }
-        Ok(())
     }
 
     fn packing(&self, oldest_undelivered: Sequence) -> Packing {
@@ -302,7 +294,7 @@ impl Uplink {
             gateway: self.settings.gateway.clone(),
             topics: self.settings.topics.clone(),
             encoding: self.settings.batch.encoding,
-            series: self.series.clone(),
+            catalogue: self.catalogue.borrow().clone(),
             oldest_undelivered,
         }
     }

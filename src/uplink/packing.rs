@@ -1,6 +1,5 @@
 //! Commits to messages: encodes, and cuts what is too large for the broker. Pure.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::buffer::Catalogue;
@@ -8,7 +7,7 @@ use crate::config::BatchEncoding;
 use crate::encoding::catalogue::EncodedPart;
 use crate::encoding::columnar::{self, Encoder};
 use crate::encoding::{self, Batch, BatchHeader, EncodeError, Order, json};
-use crate::model::{Commit, Gap, GapReason, Lane, Name, Records, Sequence, SeriesId, SeriesInfo, Timestamp};
+use crate::model::{Commit, Gap, GapReason, Lane, Name, Records, Sequence, Timestamp};
 use crate::mqtt::{Message, Topics};
 
 /// What every message of the gateway says beside its records.
@@ -18,7 +17,7 @@ pub(super) struct Packing {
     pub gateway: Name,
     pub topics: Topics,
     pub encoding: BatchEncoding,
-    pub series: Arc<HashMap<SeriesId, Arc<SeriesInfo>>>,
+    pub catalogue: Arc<Catalogue>,
     pub oldest_undelivered: Sequence,
 }
 
@@ -81,7 +80,7 @@ impl Packer {
     fn encode(&mut self, batch: &Batch) -> Result<Vec<u8>, EncodeError> {
         match self.packing.encoding {
             BatchEncoding::Columnar => self.encoder.encode(batch),
-            BatchEncoding::Json => json::encode(batch, &|id| self.packing.series.get(&id).cloned()),
+            BatchEncoding::Json => json::encode(batch, &|id| self.packing.catalogue.get(id).cloned()),
         }
     }
 }
@@ -115,7 +114,8 @@ impl Packing {
     }
 
     /// The retained messages of the catalogue.
-    pub fn catalogue(&self, catalogue: &Catalogue, payload_max: usize) -> Vec<Message> {
+    pub fn catalogue_messages(&self, payload_max: usize) -> Vec<Message> {
+        let catalogue = &self.catalogue;
         let series = catalogue.series.iter().map(|(id, info)| (*id, info.as_ref()));
         let parts = encoding::catalogue::encode(&self.site, &self.gateway, catalogue.epoch, series, payload_max);
         let to_message =

@@ -1,18 +1,13 @@
 //! The Modbus client against peers that misbehave: never a wrong value, always a precise reason.
 
-#![cfg(test)]
-
-#[path = "support/modbus_peer.rs"]
-mod modbus_peer;
-
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::peer::{Asked, Behaviour, Deed, Framing, Peer, on_pty, on_tcp, register, truth, with_crc};
 use lineside::config::Endpoint;
 use lineside::modbus::{Client, Mismatch, PollError};
 use lineside::model::UnitId;
 use lineside::profile::Table;
-use modbus_peer::{Asked, Behaviour, Deed, Framing, Peer, on_pty, on_tcp, register, truth, with_crc};
 
 const TIMEOUT: Duration = Duration::from_millis(60);
 
