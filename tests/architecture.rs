@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// A module may use only modules of a lower rank. `main` may use `cli`.
-const RANKS: [(&str, u8); 21] = [
+const RANKS: [(&str, u8); 22] = [
     ("model", 0),
     ("kernel", 0),
     ("supervisor", 1),

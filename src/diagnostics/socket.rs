@@ -76,8 +76,13 @@ impl SocketServer {
         Ok(Self { listener, path: path.to_owned(), services })
     }
 
-    /// Serves until told to stop.
-    pub async fn run(self, stop: CancellationToken) {
+    /// Serves until told to stop. Requests wait until the links are known.
+    pub async fn run(mut self, stop: CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            // An error means that the agent ends before it has begun.
+            _ = self.services.directory.changed() => {}
+        }
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
@@ -168,10 +173,7 @@ pub fn shown(row: &Row, info_of: &dyn Fn(SeriesId) -> Option<Arc<SeriesInfo>>) -
 /// One reading as people see it.
 pub fn show(info: &SeriesInfo, time: crate::model::Timestamp, observed: &Observed) -> ShownReading {
     let value = observed.value();
-    let state = match value {
-        Some(Value::Int(number)) => info.states.get(number).cloned(),
-        Some(_) | None => None,
-    };
+    let state = value.and_then(|value| info.state(value)).map(str::to_owned);
     ShownReading {
         time,
         device: info.labels.get("device").cloned().unwrap_or_default(),
