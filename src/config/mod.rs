@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use link::{DeviceConfig, Endpoint, LinkConfig, Parity, SerialSettings, TagConfig};
+pub use site::host_and_port;
 
 use crate::model::Name;
 use crate::settings::{FileFault, Source, read_text};

@@ -120,7 +120,7 @@ fn broker_url(item: &Item<'_, '_>) -> Option<Broker> {
 }
 
 /// Splits `host:port` or `[v6]:port`. Without a port the default counts; without a default it is refused.
-pub(super) fn host_and_port(address: &str, default_port: Option<u16>) -> Option<(String, u16)> {
+pub fn host_and_port(address: &str, default_port: Option<u16>) -> Option<(String, u16)> {
     let (host, port) = match address.strip_prefix('[') {
         Some(rest) => {
             let (host, rest) = rest.split_once(']')?;

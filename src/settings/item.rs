@@ -166,7 +166,7 @@ impl<'s, 'i> Item<'s, 'i> {
 const TIME_UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// Reads `"250ms"`, `"10s"`, `"5m"` or `"1h"`.
-fn parse_duration(text: &str) -> Option<Duration> {
+pub fn parse_duration(text: &str) -> Option<Duration> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let (_, milliseconds) = TIME_UNITS.iter().find(|(name, _)| *name == unit)?;

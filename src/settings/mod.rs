@@ -11,7 +11,7 @@ mod section;
 
 pub use fault::FileFault;
 pub use file::{Source, read_text};
-pub use item::{Item, show_duration, show_size};
+pub use item::{Item, parse_duration, show_duration, show_size};
 pub use section::Section;
 
 /// Longest excerpt of a file in a message, in characters.
