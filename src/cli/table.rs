@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use anstyle::Style;
 
-/// A table that aligns itself: text to the left, numbers to the right.
+/// A table that aligns itself: text to the left, columns of numbers for the most part to the right.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     header: Vec<String>,
@@ -33,7 +33,10 @@ impl Table {
         let columns: Vec<(usize, bool)> = (0..self.header.len())
             .map(|column| {
                 let widths = cells(column).chain([&self.header[column]]).map(|cell| cell.chars().count());
-                (widths.max().unwrap_or(0), cells(column).all(|cell| is_numeric(cell)))
+                (
+                    widths.max().unwrap_or(0),
+                    2 * cells(column).filter(|cell| is_numeric(cell)).count() >= self.rows.len(),
+                )
             })
             .collect();
         let line = |cells: &[String]| {
