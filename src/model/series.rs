@@ -127,7 +127,7 @@ mod tests {
     fn states_are_named_for_numbers_and_bits_alike() {
         let info = SeriesInfo {
             name: "door".to_owned(),
-            labels: BTreeMap::new(),
+            labels: Arc::default(),
             unit: String::new(),
             kind: ValueKind::Bool,
             scale: Scale::ONE,

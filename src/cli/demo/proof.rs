@@ -260,7 +260,7 @@ mod tests {
     fn harvest(readings: &[(u64, Observed)]) -> Harvest {
         let info = SeriesInfo {
             name: "energy".to_owned(),
-            labels: [("device".to_owned(), "press-1".to_owned())].into(),
+            labels: Arc::new([("device".to_owned(), "press-1".to_owned())].into()),
             unit: String::new(),
             kind: ValueKind::Int,
             scale: Scale::ONE,
