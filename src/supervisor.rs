@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::time::Duration;
 
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// The order in which tasks are stopped: earlier stages feed later ones.
@@ -39,6 +39,7 @@ struct Entry {
     name: String,
     stage: Stage,
     stop: CancellationToken,
+    abort: AbortHandle,
 }
 
 /// Owns every task of the agent.
@@ -55,8 +56,9 @@ impl Supervisor {
         F: Future<Output = ()> + Send + 'static,
     {
         let stop = CancellationToken::new();
-        let id = self.tasks.spawn(task(stop.clone())).id();
-        self.entries.insert(id, Entry { name: name.into(), stage, stop });
+        let abort = self.tasks.spawn(task(stop.clone()));
+        let id = abort.id();
+        self.entries.insert(id, Entry { name: name.into(), stage, stop, abort });
         id
     }
 
@@ -68,25 +70,29 @@ impl Supervisor {
         }
     }
 
-    /// Tells one task to stop and waits for it, at most `patience`. True when it ended in time.
+    /// Tells one task to stop and waits for it, at most `patience`; then it is aborted. True when it ended in time.
     pub async fn stop_task(&mut self, id: Id, patience: Duration) -> bool {
-        if let Some(entry) = self.entries.get(&id) {
-            entry.stop.cancel();
-        }
-        self.wait_until(patience, |entries| !entries.contains_key(&id)).await
+        self.stop(patience, |task, _| *task == id).await
     }
 
     /// Tells all tasks of a stage to stop and waits for them, at most `patience`. What does not end is aborted.
     pub async fn stop_stage(&mut self, stage: Stage, patience: Duration) -> bool {
-        for entry in self.entries.values().filter(|entry| entry.stage == stage) {
+        self.stop(patience, |_, entry| entry.stage == stage).await
+    }
+
+    async fn stop(&mut self, patience: Duration, concerns: impl Fn(&Id, &Entry) -> bool) -> bool {
+        for (_, entry) in self.entries.iter().filter(|(id, entry)| concerns(id, entry)) {
             entry.stop.cancel();
         }
-        let none_left = |entries: &HashMap<Id, Entry>| entries.values().all(|entry| entry.stage != stage);
+        let none_left = |entries: &HashMap<Id, Entry>| !entries.iter().any(|(id, entry)| concerns(id, entry));
         let ended = self.wait_until(patience, none_left).await;
         if !ended {
-            let late = self.entries.values().filter(|entry| entry.stage == stage);
-            let names: Vec<&str> = late.map(|entry| entry.name.as_str()).collect();
-            tracing::warn!(?stage, tasks = names.join(", "), "tasks did not stop in time");
+            let late: Vec<&Entry> =
+                self.entries.iter().filter(|(id, entry)| concerns(id, entry)).map(|(_, entry)| entry).collect();
+            let names: Vec<&str> = late.iter().map(|entry| entry.name.as_str()).collect();
+            tracing::warn!(tasks = names.join(", "), ?patience, "tasks did not stop in time and are aborted");
+            // They end where they wait next; nobody waits for that.
+            late.iter().for_each(|entry| entry.abort.abort());
         }
         ended
     }
@@ -147,5 +153,20 @@ mod tests {
 
         assert!(supervisor.stop_stage(Stage::Poll, Duration::from_secs(1)).await);
         assert!(!supervisor.stop_stage(Stage::Session, Duration::from_secs(1)).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_does_not_stop_is_aborted() {
+        let mut supervisor = Supervisor::default();
+        let (held, released) = tokio::sync::oneshot::channel::<()>();
+        let deaf = supervisor.spawn("deaf", Stage::Poll, |_| async move {
+            let _held = held;
+            std::future::pending().await
+        });
+
+        assert!(!supervisor.stop_task(deaf, Duration::from_secs(1)).await);
+
+        assert!(released.await.is_err());
+        assert!(supervisor.next_end().await.expected);
     }
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::sync::{mpsc, watch};
 use tokio::task::Id;
+use tokio::time::Instant;
 use tokio_util::bytes::Bytes;
 
 use crate::buffer::{self, BufferHandle, BufferSettings, BufferThread, Catalogue};
@@ -36,11 +37,20 @@ pub use links::warnings;
 /// on a slow card.
 const CYCLES_QUEUED: usize = 2500;
 
-/// Time each stage has to stop; together they stay below five seconds.
+/// By when each stage has to end, counted from the request to stop: together less than five seconds. Stages mostly end
+/// at once, and what they leave is there for the later ones. A request in hand may take its two seconds: what a device
+/// answers to it is stored.
+const POLL_UNTIL: Duration = Duration::from_millis(2200);
+const INGEST_UNTIL: Duration = Duration::from_millis(2700);
+const UPLINK_UNTIL: Duration = Duration::from_millis(4000);
+const SESSION_UNTIL: Duration = Duration::from_millis(4300);
+const DIAGNOSTICS_UNTIL: Duration = Duration::from_millis(4500);
+
+/// Beyond its timeout, what a link that is taken out of service needs to hand on its readings.
 const POLL_PATIENCE: Duration = Duration::from_millis(1500);
-const INGEST_PATIENCE: Duration = Duration::from_millis(1000);
-const UPLINK_PATIENCE: Duration = Duration::from_millis(1700);
-const SESSION_PATIENCE: Duration = Duration::from_millis(600);
+
+/// For an uplink or a session that is replaced: longer than both take to say goodbye.
+const REPLACE_PATIENCE: Duration = Duration::from_millis(2500);
 
 /// A running agent.
 pub struct Agent {
@@ -114,8 +124,9 @@ impl Agent {
 
     async fn start_rest(&mut self) -> anyhow::Result<()> {
         self.start_socket()?;
-        self.start_uplink().await?;
-        self.apply_links().await
+        // Before the uplink: the first catalogue and the first health message name every series and link.
+        self.apply_links().await?;
+        self.start_uplink().await
     }
 
     fn start_socket(&mut self) -> anyhow::Result<()> {
@@ -232,7 +243,7 @@ impl Agent {
         if uplink_differs {
             self.config.mqtt = config.mqtt;
             for task in std::mem::take(&mut self.uplink_tasks) {
-                self.supervisor.stop_task(task, UPLINK_PATIENCE).await;
+                self.supervisor.stop_task(task, REPLACE_PATIENCE).await;
             }
             self.start_uplink().await?;
         }
@@ -258,16 +269,18 @@ impl Agent {
     /// Stops stage after stage: what was polled is stored or delivered when this returns. False when the store could
     /// not be closed.
     pub async fn shutdown(mut self) -> bool {
-        self.supervisor.stop_stage(Stage::Poll, POLL_PATIENCE).await;
+        let begun = Instant::now();
+        let left = |until: Duration| until.saturating_sub(begun.elapsed());
+        self.supervisor.stop_stage(Stage::Poll, left(POLL_UNTIL)).await;
         self.links.clear();
         drop(self.cycles);
-        self.supervisor.stop_stage(Stage::Ingest, INGEST_PATIENCE).await;
+        self.supervisor.stop_stage(Stage::Ingest, left(INGEST_UNTIL)).await;
         if let Err(error) = self.buffer.flush().await {
             tracing::error!(%error, "the last readings could not be made durable");
         }
-        self.supervisor.stop_stage(Stage::Uplink, UPLINK_PATIENCE).await;
-        self.supervisor.stop_stage(Stage::Session, SESSION_PATIENCE).await;
-        self.supervisor.stop_stage(Stage::Diagnostics, SESSION_PATIENCE).await;
+        self.supervisor.stop_stage(Stage::Uplink, left(UPLINK_UNTIL)).await;
+        self.supervisor.stop_stage(Stage::Session, left(SESSION_UNTIL)).await;
+        self.supervisor.stop_stage(Stage::Diagnostics, left(DIAGNOSTICS_UNTIL)).await;
         let closed = self.buffer.close().await;
         // The thread ends right after it has answered.
         let closed = closed.and(self.buffer_thread.join());

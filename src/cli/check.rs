@@ -12,6 +12,7 @@ use super::{ConfigOption, Exit, Failure, reader_has_gone};
 use crate::agent;
 use crate::config::{self, Config, LinkConfig};
 use crate::modbus::timing::{self, GroupLoad};
+use crate::settings::FileFault;
 
 /// Check a configuration and show the poll plan: requests, registers and load of each link.
 #[derive(Debug, Args)]
@@ -27,7 +28,7 @@ pub(super) struct Check {
 struct Report {
     file: String,
     ok: bool,
-    faults: Vec<String>,
+    faults: Vec<FileFault>,
     warnings: Vec<String>,
     links: Vec<LinkReport>,
 }
@@ -67,13 +68,9 @@ impl Check {
         let file = self.config.config.display().to_string();
         let report = match config::load(&self.config.config) {
             Ok(config) => report(file, &config),
-            Err(error) if self.json => Report {
-                file,
-                ok: false,
-                faults: error.faults.iter().map(ToString::to_string).collect(),
-                warnings: Vec::new(),
-                links: Vec::new(),
-            },
+            Err(error) if self.json => {
+                Report { file, ok: false, faults: error.faults, warnings: Vec::new(), links: Vec::new() }
+            }
             Err(error) => return Err(Failure::Refused(error.to_string())),
         };
         let mut out = anstream::stdout().lock();

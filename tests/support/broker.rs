@@ -6,11 +6,12 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 
 use super::certificates::Certificates;
-use super::{run, within};
+use super::{directory, run, within};
 
 /// Who may read and write everything, whatever the access rules say.
 const OBSERVER: &str = "observer";
@@ -45,7 +46,7 @@ impl Broker {
 
     /// A broker set up as asked, on free ports, ready for connections.
     pub async fn with(setup: Setup<'_>) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = directory();
         // Another program may take a free port between our look and the broker's: then look again.
         loop {
             let (port, tls_port) = (free_port(), free_port());
@@ -81,6 +82,13 @@ impl Broker {
         assert!(is_up(&mut self.log).await, "broker did not start again:\n{}", self.log());
     }
 
+    /// Replaces the access rules of a broker that has some, without a restart.
+    pub async fn change_access(&self, rules: &str) {
+        write_access(&self.directory, rules);
+        kill_process(Pid::from_child(&self.process), Signal::HUP).unwrap();
+        self.logged("Reloading config").await;
+    }
+
     /// Everything the broker logged since its last start.
     pub fn log(&self) -> String {
         self.log.borrow().clone()
@@ -95,15 +103,22 @@ impl Broker {
     /// Subscribes to `filter` as the observer; what is published from now on will be received.
     pub async fn subscribe(&self, filter: &str) -> Subscriber {
         let client = format!("observer-{:08x}", fastrand::u32(..));
-        let process = Command::new("mosquitto_sub")
-            .args(["-V", "5", "-q", "1", "-i", &client, "-t", filter, "-F", "%r\t%t\t%C\t%E\t%p"])
-            .args(self.address_of_observer())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot run mosquitto_sub: {error}; tests/run installs it"));
+        let process = self.spawn_subscriber(&client, &["-V", "5", "-t", filter, "-F", "%r\t%t\t%C\t%E\t%p"]);
         let subscriber = Subscriber::new(process);
         self.logged(&format!("Sending SUBACK to {client}")).await;
         subscriber
+    }
+
+    /// Starts `mosquitto_sub` as the observer, with QoS 1.
+    pub fn spawn_subscriber(&self, client: &str, arguments: &[&str]) -> Child {
+        Command::new("mosquitto_sub")
+            .args(["-q", "1", "-i", client])
+            .args(arguments)
+            .args(self.address_of_observer())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot run mosquitto_sub: {error}; tests/run installs it"))
     }
 
     /// Publishes as the observer and waits until the broker has it.
@@ -146,7 +161,7 @@ fn configuration(setup: &Setup<'_>, directory: &TempDir, port: u16, tls_port: u1
     writeln!(text, "allow_anonymous {}", setup.users.is_empty()).unwrap();
     writeln!(text, "password_file {}", passwords(path("passwords"), setup.users).display()).unwrap();
     if let Some(access) = setup.access {
-        std::fs::write(path("access"), format!("{access}\nuser {OBSERVER}\ntopic readwrite #\n")).unwrap();
+        write_access(directory, access);
         writeln!(text, "acl_file {}", path("access").display()).unwrap();
     }
     writeln!(text, "listener {port} 127.0.0.1").unwrap();
@@ -160,6 +175,11 @@ fn configuration(setup: &Setup<'_>, directory: &TempDir, port: u16, tls_port: u1
         writeln!(text, "require_certificate true").unwrap();
     }
     text
+}
+
+fn write_access(directory: &TempDir, rules: &str) {
+    let rules = format!("{rules}\nuser {OBSERVER}\ntopic readwrite #\n");
+    std::fs::write(directory.path().join("access"), rules).unwrap();
 }
 
 fn passwords(file: PathBuf, users: &[(&str, &str)]) -> PathBuf {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::run;
+use super::{directory, run};
 
 /// A certificate authority, and a server and a client certificate that it signed.
 pub struct Certificates {
@@ -14,7 +14,7 @@ pub struct Certificates {
 impl Certificates {
     /// The server certificate is for `localhost`, not for its address. The authority has a key of its own.
     pub fn from(authority: &str) -> Self {
-        let certificates = Self { directory: tempfile::tempdir().unwrap() };
+        let certificates = Self { directory: directory() };
         certificates.authority(authority);
         certificates.signed("server", "subjectAltName=DNS:localhost");
         certificates.signed("client", "extendedKeyUsage=clientAuth");

@@ -5,18 +5,28 @@
 
 pub mod broker;
 pub mod certificates;
+pub mod consumer;
 pub mod gateway;
 pub mod installation;
 pub mod meters;
+pub mod plant;
 pub mod proxy;
+pub mod site;
 
 use std::fmt::Display;
 use std::future::Future;
 use std::process::Command;
 use std::time::Duration;
 
+use tempfile::TempDir;
+
 /// Longest wait for something that is certain to happen; only a failing test waits that long.
 const CERTAIN: Duration = Duration::from_secs(30);
+
+/// A directory that goes with the test. `tests/run` finds processes that were left behind by its name.
+pub fn directory() -> TempDir {
+    tempfile::Builder::new().prefix("lineside-test-").tempdir().unwrap()
+}
 
 /// Waits for `fact`; a test that never sees it fails with its name.
 pub async fn within<T>(what: impl Display, fact: impl Future<Output = T>) -> T {

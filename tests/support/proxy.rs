@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -9,11 +10,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+/// Bytes that go at once through a line that is too slow.
+const PIECE: usize = 512;
+
 /// What the proxy does with its connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     /// Bytes go through both ways.
     Pass,
+    /// Bytes go through both ways, so many in a second.
+    Limit(u32),
     /// Connections stay open and no byte moves.
     Stall,
     /// Connections are closed, new ones too.
@@ -50,6 +56,11 @@ impl Proxy {
     /// Keeps connections open and moves nothing: a line that went dead.
     pub fn stall(&self) {
         self.mode.send_replace(Mode::Stall);
+    }
+
+    /// Moves so many bytes a second each way: a line that is too slow.
+    pub fn limit(&self, bytes_per_second: u32) {
+        self.mode.send_replace(Mode::Limit(bytes_per_second));
     }
 
     /// Moves everything again, what was held back first.
@@ -94,10 +105,24 @@ async fn connect(client: TcpStream, server: SocketAddr, mode: watch::Receiver<Mo
 async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut mode: watch::Receiver<Mode>) -> io::Result<()> {
     let mut bytes = vec![0; 16 * 1024];
     loop {
-        let count = from.read(&mut bytes).await?;
-        if count == 0 || mode.wait_for(|mode| *mode == Mode::Pass).await.is_err() {
+        let room = if matches!(*mode.borrow(), Mode::Limit(_)) { PIECE } else { bytes.len() };
+        let count = from.read(&mut bytes[..room]).await?;
+        if count == 0 || may_go(&mut mode, count).await.is_none() {
             return Ok(());
         }
         to.write_all(&bytes[..count]).await?;
+    }
+}
+
+/// Waits until `count` bytes may go on. `None` when the proxy has gone.
+async fn may_go(mode: &mut watch::Receiver<Mode>, count: usize) -> Option<()> {
+    loop {
+        let now = *mode.wait_for(|mode| matches!(mode, Mode::Pass | Mode::Limit(_))).await.ok()?;
+        let Mode::Limit(bytes_per_second) = now else { return Some(()) };
+        let time = Duration::from_secs_f64(count as f64 / f64::from(bytes_per_second));
+        tokio::select! {
+            () = tokio::time::sleep(time) => return Some(()),
+            changed = mode.changed() => changed.ok()?,
+        }
     }
 }
