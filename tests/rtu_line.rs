@@ -50,6 +50,14 @@ async fn answers_during(endpoint: &Endpoint, tail: &mut Tail, span: Duration) ->
     after.iter().map(|(unit, answers)| answers - before.get(unit).unwrap_or(&0)).collect()
 }
 
+/// Part of a span in which the line is occupied, 0 to 1, and the answers of each unit in it.
+async fn occupied_during(endpoint: &Endpoint, tail: &mut Tail, span: Duration) -> (f64, Vec<u64>) {
+    endpoint.wait_for(|counters| counters.answers >= 10).await;
+    let (busy, begun) = (endpoint.counters().busy, Instant::now());
+    let shares = answers_during(endpoint, tail, span).await;
+    ((endpoint.counters().busy - busy).as_secs_f64() / begun.elapsed().as_secs_f64(), shares)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_line_asked_for_more_than_fits_is_never_idle_and_shares_what_there_is() {
     // Given five meters of which a round takes half a second, polled five times a second
@@ -66,10 +74,7 @@ async fn a_line_asked_for_more_than_fits_is_never_idle_and_shares_what_there_is(
 
     // And the agent runs all the same, and keeps the line occupied
     let agent = line.installation.start().await;
-    line.endpoint.wait_for(|counters| counters.answers >= 10).await;
-    let (busy, begun) = (line.endpoint.counters().busy, Instant::now());
-    let shares = answers_during(&line.endpoint, &mut agent.tail(), Duration::from_secs(15)).await;
-    let occupied = (line.endpoint.counters().busy - busy).as_secs_f64() / begun.elapsed().as_secs_f64();
+    let (occupied, shares) = occupied_during(&line.endpoint, &mut agent.tail(), Duration::from_secs(15)).await;
     println!("asked for {predicted:.0} %, occupied {:.1} %, answers {shares:?}", occupied * 100.0);
     assert!(occupied >= 0.9, "occupied only {:.1} % of the time", occupied * 100.0);
 
@@ -81,6 +86,20 @@ async fn a_line_asked_for_more_than_fits_is_never_idle_and_shares_what_there_is(
     assert_eq!(figure("polls_due"), figure("polls_done") + figure("polls_skipped"));
     assert!(figure("polls_skipped") > figure("polls_done"), "what was left out is counted: {link}");
     assert_eq!(agent.stop().await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_shortest_answers_keep_a_line_occupied_too() {
+    // What is lost between two frames weighs most here: a request and its answer take 25 ms.
+    let line = line(&[1; 3], "50ms", "500ms");
+    let agent = line.installation.start().await;
+
+    let (occupied, shares) = occupied_during(&line.endpoint, &mut agent.tail(), Duration::from_secs(10)).await;
+
+    println!("occupied {:.1} %, answers {shares:?}", occupied * 100.0);
+    assert!(occupied >= 0.9, "occupied only {:.1} % of the time", occupied * 100.0);
+    let (least, most) = (shares.iter().min().unwrap(), shares.iter().max().unwrap());
+    assert!(*least as f64 >= 0.9 * *most as f64, "{shares:?}");
 }
 
 /// Meters of ten points each: a round of all takes a quarter of a second.

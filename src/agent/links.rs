@@ -43,12 +43,12 @@ pub(super) fn start(
 
 /// What a person should know before the configuration runs: links that cannot keep their schedule, and those on which
 /// answers come too late to be taken. Estimates.
-pub fn warnings(links: &[LinkConfig]) -> Vec<String> {
+pub fn warnings<'a>(links: impl IntoIterator<Item = &'a LinkConfig>) -> Vec<String> {
     let of_link = |link: &LinkConfig| {
         let load = timing::load(link).ok()?;
         Some([overload(link, &load), hasty(link, &load)])
     };
-    links.iter().filter_map(of_link).flatten().flatten().collect()
+    links.into_iter().filter_map(of_link).flatten().flatten().collect()
 }
 
 fn overload(link: &LinkConfig, load: &LinkLoad) -> Option<String> {

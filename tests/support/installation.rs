@@ -95,7 +95,8 @@ impl Agent<'_> {
 
     /// What `lineside tail` shows from now on.
     pub fn tail(&self) -> Tail {
-        let command = self.installation.command(&["tail", "--json"]).stdout(Stdio::piped()).spawn();
+        let command =
+            self.installation.command(&["tail", "--json"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
         let mut process = command.unwrap();
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let (sender, readings) = mpsc::channel(10_000);

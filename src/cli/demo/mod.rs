@@ -159,7 +159,10 @@ impl Demo {
         }
         gate.set_open(true);
         let ran = started.elapsed();
-        finish(plant, agent, consumer, &config, view, ran).await
+        tokio::select! {
+            summary = finish(plant, agent, consumer, &config, view, ran) => summary,
+            _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted before the proof was complete"),
+        }
     }
 
     fn report(&self, summary: &Summary) -> std::io::Result<()> {

@@ -61,7 +61,7 @@ impl Story {
             news.push(format!("all {} devices answer", scene.devices));
         }
         for name in scene.dead.difference(&self.dead) {
-            news.push(format!("{name} is dead: its readings are bad, with the reason; the others keep their schedule"));
+            news.push(format!("{name} is dead: its readings are bad, those of the others go on"));
         }
         for name in self.dead.difference(&scene.dead) {
             news.push(format!("{name} answers again"));
@@ -133,7 +133,7 @@ mod tests {
             told,
             [
                 "  2.0 s  all 13 devices answer",
-                "  6.0 s  press-2 is dead: its readings are bad, with the reason; the others keep their schedule",
+                "  6.0 s  press-2 is dead: its readings are bad, those of the others go on",
                 " 10.0 s  the broker is gone: polling goes on, readings wait in the store",
                 " 14.0 s  press-2 answers again",
                 " 15.0 s  the broker is back: 1,400 readings wait for it",

@@ -15,7 +15,7 @@ use crate::mqtt::SessionState;
 /// One line for each stage, the title and a blank line on both sides of it.
 const LINES: usize = 9;
 /// Moments that the curve of the backlog shows.
-const CURVE: usize = 40;
+const CURVE: usize = 38;
 
 /// A view of the running demo.
 pub(super) struct View {
@@ -140,33 +140,25 @@ impl Paint {
         let Moment { status, arrived, .. } = moment;
         let ingest = &status.ingest;
         let waiting = status.lanes.telemetry.pending_readings;
-        let per_reading = |total: u64, readings: u64| total as f64 / readings.max(1) as f64;
-        let stored_bytes = per_reading(status.store.live_bytes, status.store.readings_stored);
-        let wire_bytes = per_reading(arrived.payload_bytes, arrived.readings);
+        let stored_bytes = status.store.live_bytes as f64 / status.store.readings_stored.max(1) as f64;
         let is_away = moment.broker_away_for.is_some();
         let curve = self.text(if is_away { self.busy } else { self.good }, &format!("{:<CURVE$}", curve(backlog)));
         let title = self.text(self.title, "lineside demo");
         [
             String::new(),
-            format!("{title}   {:.0} s, Ctrl-C ends it", moment.elapsed.as_secs_f64()),
+            format!("{title}  {:.0} s; Ctrl-C ends it with a proof", moment.elapsed.as_secs_f64()),
             String::new(),
-            self.stage("plant", &self.plant(status), ""),
-            self.stage("poll", &figure(ingest.readings(), "readings taken"), &self.bad_readings(ingest.bad)),
+            self.plant(status),
+            self.stage("agent", ingest.readings(), "readings taken", &self.bad_readings(ingest.bad)),
             self.stage(
                 "store",
-                &figure(status.store.readings_stored, "durable"),
-                &format!("{} on disk, {stored_bytes:.1} bytes each", bytes(status.store.live_bytes)),
+                status.store.readings_stored,
+                "durable",
+                &format!("{}, {stored_bytes:.1} bytes each", bytes(status.store.live_bytes)),
             ),
-            self.stage("backlog", &figure(waiting, "wait"), &curve),
-            self.stage("broker", &figure(status.uplink.readings, "delivered"), &self.broker(moment)),
-            self.stage(
-                "consumer",
-                &figure(arrived.readings, "decoded"),
-                &format!(
-                    "{wire_bytes:.1} bytes each, {} batches, {} repeats discarded, {} alarms",
-                    arrived.batches, arrived.repeats, arrived.alarms
-                ),
-            ),
+            self.stage("backlog", waiting, "wait", &curve),
+            self.stage("broker", status.uplink.readings, "delivered", &self.broker(moment)),
+            self.stage("consumer", arrived.readings, "decoded", &received(arrived)),
         ]
     }
 
@@ -174,27 +166,25 @@ impl Paint {
         format!("{style}{text}{style:#}")
     }
 
-    fn stage(&self, name: &str, figure: &str, more: &str) -> String {
-        format!("  {}  {figure:<26}  {more}", self.text(self.label, &format!("{name:<8}")))
+    fn stage(&self, name: &str, number: u64, what: &str, more: &str) -> String {
+        format!("  {}  {:>9} {what:<16}  {more}", self.text(self.label, &format!("{name:<8}")), count(number))
     }
 
     fn plant(&self, status: &Status) -> String {
         let scene = Scene::new(Duration::ZERO, true, status);
         let answering = scene.polled.saturating_sub(scene.dead.len());
-        let dots = format!(
-            "{}{}",
-            self.text(self.good, &"●".repeat(answering)),
-            self.text(self.bad, &"○".repeat(scene.devices - answering))
-        );
+        let well = self.text(self.good, &"●".repeat(answering));
+        let ill = self.text(self.bad, &"○".repeat(scene.devices - answering));
         let dead: Vec<&str> = scene.dead.iter().map(String::as_str).collect();
-        let dead = if dead.is_empty() { String::new() } else { format!(", dead: {}", dead.join(", ")) };
-        format!("{:>9} of {} devices answer  {dots}{}", answering, scene.devices, self.text(self.bad, &dead))
+        let dead = if dead.is_empty() { String::new() } else { format!(" dead: {}", dead.join(", ")) };
+        let more = format!("{well}{ill}{}", self.text(self.bad, &dead));
+        self.stage("plant", answering as u64, &format!("devices of {}", scene.devices), &more)
     }
 
     fn bad_readings(&self, bad: u64) -> String {
         match bad {
             0 => self.text(self.good, "all of them good"),
-            bad => self.text(self.busy, &format!("{} bad, each with its reason", count(bad))),
+            bad => self.text(self.busy, &format!("{} of them bad, with the reason", count(bad))),
         }
     }
 
@@ -209,8 +199,13 @@ impl Paint {
     }
 }
 
-fn figure(number: u64, what: &str) -> String {
-    format!("{:>9} {what}", count(number))
+fn received(arrived: &Arrived) -> String {
+    if arrived.batches == 0 {
+        return "waits for the first batch".to_owned();
+    }
+    let wire_bytes = arrived.payload_bytes as f64 / arrived.readings.max(1) as f64;
+    let alarms = if arrived.alarms == 1 { "alarm" } else { "alarms" };
+    format!("{} batches, {wire_bytes:.1} bytes each, {} {alarms}", count(arrived.batches), count(arrived.alarms))
 }
 
 /// `▁▃▆█▂`: each moment in its height, the highest as high as a line is.
