@@ -82,7 +82,8 @@ impl Site {
         let directory = support::directory();
         let text = plant.configuration(Path::new("store"), &format!("mqtt://127.0.0.1:{port}"));
         let own = "[clock]\ntrust = \"local\"\n\n[gateway]\nsocket = \"lineside.sock\"";
-        fs::write(directory.path().join("lineside.toml"), text.replacen("[gateway]", own, 1)).unwrap();
+        let text = text.replacen("[gateway]", own, 1).replacen("[store]", "[store]\nlimit = \"16MiB\"", 1);
+        fs::write(directory.path().join("lineside.toml"), text).unwrap();
         Self { plant, directory, agent: None }
     }
 
