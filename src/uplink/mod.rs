@@ -274,7 +274,7 @@ impl Uplink {
     async fn publish_catalogue(&mut self, payload_max: usize) {
         self.catalogue_due = false;
         let packing = self.packing(Sequence::FIRST);
-        for message in packing.catalogue_messages(payload_max) {
+        for message in packing.catalogue_messages(payload_max.min(self.settings.batch.max_size)) {
             match self.session.publish(message).await {
                 Delivery::Acknowledged | Delivery::NoSubscribers => {}
                 Delivery::SessionLost => {
