@@ -28,7 +28,7 @@
 //! | 4 | [`poll`], [`buffer`], [`encoding`], [`mqtt`] | mechanisms: schedule, store and forward, batches as bytes, session |
 //! | 3 | [`modbus`], [`instrument`] | the two families of protocols under `poll` |
 //! | 2 | [`config`], [`profile`] | what this installation wants; what a device type offers |
-//! | 1 | [`supervisor`], [`database`], [`clock`] | named tasks; the embedded database; what time it is |
+//! | 1 | [`supervisor`], [`database`], [`clock`], [`settings`] | named tasks; the embedded database; what time it is; files that people write |
 //! | 0 | [`model`], [`kernel`] | the words of the field; the only unsafe code |
 //!
 //! # Invariants
@@ -71,6 +71,7 @@ pub mod model;
 pub mod mqtt;
 pub mod poll;
 pub mod profile;
+pub mod settings;
 pub mod simulator;
 pub mod supervisor;
 pub mod uplink;

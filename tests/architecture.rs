@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// A module may use only modules of a lower rank. `main` may use `cli`.
-const RANKS: [(&str, u8); 21] = [
+const RANKS: [(&str, u8); 22] = [
     ("model", 0),
     ("kernel", 0),
     ("supervisor", 1),
     ("database", 1),
     ("clock", 1),
+    ("settings", 1),
     ("profile", 2),
     ("config", 2),
     ("modbus", 3),
@@ -36,7 +37,8 @@ const WITHIN_A_RANK: [(&str, &str); 2] = [("config", "profile"), ("cli", "simula
 const LINES_MAX: usize = 500;
 
 /// A crate and the files that may name it.
-const ONLY_IN: [(&str, &[&str]); 4] = [
+const ONLY_IN: [(&str, &[&str]); 5] = [
+    ("toml", &["src/settings/"]),
     ("sled", &["src/database.rs", "src/database/"]),
     ("rumqttc", &["src/mqtt/", "src/cli/demo"]),
     ("rumqttd", &["src/cli/demo"]),

@@ -7,10 +7,11 @@ use tokio::task::Id;
 
 use crate::clock::Clock;
 use crate::config::{Endpoint, LinkConfig};
-use crate::modbus::timing::{self, DeviceLoad};
+use crate::modbus::timing::{self, DeviceLoad, LinkLoad};
 use crate::model::SeriesId;
 use crate::poll::text::TextPoller;
 use crate::poll::{LinkHandle, PollCycle, Poller};
+use crate::settings::show_duration;
 use crate::supervisor::{Stage, Supervisor};
 
 /// A link whose poller runs.
@@ -41,13 +42,20 @@ pub(super) fn start(
     Ok(RunningLink { config, handle, task })
 }
 
-/// What a person should know before the configuration runs: links that cannot keep their schedule.
-pub fn warnings(links: &[LinkConfig]) -> Vec<String> {
-    links.iter().filter_map(overload).collect()
+/// What a person should know before the configuration runs: links that cannot keep their schedule, and those on which
+/// answers come too late to be taken. Estimates.
+pub fn warnings<'a>(links: impl IntoIterator<Item = &'a LinkConfig>) -> Vec<String> {
+    let of_link = |link: &LinkConfig| {
+        let load = timing::load(link).ok()?;
+        Some([overload(link, &load), hasty(link, &load)])
+    };
+    links.into_iter().filter_map(of_link).flatten().flatten().collect()
 }
 
-fn overload(link: &LinkConfig) -> Option<String> {
-    let load = timing::load(link).ok().filter(|load| !load.fits())?;
+fn overload(link: &LinkConfig, load: &LinkLoad) -> Option<String> {
+    if load.fits() {
+        return None;
+    }
     let busiest = load.devices.iter().max_by(|a, b| share(a).total_cmp(&share(b)))?;
     Some(format!(
         "link {} is asked for {:.0} % of its time ({:.1} requests/s, {:.0} registers/s); polls will be late or left \
@@ -58,6 +66,16 @@ fn overload(link: &LinkConfig) -> Option<String> {
         load.registers_per_second,
         busiest.device,
         share(busiest) * 100.0
+    ))
+}
+
+fn hasty(link: &LinkConfig, load: &LinkLoad) -> Option<String> {
+    let expected = load.slowest_answer.filter(|expected| *expected > link.timeout)?;
+    Some(format!(
+        "link {} waits {} for an answer, which may take {} ms: it will be taken for missing. Lengthen timeout",
+        link.name,
+        show_duration(link.timeout),
+        expected.as_millis() + 1
     ))
 }
 

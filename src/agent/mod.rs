@@ -170,7 +170,8 @@ impl Agent {
     /// Makes the running links those of the configuration: starts what is new, stops what is gone, and leaves alone
     /// what is the same.
     async fn apply_links(&mut self) -> anyhow::Result<()> {
-        let wanted = self.config.links.clone();
+        // The running links keep what they were started with; a second copy of every series is not worth its memory.
+        let wanted = std::mem::take(&mut self.config.links);
         let series = self.register_series(&wanted).await?;
         let (kept, gone): (Vec<RunningLink>, Vec<RunningLink>) =
             std::mem::take(&mut self.links).into_iter().partition(|running| wanted.contains(&running.config));
@@ -219,7 +220,7 @@ impl Agent {
         }
         let catalogue = Some(self.catalogue.borrow().clone());
         self.directory.send_replace(Directory { links, devices, catalogue });
-        let warnings = links::warnings(&self.config.links);
+        let warnings = links::warnings(self.links.iter().map(|link| &link.config));
         for warning in &warnings {
             tracing::warn!(warning, "the configuration asks for more than a link can do");
         }

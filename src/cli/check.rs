@@ -1,6 +1,7 @@
 //! `lineside check`: all faults of a configuration at once, then the poll plan it leads to.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
@@ -8,14 +9,22 @@ use clap::Args;
 use serde::Serialize;
 
 use super::table::Table;
-use super::{ConfigOption, Exit, Failure, reader_has_gone};
-use crate::agent;
-use crate::config::{self, Config, LinkConfig};
+use super::{ConfigOption, Exit, Failure, findings, plural, write_json, written};
+use crate::config::{self, Config, DeviceConfig, LinkConfig};
 use crate::modbus::timing::{self, GroupLoad};
+use crate::model::UnitId;
+use crate::profile::{Protocol, TextProfile};
+use crate::settings::{FileFault, show_duration};
 
-/// Check a configuration and show the poll plan: requests, registers and load of each link.
+/// Check a configuration and show the poll plan: requests, registers and predicted load of each link.
+///
+/// Nothing is started and no device is asked. Exit code 2 when the configuration has faults, all of which are shown; 1
+/// when it has none but deserves a warning.
 #[derive(Debug, Args)]
 pub(super) struct Check {
+    /// Configuration file; without it that of --config.
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    file: Option<PathBuf>,
     #[command(flatten)]
     config: ConfigOption,
     /// One JSON object.
@@ -27,8 +36,9 @@ pub(super) struct Check {
 struct Report {
     file: String,
     ok: bool,
-    faults: Vec<String>,
+    faults: Vec<FileFault>,
     warnings: Vec<String>,
+    notes: Vec<String>,
     links: Vec<LinkReport>,
 }
 
@@ -56,37 +66,30 @@ struct DeviceReport {
 
 #[derive(Serialize)]
 struct GroupReport {
-    interval_s: f64,
+    /// Zero: again and again without pause; null: whenever the device sends.
+    interval_s: Option<f64>,
     requests: usize,
-    registers: u32,
-    round_time_s: f64,
+    registers: Option<u32>,
+    round_time_s: Option<f64>,
 }
 
 impl Check {
     pub fn run(self) -> Result<Exit, Failure> {
-        let file = self.config.config.display().to_string();
-        let report = match config::load(&self.config.config) {
+        let path = self.file.unwrap_or(self.config.config);
+        let file = path.display().to_string();
+        let report = match config::load(&path) {
             Ok(config) => report(file, &config),
-            Err(error) if self.json => Report {
-                file,
-                ok: false,
-                faults: error.faults.iter().map(ToString::to_string).collect(),
-                warnings: Vec::new(),
-                links: Vec::new(),
-            },
+            Err(error) if self.json => {
+                let (warnings, notes, links) = (Vec::new(), Vec::new(), Vec::new());
+                Report { file, ok: false, faults: error.faults, warnings, notes, links }
+            }
             Err(error) => return Err(Failure::Refused(error.to_string())),
         };
         let mut out = anstream::stdout().lock();
-        let written = match self.json {
-            true => {
-                serde_json::to_writer_pretty(&mut out, &report).map_err(io::Error::from).and_then(|()| writeln!(out))
-            }
+        written(match self.json {
+            true => write_json(&mut out, &report),
             false => write_report(&mut out, &report),
-        };
-        match written {
-            Err(error) if !reader_has_gone(&error) => return Err(anyhow::Error::from(error).into()),
-            Ok(()) | Err(_) => {}
-        }
+        })?;
         match (report.ok, report.warnings.is_empty()) {
             (true, true) => Ok(Exit::Done),
             (true, false) => Ok(Exit::Findings),
@@ -97,22 +100,26 @@ impl Check {
 
 fn report(file: String, config: &Config) -> Report {
     let links = config.links.iter().map(link_report).collect();
-    Report { file, ok: true, faults: Vec::new(), warnings: agent::warnings(&config.links), links }
+    let (warnings, notes) = (findings::warnings(config), findings::notes(config));
+    Report { file, ok: true, faults: Vec::new(), warnings, notes, links }
 }
 
 fn link_report(link: &LinkConfig) -> LinkReport {
     // A device whose points do not fit into requests was refused when the configuration was read.
     let load = timing::load(link).ok();
-    let groups_of = |name: &crate::model::Name| -> Vec<GroupReport> {
-        let device = load.iter().flat_map(|load| &load.devices).find(|device| device.device == *name);
-        device.iter().flat_map(|device| &device.groups).map(group_report).collect()
+    let groups_of = |device: &DeviceConfig| match &device.profile.protocol {
+        Protocol::Modbus(_) => {
+            let load = load.iter().flat_map(|load| &load.devices).find(|load| load.device == device.name);
+            load.iter().flat_map(|load| &load.groups).map(group_report).collect()
+        }
+        Protocol::Text(text) => vec![text_report(device, text)],
     };
     let devices = link.devices.iter().map(|device| DeviceReport {
         name: device.name.to_string(),
-        unit_id: device.unit.map(crate::model::UnitId::get),
+        unit_id: device.unit.map(UnitId::get),
         profile: device.profile.id.clone(),
         tags: device.tags.len(),
-        groups: groups_of(&device.name),
+        groups: groups_of(device),
     });
     LinkReport {
         name: link.name.to_string(),
@@ -127,24 +134,38 @@ fn link_report(link: &LinkConfig) -> LinkReport {
 
 fn group_report(group: &GroupLoad) -> GroupReport {
     GroupReport {
-        interval_s: group.interval.as_secs_f64(),
+        interval_s: Some(group.interval.as_secs_f64()),
         requests: group.requests,
-        registers: group.registers,
-        round_time_s: group.round_time.as_secs_f64(),
+        registers: Some(group.registers),
+        round_time_s: Some(group.round_time.as_secs_f64()),
+    }
+}
+
+/// A text instrument is asked for all its tags at once, or talks by itself.
+fn text_report(device: &DeviceConfig, text: &TextProfile) -> GroupReport {
+    let interval = device.tags.iter().map(|tag| tag.interval.as_secs_f64()).next();
+    GroupReport {
+        interval_s: interval.filter(|_| text.ask.is_some()),
+        requests: usize::from(text.ask.is_some()),
+        registers: None,
+        round_time_s: None,
     }
 }
 
 fn write_report(out: &mut impl Write, report: &Report) -> io::Result<()> {
     let devices: usize = report.links.iter().map(|link| link.devices.len()).sum();
     let tags: usize = report.links.iter().flat_map(|link| &link.devices).map(|device| device.tags).sum();
-    let links = report.links.len();
-    writeln!(out, "{}: no faults; {links} links, {devices} devices, {tags} tags", report.file)?;
+    let (links, devices, tags) = (plural(report.links.len(), "link"), plural(devices, "device"), plural(tags, "tag"));
+    writeln!(out, "{}: no faults; {links}, {devices}, {tags}", report.file)?;
     for link in &report.links {
         write_link(out, link)?;
     }
     let style = AnsiColor::Yellow.on_default();
     for warning in &report.warnings {
         writeln!(out, "\n{style}warning: {warning}{style:#}")?;
+    }
+    for note in &report.notes {
+        writeln!(out, "\nnote: {note}")?;
     }
     Ok(())
 }
@@ -153,22 +174,16 @@ fn write_link(out: &mut impl Write, link: &LinkReport) -> io::Result<()> {
     let bold = Style::new().bold();
     writeln!(out, "\n{bold}{}{bold:#}  {}", link.name, link.endpoint)?;
     let mut table = Table::new(["device", "unit", "profile", "tags", "interval", "requests", "registers", "round"]);
+    let none = || "-".to_owned();
     for device in &link.devices {
-        let unit = device.unit_id.map_or_else(|| "-".to_owned(), |unit| unit.to_string());
+        let unit = device.unit_id.map_or_else(none, |unit| unit.to_string());
         let mut cells = (device.name.clone(), unit, device.profile.clone(), device.tags.to_string());
-        if device.groups.is_empty() {
-            let (name, unit, profile, tags) = cells.clone();
-            table.row([name, unit, profile, tags, "-".into(), "-".into(), "-".into(), "-".into()]);
-        }
         for group in &device.groups {
             let (name, unit, profile, tags) = std::mem::take(&mut cells);
-            let interval = match group.interval_s {
-                0.0 => "0s (again at once)".to_owned(),
-                seconds => format!("{:?}", Duration::from_secs_f64(seconds)),
-            };
-            let round = format!("{:.1} ms", group.round_time_s * 1000.0);
-            let (requests, registers) = (group.requests.to_string(), group.registers.to_string());
-            table.row([name, unit, profile, tags, interval, requests, registers, round]);
+            let requests = if group.requests == 0 { none() } else { group.requests.to_string() };
+            let registers = group.registers.map_or_else(none, |registers| registers.to_string());
+            let round = group.round_time_s.map_or_else(none, |round| format!("{:.1} ms", round * 1000.0));
+            table.row([name, unit, profile, tags, interval(group), requests, registers, round]);
         }
     }
     table.write(out, 2)?;
@@ -178,7 +193,15 @@ fn write_link(out: &mut impl Write, link: &LinkReport) -> io::Result<()> {
     let (requests, registers, busy) = (link.requests_per_second, link.registers_per_second, link.busy_percent);
     write!(out, "  {requests:.1} requests/s, {registers:.0} registers/s, predicted load {busy:.1} %")?;
     match link.back_to_back_s {
-        Some(round) => writeln!(out, "; what is left goes to a round of {:.1} ms again and again", round * 1000.0),
+        Some(round) => writeln!(out, "; the rest goes to rounds of {:.1} ms without pause", round * 1000.0),
         None => writeln!(out),
+    }
+}
+
+fn interval(group: &GroupReport) -> String {
+    match group.interval_s {
+        None => "as sent".to_owned(),
+        Some(0.0) => "no pause".to_owned(),
+        Some(seconds) => show_duration(Duration::from_secs_f64(seconds)),
     }
 }

@@ -8,6 +8,7 @@ mod client;
 mod decode;
 #[cfg(feature = "demo")]
 mod demo;
+mod findings;
 mod read;
 mod run;
 mod simulate;
@@ -158,4 +159,23 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 /// True when a write failed because the reader of a pipe has gone, as in `lineside tail | head`.
 fn reader_has_gone(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::BrokenPipe
+}
+
+/// What became of writing the output; that its reader has gone is no failure.
+fn written(outcome: std::io::Result<()>) -> Result<(), Failure> {
+    match outcome {
+        Err(error) if !reader_has_gone(&error) => Err(anyhow::Error::from(error).into()),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Writes one JSON value over several lines, for programs and people.
+fn write_json(out: &mut impl std::io::Write, value: &impl serde::Serialize) -> std::io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)
+}
+
+/// `1 link`, `3 links`.
+fn plural(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }

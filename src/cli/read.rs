@@ -13,30 +13,41 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::client::AgentClient;
-use super::tail::write_reading;
-use super::{AgentOption, Exit, Failure, runtime};
+use super::table::Table;
+use super::tail::{shown_value, style};
+use super::{AgentOption, Exit, Failure, runtime, written};
 use crate::clock::SystemClock;
-use crate::config::{self, Config, Endpoint, LinkConfig, Parity, SerialSettings};
+use crate::config::{self, Config, Endpoint, LinkConfig, Parity, SerialSettings, host_and_port};
 use crate::diagnostics::protocol::{Notice, Request, ShownReading};
 use crate::diagnostics::socket::shown;
+use crate::modbus::PollError;
 use crate::modbus::client::Client;
 use crate::model::{Name, Row, SeriesId, SeriesInfo, UnitId};
 use crate::poll::text::TextPoller;
-use crate::poll::{LinkHandle, Poller};
-use crate::profile::Table;
+use crate::poll::{LinkHandle, PollCycle, Poller};
+use crate::profile::{self, Protocol};
+use crate::settings::parse_duration;
+
+/// Where Modbus TCP is spoken unless said otherwise (Modbus Messaging on TCP/IP 1.0b, 4.3.1).
+const MODBUS_PORT: u16 = 502;
 
 /// Read one device, or a range of raw registers, now.
 ///
 /// `lineside read press-1` reads all tags of a configured device. `lineside read --link hall-a --unit 1 --table input
 /// --address 0 --count 2` reads raw registers on a configured link. With --tcp or --serial no configuration is needed.
+/// Through the agent when one runs, because the links belong to it; directly otherwise. Nothing is stored.
+///
+/// Exit code 1 when some values are not good, 3 when the device gives none at all.
 #[derive(Debug, Args)]
+#[command(override_usage = "lineside read [OPTIONS] <DEVICE>\n       \
+                            lineside read [OPTIONS] --link <LINK> | --tcp <HOST:PORT> | --serial <PORT>")]
 pub(super) struct Read {
     /// Device of the configuration.
     #[arg(value_name = "DEVICE", required_unless_present_any = ["link", "tcp", "serial"])]
     device: Option<String>,
     #[command(flatten)]
     raw: RawRange,
-    /// One JSON object a line.
+    /// JSON: one object a line for each reading of a device, one object for raw registers.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -50,8 +61,8 @@ struct RawRange {
     #[arg(long, value_name = "LINK", conflicts_with_all = ["device", "tcp", "serial"])]
     link: Option<String>,
     /// Modbus TCP endpoint to read raw registers from, without configuration.
-    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["device", "serial"])]
-    tcp: Option<String>,
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = tcp_endpoint, conflicts_with_all = ["device", "serial"])]
+    tcp: Option<Endpoint>,
     /// Serial port to read raw registers from, without configuration.
     #[arg(long, value_name = "PORT", conflicts_with = "device")]
     serial: Option<PathBuf>,
@@ -61,6 +72,9 @@ struct RawRange {
     /// Parity bit, with --serial.
     #[arg(long, value_enum, default_value_t = ParityWord::Even)]
     parity: ParityWord,
+    /// Stop bits, with --serial.
+    #[arg(long, value_name = "1 or 2", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
+    stop_bits: u8,
     /// Address of the device on its link.
     #[arg(long, value_name = "1..247", default_value_t = 1)]
     unit: u8,
@@ -73,9 +87,18 @@ struct RawRange {
     /// Registers (at most 125) or bits (at most 2000).
     #[arg(long, default_value_t = 1)]
     count: u16,
-    /// Longest wait for an answer, in milliseconds.
-    #[arg(long, value_name = "MS", default_value_t = 1000)]
-    timeout: u64,
+    /// Longest wait for an answer, with --tcp or --serial.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = time)]
+    timeout: Duration,
+}
+
+fn tcp_endpoint(address: &str) -> Result<Endpoint, &'static str> {
+    let found = host_and_port(address, Some(MODBUS_PORT)).ok_or("must be host or host:port")?;
+    Ok(Endpoint::Tcp { host: found.0, port: found.1 })
+}
+
+fn time(text: &str) -> Result<Duration, &'static str> {
+    parse_duration(text).ok_or("must be a whole number with a unit such as 500ms or 2s")
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -87,12 +110,16 @@ enum TableWord {
 }
 
 impl TableWord {
-    fn table(self) -> Table {
+    fn word(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    fn table(self) -> profile::Table {
         match self {
-            Self::Coil => Table::Coils,
-            Self::Discrete => Table::DiscreteInputs,
-            Self::Holding => Table::HoldingRegisters,
-            Self::Input => Table::InputRegisters,
+            Self::Coil => profile::Table::Coils,
+            Self::Discrete => profile::Table::DiscreteInputs,
+            Self::Holding => profile::Table::HoldingRegisters,
+            Self::Input => profile::Table::InputRegisters,
         }
     }
 }
@@ -120,18 +147,18 @@ impl Read {
             Err(other) => return Err(other),
         };
         let mut out = anstream::stdout().lock();
-        for reading in &readings {
-            let written = match self.json {
-                true => serde_json::to_writer(&mut out, reading).map_err(Into::into).and_then(|()| writeln!(out)),
-                false => write_reading(&mut out, reading),
-            };
-            written.map_err(anyhow::Error::from)?;
-        }
+        written(match self.json {
+            true => readings.iter().try_for_each(|reading| {
+                serde_json::to_writer(&mut out, reading)?;
+                writeln!(out)
+            }),
+            false => write_readings(&mut out, &readings),
+        })?;
         let all_good = readings.iter().all(|reading| reading.quality == "good");
         let none_answered = readings.iter().all(|reading| reading.value.is_null());
         match (all_good, none_answered) {
             (true, _) => Ok(Exit::Done),
-            (false, true) => Err(Failure::Unreachable(format!("device {device:?} gave no value"))),
+            (false, true) => Err(Failure::Unreachable(format!("{device}: no value"))),
             (false, false) => Ok(Exit::Findings),
         }
     }
@@ -167,29 +194,28 @@ impl Read {
         if raw.count == 0 || raw.count > most {
             return Err(Failure::Refused(format!("--count = {}: must be 1 to {most} for this table", raw.count)));
         }
-        let words = match &raw.link {
-            Some(link) => self.raw_through_agent(link)?,
-            None => self.raw_directly(raw.endpoint()?)?,
+        let words = match (&raw.link, raw.endpoint()) {
+            (Some(link), _) => self.raw_through_agent(link)?,
+            (None, Some(endpoint)) => self.raw_directly(endpoint, raw.timeout)?,
+            // The arguments were refused without any of these.
+            (None, None) => {
+                return Err(Failure::Refused("one of DEVICE, --link, --tcp, --serial is needed".to_owned()));
+            }
         };
         let mut out = anstream::stdout().lock();
-        let written = match self.json {
-            true => writeln!(out, "{}", serde_json::json!({ "address": raw.address, "registers": words })),
-            false => words.iter().enumerate().try_for_each(|(offset, word)| {
-                let address = usize::from(raw.address) + offset;
-                writeln!(out, "{address:>6}  0x{word:04X}  {word:>6}  {:>7}", word.cast_signed())
-            }),
-        };
-        written.map_err(anyhow::Error::from)?;
+        written(match self.json {
+            true => writeln!(out, "{}", raw.as_json(&words)),
+            false => raw.write(&mut out, &words),
+        })?;
         Ok(Exit::Done)
     }
 
     fn raw_through_agent(&self, link: &str) -> Result<Vec<u16>, Failure> {
         let raw = &self.raw;
-        let table = raw.table.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
         let request = Request::ReadRaw {
             link: link.to_owned(),
             unit_id: raw.unit,
-            table,
+            table: raw.table.word(),
             address: raw.address,
             count: raw.count,
         };
@@ -201,58 +227,87 @@ impl Read {
         let line = client.next_line()?.unwrap_or_default();
         match serde_json::from_str(&line) {
             Ok(Notice::Registers(words)) => Ok(words),
-            Ok(Notice::Error(_) | Notice::Missed(_)) | Err(_) => Err(refusal(&line)),
+            Ok(Notice::Error(_) | Notice::Refused(_) | Notice::Missed(_)) | Err(_) => Err(refusal(&line)),
         }
     }
 
     fn raw_on_configured_link(&self, link: &str) -> Result<Vec<u16>, Failure> {
         let config = config::load(&self.agent.config.config).map_err(|error| Failure::Refused(error.to_string()))?;
-        let found = config.links.into_iter().find(|other| other.name.as_str() == link);
-        let found = found.ok_or_else(|| Failure::Refused(format!("no link {link:?} in the configuration")))?;
-        self.raw_directly(found.endpoint)
+        let names: Vec<&str> = config.links.iter().map(|link| link.name.as_str()).collect();
+        let unknown = Failure::Refused(format!("no link {link:?}; links are {}", names.join(", ")));
+        let found = config.links.iter().find(|other| other.name.as_str() == link).ok_or(unknown)?;
+        self.raw_directly(found.endpoint.clone(), found.timeout)
     }
 
-    fn raw_directly(&self, endpoint: Endpoint) -> Result<Vec<u16>, Failure> {
+    fn raw_directly(&self, endpoint: Endpoint, timeout: Duration) -> Result<Vec<u16>, Failure> {
         let raw = &self.raw;
-        let unit = match endpoint {
-            Endpoint::Rtu(_) | Endpoint::RtuOverTcp { .. } => UnitId::serial(raw.unit.into()),
-            Endpoint::Tcp { .. } | Endpoint::Text(_) => UnitId::tcp(raw.unit.into()),
-        };
+        let unit = UnitId::tcp(raw.unit.into());
         let unit = unit.map_err(|error| Failure::Refused(format!("--unit = {}: {error}", raw.unit)))?;
-        let timeout = Duration::from_millis(raw.timeout);
+        if matches!(endpoint, Endpoint::Text(_)) {
+            return Err(Failure::Refused(PollError::NoRegisters.to_string()));
+        }
         runtime()?.block_on(async {
-            let unreachable = |error: crate::modbus::PollError| Failure::Unreachable(error.to_string());
-            let mut client = Client::connect(&endpoint, timeout).await.map_err(unreachable)?;
+            let failed = |error: PollError| match error {
+                PollError::Refused { .. } | PollError::UnitId { .. } => Failure::Refused(error.to_string()),
+                other => Failure::Unreachable(format!("{endpoint}, unit {unit}: {other}")),
+            };
+            let mut client = Client::connect(&endpoint, timeout).await.map_err(failed)?;
             let mut words = Vec::new();
-            client.read(unit, raw.table.table(), raw.address, raw.count, &mut words).await.map_err(unreachable)?;
+            client.read(unit, raw.table.table(), raw.address, raw.count, &mut words).await.map_err(failed)?;
             Ok(words)
         })
     }
 }
 
 impl RawRange {
-    fn endpoint(&self) -> Result<Endpoint, Failure> {
-        if let Some(address) = &self.tcp {
-            let (host, port) = address.rsplit_once(':').unwrap_or((address, "502"));
-            let port = port.parse().map_err(|_| Failure::Refused(format!("--tcp = {address}: must be host:port")))?;
-            return Ok(Endpoint::Tcp { host: host.trim_matches(['[', ']']).to_owned(), port });
-        }
+    /// What --tcp or --serial says.
+    fn endpoint(&self) -> Option<Endpoint> {
         let parity = match self.parity {
             ParityWord::None => Parity::None,
             ParityWord::Even => Parity::Even,
             ParityWord::Odd => Parity::Odd,
         };
-        match &self.serial {
-            Some(port) => Ok(Endpoint::Rtu(SerialSettings {
-                port: port.clone(),
-                baud_rate: self.baud,
-                parity,
-                data_bits: 8,
-                stop_bits: 1,
-            })),
-            None => Err(Failure::Refused("one of DEVICE, --link, --tcp, --serial is needed".to_owned())),
-        }
+        let serial = self.serial.as_ref().map(|port| {
+            let (port, baud_rate, stop_bits) = (port.clone(), self.baud, self.stop_bits);
+            Endpoint::Rtu(SerialSettings { port, baud_rate, parity, data_bits: 8, stop_bits })
+        });
+        self.tcp.clone().or(serial)
     }
+
+    fn as_json(&self, words: &[u16]) -> serde_json::Value {
+        let values = if self.table.table().holds_bits() { "bits" } else { "registers" };
+        serde_json::json!({ "unit_id": self.unit, "table": self.table.word(), "address": self.address, values: words })
+    }
+
+    /// One line for each; for a register also what it would be together with the next one, high word first.
+    fn write(&self, out: &mut impl Write, words: &[u16]) -> std::io::Result<()> {
+        let address = |offset: usize| (usize::from(self.address) + offset).to_string();
+        if self.table.table().holds_bits() {
+            let mut table = Table::new(["address", "bit"]);
+            words.iter().enumerate().for_each(|(offset, bit)| table.row([address(offset), bit.to_string()]));
+            return table.write(out, 0);
+        }
+        let mut table = Table::new(["address", "hex", "u16", "i16", "u32", "f32"]);
+        for (offset, word) in words.iter().enumerate() {
+            let pair = words.get(offset + 1).map(|next| u32::from(*word) << 16 | u32::from(*next));
+            let (hex, signed) = (format!("{word:04x}"), word.cast_signed().to_string());
+            let wide = pair.map(|pair| pair.to_string()).unwrap_or_default();
+            let single = pair.map(|pair| format!("{:?}", f32::from_bits(pair))).unwrap_or_default();
+            table.row([address(offset), hex, word.to_string(), signed, wide, single]);
+        }
+        table.write(out, 0)
+    }
+}
+
+/// All readings of one device.
+fn write_readings(out: &mut impl Write, readings: &[ShownReading]) -> std::io::Result<()> {
+    let mut table = Table::new(["time", "point", "value", "unit", "quality"]);
+    for reading in readings {
+        let value = shown_value(&reading.value, reading.state.as_deref());
+        let (time, point) = (reading.time.to_string(), reading.point.clone());
+        table.styled_row(style(&reading.quality), [time, point, value, reading.unit.clone(), reading.quality.clone()]);
+    }
+    table.write(out, 0)
 }
 
 fn link_of(config: &Config, device: &str) -> Result<(LinkConfig, Name), Failure> {
@@ -263,7 +318,7 @@ fn link_of(config: &Config, device: &str) -> Result<(LinkConfig, Name), Failure>
     }
     let names: Vec<&str> =
         config.links.iter().flat_map(|link| &link.devices).map(|device| device.name.as_str()).collect();
-    Err(Failure::Refused(format!("no device {device:?}; devices are: {}", names.join(", "))))
+    Err(Failure::Refused(format!("no device {device:?}; devices are {}", names.join(", "))))
 }
 
 /// Asks a poller of our own for one reading of every tag. What it polls beside that goes nowhere.
@@ -272,28 +327,60 @@ async fn read_once(link: LinkConfig, name: Name, ids: Vec<SeriesId>) -> Result<V
     let clock = Arc::new(SystemClock::new(false));
     let stop = CancellationToken::new();
     let broken = |error: anyhow::Error| Failure::Broken(error);
+    let listens = link.devices.iter().any(|device| match &device.profile.protocol {
+        Protocol::Text(text) => text.ask.is_none(),
+        Protocol::Modbus(_) => false,
+    });
     let (handle, polling): (LinkHandle, std::pin::Pin<Box<dyn Future<Output = ()>>>) = match link.endpoint {
         Endpoint::Text(_) => {
             let (poller, handle) =
-                TextPoller::new(link, vec![ids], clock, cycles).map_err(|error| broken(error.into()))?;
+                TextPoller::new(link, vec![ids.clone()], clock, cycles).map_err(|error| broken(error.into()))?;
             (handle, Box::pin(poller.run(stop.clone())))
         }
         Endpoint::Tcp { .. } | Endpoint::RtuOverTcp { .. } | Endpoint::Rtu(_) => {
-            let (poller, handle) = Poller::new(link, vec![ids], clock, cycles).map_err(|error| broken(error.into()))?;
+            let (poller, handle) =
+                Poller::new(link, vec![ids.clone()], clock, cycles).map_err(|error| broken(error.into()))?;
             (handle, Box::pin(poller.run(stop.clone())))
         }
     };
-    let drain = async { while unheard.recv().await.is_some() {} };
+    let reading = async {
+        if listens {
+            return Ok(hear_all(&mut unheard, &ids).await);
+        }
+        let drain = async { while unheard.recv().await.is_some() {} };
+        tokio::select! {
+            rows = handle.read_device(&name) => rows.map_err(|error| Failure::Unreachable(format!("{name}: {error}"))),
+            () = drain => Err(Failure::Unreachable(format!("{name}: the link closed"))),
+        }
+    };
     tokio::select! {
-        rows = handle.read_device(&name) => rows.map_err(|error| Failure::Unreachable(error.to_string())),
-        () = polling => Err(Failure::Unreachable("the link closed".to_owned())),
-        () = drain => Err(Failure::Unreachable("the link closed".to_owned())),
+        rows = reading => rows,
+        () = polling => Err(Failure::Unreachable(format!("{name}: the link closed"))),
     }
+}
+
+/// Listens to an instrument that talks by itself until it has said something of every tag. The poller says of a tag
+/// that is not heard for three intervals that it is bad, so this ends.
+async fn hear_all(cycles: &mut mpsc::Receiver<PollCycle>, ids: &[SeriesId]) -> Vec<Row> {
+    let mut missing: Vec<SeriesId> = ids.to_vec();
+    let mut rows: Vec<Row> = Vec::new();
+    while !missing.is_empty() {
+        let Some(cycle) = cycles.recv().await else { break };
+        for row in cycle.rows {
+            let before = missing.len();
+            missing.retain(|id| !row.series.contains(id));
+            if missing.len() < before {
+                rows.push(row);
+            }
+        }
+    }
+    rows
 }
 
 fn refusal(line: &str) -> Failure {
     match serde_json::from_str(line) {
         Ok(Notice::Error(error)) => Failure::Unreachable(error),
+        Ok(Notice::Refused(error)) => Failure::Refused(error),
         Ok(Notice::Missed(_) | Notice::Registers(_)) | Err(_) => {
             Failure::Unreachable(format!("the agent's answer is not understood: {line}"))
         }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::client::AgentClient;
 use super::table::{Table, bytes, count, span};
-use super::{AgentOption, Exit, Failure, reader_has_gone};
+use super::{AgentOption, Exit, Failure, write_json, written};
 use crate::diagnostics::protocol::Request;
 
 /// Show every stage of the running agent: links and devices, store, uplink.
@@ -34,14 +34,10 @@ impl StatusCommand {
             .map_err(|error| Failure::Unreachable(format!("{}: not an agent's answer: {error}", socket.display())))?;
         let concerns = concerns(&status);
         let mut out = anstream::stdout().lock();
-        let written = match self.json {
-            true => serde_json::to_writer_pretty(&mut out, &status).map_err(Into::into).and_then(|()| writeln!(out)),
+        written(match self.json {
+            true => write_json(&mut out, &status),
             false => write_status(&mut out, &status, &concerns),
-        };
-        match written {
-            Err(error) if !reader_has_gone(&error) => return Err(anyhow::Error::from(error).into()),
-            Ok(()) | Err(_) => {}
-        }
+        })?;
         Ok(if concerns.is_empty() { Exit::Done } else { Exit::Findings })
     }
 }
@@ -103,31 +99,40 @@ fn write_status(out: &mut impl Write, status: &Value, concerns: &[String]) -> io
 fn write_link(out: &mut impl Write, link: &Value) -> io::Result<()> {
     let bold = Style::new().bold();
     let connection = if link["connected"] == true { "open" } else { "closed" };
-    writeln!(
-        out,
-        "{bold}{}{bold:#}  {}  {connection}; {} of {} due polls done, {} skipped, load {:.1} %",
-        text(&link["name"]),
-        text(&link["endpoint"]),
-        count(number(&link["polls_done"])),
-        count(number(&link["polls_due"])),
-        count(number(&link["polls_skipped"])),
-        link["busy_ratio"].as_f64().unwrap_or(0.0) * 100.0,
-    )?;
+    write!(out, "{bold}{}{bold:#}  {}  {connection}", text(&link["name"]), text(&link["endpoint"]))?;
+    let due = number(&link["polls_due"]);
+    // An instrument that talks by itself is not polled.
+    if due > 0 {
+        let (done, skipped) = (number(&link["polls_done"]), number(&link["polls_skipped"]));
+        let load = link["busy_ratio"].as_f64().unwrap_or(0.0) * 100.0;
+        write!(
+            out,
+            "; {} of {} due polls done, {} skipped, load {load:.1} %",
+            count(done),
+            count(due),
+            count(skipped)
+        )?;
+    }
+    writeln!(out)?;
     let mut table = Table::new([
         "device",
         "state",
         "requests",
         "answers",
         "timeouts",
-        "crc",
+        "bad CRC",
         "bad frames",
         "exceptions",
         "late",
         "round trip",
+        "longest",
     ]);
+    let alert = AnsiColor::Red.on_default();
     for device in list(&link["devices"]) {
         let counter = |key: &str| count(number(&device[key]));
-        table.row([
+        let (mean, longest) = round_trip(&device["round_trip"]);
+        let style = if device["state"] == "answering" { Style::new() } else { alert };
+        let cells = [
             text(&device["name"]),
             text(&device["state"]).replace('_', " "),
             counter("requests"),
@@ -137,21 +142,22 @@ fn write_link(out: &mut impl Write, link: &Value) -> io::Result<()> {
             counter("bad_frames"),
             counter("exceptions"),
             counter("stale_dropped"),
-            round_trip(&device["round_trip"]),
-        ]);
+            mean,
+            longest,
+        ];
+        table.styled_row(style, cells);
     }
     table.write(out, 2)?;
     writeln!(out)
 }
 
 /// Mean and longest.
-fn round_trip(trip: &Value) -> String {
+fn round_trip(trip: &Value) -> (String, String) {
     let answers: u64 = list(&trip["buckets"]).map(number).sum();
+    let milliseconds = |microseconds: u64| format!("{:.1} ms", microseconds as f64 / 1000.0);
     match number(&trip["total_us"]).checked_div(answers) {
-        Some(mean) => {
-            format!("{:.1} ms, at most {:.1} ms", mean as f64 / 1000.0, number(&trip["max_us"]) as f64 / 1000.0)
-        }
-        None => "-".to_owned(),
+        Some(mean) => (milliseconds(mean), milliseconds(number(&trip["max_us"]))),
+        None => ("-".to_owned(), "-".to_owned()),
     }
 }
 
@@ -161,11 +167,9 @@ fn write_store(out: &mut impl Write, status: &Value) -> io::Result<()> {
     let per_reading = number(&store["bytes_written"]) as f64 / stored.max(1) as f64;
     writeln!(
         out,
-        "{bold}store{bold:#}  {} readings stored, {} on disk of {}, {per_reading:.1} bytes written per reading, longest flush {}",
-        count(stored),
+        "{bold}store{bold:#}  {} of {} on disk",
         bytes(number(&store["disk_bytes"])),
         bytes(number(&store["limit_bytes"])),
-        span(duration(&store["longest_flush"])),
     )?;
     let lane = &status["lanes"]["telemetry"];
     let oldest = lane["oldest_pending_time"].as_u64();
@@ -173,16 +177,22 @@ fn write_store(out: &mut impl Write, status: &Value) -> io::Result<()> {
     let age = age.map(|age| format!(", the oldest {} old", span(age))).unwrap_or_default();
     writeln!(
         out,
-        "  backlog {} readings in {} commits{age}; history {} readings",
+        "  stored   {} readings since the start, {per_reading:.1} bytes written per reading, longest flush {}",
+        count(stored),
+        span(duration(&store["longest_flush"])),
+    )?;
+    writeln!(
+        out,
+        "  backlog  {} readings in {} commits{age}",
         count(number(&lane["pending_readings"])),
         count(number(&lane["pending_commits"])),
-        count(number(&store["history_readings"])),
     )?;
+    writeln!(out, "  history  {} readings delivered and kept", count(number(&store["history_readings"])))?;
     let (damaged, dropped) = (number(&store["damaged"]), number(&store["dropped"]));
     if damaged + dropped > 0 {
         writeln!(
             out,
-            "  {} damaged commits, {} dropped readings; gap records say which",
+            "  lost     {} damaged commits, {} dropped readings; gap records say which",
             count(damaged),
             count(dropped)
         )?;
@@ -194,23 +204,23 @@ fn write_uplink(out: &mut impl Write, status: &Value) -> io::Result<()> {
     let (bold, uplink, mqtt) = (Style::new().bold(), &status["uplink"], &status["mqtt"]);
     let delivered = number(&uplink["readings"]);
     let per_reading = number(&uplink["payload_bytes"]) as f64 / delivered.max(1) as f64;
-    writeln!(
-        out,
-        "{bold}uplink{bold:#}  {}; {} readings in {} batches delivered, {per_reading:.2} bytes per reading, {} under way",
-        text(&mqtt["state"]),
-        count(delivered),
-        count(number(&uplink["batches"])),
-        number(&uplink["in_flight"]),
-    )?;
     let since_last = uplink["last_delivery"].as_u64();
     let since_last = since_last.map(|last| Duration::from_millis(number(&status["time"]).saturating_sub(last)));
+    let last = since_last.map_or_else(|| "none yet".to_owned(), |age| format!("the last {} ago", span(age)));
+    writeln!(out, "{bold}uplink{bold:#}  {}", text(&mqtt["state"]))?;
     writeln!(
         out,
-        "  {} connects, {} publishes lost, {} refused; last delivery {}",
-        count(number(&mqtt["connects"])),
-        count(number(&mqtt["lost"])),
+        "  delivered  {} readings in {} batches, {last}; {per_reading:.2} bytes per reading",
+        count(delivered),
+        count(number(&uplink["batches"])),
+    )?;
+    writeln!(
+        out,
+        "  publishes  {} under way, {} refused, {} lost with their connection; {} connects",
+        count(number(&uplink["in_flight"])),
         count(number(&uplink["refused"])),
-        since_last.map_or_else(|| "never".to_owned(), |age| format!("{} ago", span(age))),
+        count(number(&mqtt["lost"])),
+        count(number(&mqtt["connects"])),
     )
 }
 

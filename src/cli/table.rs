@@ -2,11 +2,13 @@
 
 use std::io::{self, Write};
 
+use anstyle::Style;
+
 /// A table that aligns itself: text to the left, numbers to the right.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     header: Vec<String>,
-    rows: Vec<Vec<String>>,
+    rows: Vec<(Style, Vec<String>)>,
 }
 
 impl Table {
@@ -16,36 +18,43 @@ impl Table {
 
     /// Adds a row with as many cells as the header has.
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
+        self.styled_row(Style::new(), cells);
+    }
+
+    /// Adds a row that stands out on a terminal.
+    pub fn styled_row<const N: usize>(&mut self, style: Style, cells: [String; N]) {
         debug_assert_eq!(cells.len(), self.header.len());
-        self.rows.push(cells.to_vec());
+        self.rows.push((style, cells.to_vec()));
     }
 
     /// Writes header and rows, indented.
     pub fn write(&self, out: &mut impl Write, indent: usize) -> io::Result<()> {
-        let lines = || std::iter::once(&self.header).chain(&self.rows);
-        let width = |column: usize| lines().map(|cells| cells[column].chars().count()).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..self.header.len()).map(width).collect();
-        let right: Vec<bool> = (0..self.header.len()).map(|column| self.is_numeric(column)).collect();
-        for cells in lines() {
+        let cells = |column: usize| self.rows.iter().map(move |(_, cells)| &cells[column]);
+        let columns: Vec<(usize, bool)> = (0..self.header.len())
+            .map(|column| {
+                let widths = cells(column).chain([&self.header[column]]).map(|cell| cell.chars().count());
+                (widths.max().unwrap_or(0), cells(column).all(|cell| is_numeric(cell)))
+            })
+            .collect();
+        let line = |cells: &[String]| {
             let mut line = " ".repeat(indent);
-            for (column, cell) in cells.iter().enumerate() {
-                let gap = if column == 0 { "" } else { "  " };
-                let width = widths[column];
-                match right[column] {
-                    true => line.push_str(&format!("{gap}{cell:>width$}")),
-                    false => line.push_str(&format!("{gap}{cell:<width$}")),
+            for (cell, (width, is_right)) in cells.iter().zip(&columns) {
+                match is_right {
+                    true => line.push_str(&format!("{cell:>width$}  ")),
+                    false => line.push_str(&format!("{cell:<width$}  ")),
                 }
             }
-            writeln!(out, "{}", line.trim_end())?;
-        }
-        Ok(())
+            line.truncate(line.trim_end().len());
+            line
+        };
+        writeln!(out, "{}", line(&self.header))?;
+        self.rows.iter().try_for_each(|(style, cells)| writeln!(out, "{style}{}{style:#}", line(cells)))
     }
+}
 
-    fn is_numeric(&self, column: usize) -> bool {
-        let starts_with_digit =
-            |cell: &String| cell.is_empty() || cell == "-" || cell.starts_with(|c: char| c.is_ascii_digit());
-        !self.rows.is_empty() && self.rows.iter().all(|row| starts_with_digit(&row[column]))
-    }
+fn is_numeric(cell: &str) -> bool {
+    let digits = cell.strip_prefix('-').unwrap_or(cell);
+    digits.is_empty() || digits.starts_with(|c: char| c.is_ascii_digit())
 }
 
 /// `1.5 MiB`.
@@ -76,20 +85,22 @@ pub(super) fn count(number: u64) -> String {
     grouped
 }
 
-/// `3d 4h`, `5m 12s`, `1.2s`, `15ms`.
+/// `3 d 4 h`, `5 min 12 s`, `1.2 s`, `15 ms`.
 pub(super) fn span(duration: std::time::Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
-        0 => format!("{}ms", duration.as_millis()),
-        1..60 => format!("{:.1}s", duration.as_secs_f64()),
-        60..3600 => format!("{}m {}s", seconds / 60, seconds % 60),
-        3600..86400 => format!("{}h {}m", seconds / 3600, seconds % 3600 / 60),
-        _ => format!("{}d {}h", seconds / 86400, seconds % 86400 / 3600),
+        0 => format!("{} ms", duration.as_millis()),
+        1..60 => format!("{:.1} s", duration.as_secs_f64()),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3600..86400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{} d {} h", seconds / 86400, seconds % 86400 / 3600),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -97,16 +108,22 @@ mod tests {
         let mut table = Table::new(["device", "polls"]);
         table.row(["press-1".into(), "7".into()]);
         table.row(["x".into(), "1,234".into()]);
+        table.row(["y".into(), "-5.2".into()]);
 
         let mut out = Vec::new();
         table.write(&mut out, 2).unwrap();
 
-        assert_eq!(String::from_utf8(out).unwrap(), "  device   polls\n  press-1      7\n  x        1,234\n");
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "  device   polls\n  press-1      7\n  x        1,234\n  y         -5.2\n"
+        );
     }
 
     #[test]
     fn figures_are_grouped_and_scaled() {
         assert_eq!((count(1_234_567), count(12)), ("1,234,567".into(), "12".into()));
         assert_eq!((bytes(1536), bytes(10)), ("1.5 KiB".into(), "10 B".into()));
+        let spans = [0.015, 1.25, 312.0, 7200.0, 273_600.0].map(|seconds| span(Duration::from_secs_f64(seconds)));
+        assert_eq!(spans, ["15 ms", "1.2 s", "5 min 12 s", "2 h 0 min", "3 d 4 h"]);
     }
 }

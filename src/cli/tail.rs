@@ -1,6 +1,7 @@
 //! `lineside tail`: readings as they are taken.
 
 use std::io::Write;
+use std::path::Path;
 
 use anstyle::{AnsiColor, Style};
 use clap::Args;
@@ -33,7 +34,11 @@ pub(super) struct Tail {
 
 impl Tail {
     pub fn run(self) -> Result<Exit, Failure> {
-        let mut client = AgentClient::ask(&self.agent.socket(), &Request::Tail)?;
+        let socket = self.agent.socket();
+        if let Some(device) = &self.device {
+            check_device(&socket, device)?;
+        }
+        let mut client = AgentClient::ask(&socket, &Request::Tail)?;
         let mut out = anstream::stdout().lock();
         let mut left = self.count.unwrap_or(u64::MAX);
         while left > 0 {
@@ -66,35 +71,54 @@ impl Tail {
     }
 }
 
+/// A device that is not there would never say anything.
+fn check_device(socket: &Path, device: &str) -> Result<(), Failure> {
+    let line = AgentClient::ask(socket, &Request::Status)?.next_line()?.unwrap_or_default();
+    let status: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+    let links = status["links"].as_array().into_iter().flatten();
+    let devices = links.flat_map(|link| link["devices"].as_array()).flatten();
+    let names: Vec<&str> = devices.filter_map(|device| device["name"].as_str()).collect();
+    match names.contains(&device) {
+        true => Ok(()),
+        false => Err(Failure::Refused(format!("no device {device:?}; devices are {}", names.join(", ")))),
+    }
+}
+
 fn note(line: &str) -> std::io::Result<()> {
     match serde_json::from_str(line) {
         Ok(Notice::Missed(cycles)) => eprintln!("({cycles} poll cycles not shown: this terminal is too slow)"),
-        Ok(Notice::Error(error)) => eprintln!("{error}"),
+        Ok(Notice::Error(error) | Notice::Refused(error)) => eprintln!("{error}"),
         Ok(Notice::Registers(_)) | Err(_) => eprintln!("not understood: {line}"),
     }
     Ok(())
 }
 
 /// One line: time, tag, value and unit, quality when there is something to say.
-pub(super) fn write_reading(out: &mut impl Write, reading: &ShownReading) -> std::io::Result<()> {
-    let style = match reading.quality.split(':').next() {
+fn write_reading(out: &mut impl Write, reading: &ShownReading) -> std::io::Result<()> {
+    let style = style(&reading.quality);
+    let quality = if reading.quality == "good" { "" } else { &reading.quality };
+    let tag = format!("{}/{}", reading.device, reading.point);
+    let line = format!("{:>14} {:<6} {quality}", shown_value(&reading.value, reading.state.as_deref()), reading.unit);
+    writeln!(out, "{}  {tag:<44} {style}{}{style:#}", reading.time, line.trim_end())
+}
+
+/// Red for bad, yellow for uncertain.
+pub(super) fn style(quality: &str) -> Style {
+    match quality.split(':').next() {
         Some("good") => Style::new(),
         Some("uncertain") => AnsiColor::Yellow.on_default(),
         Some(_) | None => AnsiColor::Red.on_default(),
-    };
-    let quality = if reading.quality == "good" { "" } else { &reading.quality };
-    let tag = format!("{}/{}", reading.device, reading.point);
-    let (value, unit) = (shown_value(reading), &reading.unit);
-    writeln!(out, "{}  {tag:<44} {style}{value:>14} {unit:<6} {quality}{style:#}", reading.time)
+    }
 }
 
-fn shown_value(reading: &ShownReading) -> String {
-    let number = match &reading.value {
+/// The value as text, with the meaning of an enumeration.
+pub(super) fn shown_value(value: &serde_json::Value, state: Option<&str>) -> String {
+    let number = match value {
         serde_json::Value::Null => "-".to_owned(),
         serde_json::Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    match &reading.state {
+    match state {
         Some(state) => format!("{number} ({state})"),
         None => number,
     }

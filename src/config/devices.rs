@@ -1,22 +1,17 @@
-//! The sections `[[link]]` and `[[device]]`.
+//! The sections `[[device]]`: which device is on which link, and what is read of it.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use toml::Value;
-
 use super::GatewayConfig;
-use super::link::{DeviceConfig, Endpoint, LinkConfig, Parity, SerialSettings, TagConfig};
-use super::reader::{Faults, Section, choice, duration, integer, path, text};
-use super::site::{host_and_port, name};
-use crate::model::{Name, SeriesInfo, UnitId};
-use crate::profile::{Offer, Profile, Protocol, file};
-
-/// Slower than this is no polling; it would also outlive the phase of the schedule.
-const INTERVAL_MOST: Duration = Duration::from_secs(24 * 3600);
+use super::link::{DeviceConfig, Endpoint, LinkConfig, TagConfig};
+use super::links::{self, Declared};
+use super::site::name;
+use crate::model::{Name, SeriesInfo, UnitId, UnitIdError};
+use crate::profile::{INTERVAL_MOST, Offer, Profile, Protocol, file};
+use crate::settings::{FileFault, Item, Section, nearest};
 
 /// Longest label value, in bytes: labels are part of every catalogue entry.
 const LABEL_VALUE_MAX: usize = 256;
@@ -27,315 +22,298 @@ const RESERVED_LABELS: [&str; 3] = ["site", "gateway", "device"];
 /// The profiles devices name: each is read once.
 pub(super) struct Profiles {
     directory: PathBuf,
-    read: RefCell<HashMap<String, Option<Arc<Profile>>>>,
+    read: HashMap<String, Option<Arc<Profile>>>,
 }
 
 impl Profiles {
     pub(super) fn new(directory: PathBuf) -> Self {
-        Self { directory, read: RefCell::default() }
+        Self { directory, read: HashMap::new() }
     }
 
-    /// The profile `id`, or `None` after its faults were noted.
-    fn get(&self, id: &str, section: &Section<'_>, value: &Value) -> Option<Arc<Profile>> {
-        if let Some(known) = self.read.borrow().get(id) {
+    /// The profile that `item` names, or `None` after its faults were noted.
+    fn get(&mut self, item: &Item<'_, '_>) -> Option<Arc<Profile>> {
+        let id = item.text()?;
+        if let Some(known) = self.read.get(&id) {
             return known.clone();
         }
-        let profile = match file::load(&self.directory, id) {
+        let profile = match file::load(&self.directory, &id) {
             Ok(profile) => Some(Arc::new(profile)),
-            Err(found) => {
-                for fault in found {
-                    section.fault("profile", value, fault.to_string());
-                }
+            Err(faults) => {
+                note(item, faults);
                 None
             }
         };
-        self.read.borrow_mut().insert(id.to_owned(), profile.clone());
+        self.read.insert(id, profile.clone());
         profile
     }
 }
 
+/// Says why a profile cannot be used: that there is none, or what is wrong in its file.
+fn note(item: &Item<'_, '_>, faults: Vec<FileFault>) {
+    match faults.as_slice() {
+        [fault] if fault.line.is_none() && fault.key.is_empty() => {
+            item.fault(format!("{}: {}", fault.file, fault.reason));
+            return;
+        }
+        [_] => item.fault("this profile has a fault, see below"),
+        faults => item.fault(format!("this profile has {} faults, see below", faults.len())),
+    }
+    item.adopt(faults);
+}
+
 /// All links with the devices behind them, in the order of the file.
 pub(super) fn links(
-    file: &mut Section<'_>,
+    root: &mut Section<'_, '_>,
     gateway: Option<&GatewayConfig>,
-    profiles: &Profiles,
-    faults: &Faults,
+    mut profiles: Profiles,
 ) -> Vec<LinkConfig> {
-    let mut links: Vec<LinkConfig> = Vec::new();
-    for mut section in file.sections("link") {
-        let link = link(&mut section, &links);
-        section.close();
-        links.extend(link);
-    }
-    let devices = file.sections("device");
+    let mut links = links::read(root.sections("link"));
+    let devices = root.sections("device");
     if devices.is_empty() {
-        faults.add("device", "", "missing: at least one [[device]]");
+        root.missing("device", "at least one [[device]]");
     }
     let mut names = Vec::new();
+    let mut all_linked = true;
     for section in devices {
-        device(section, &mut links, &mut names, gateway, profiles, faults);
+        all_linked &= device(section, &mut links, &mut names, gateway, &mut profiles).is_some();
     }
-    for link in &links {
-        if link.devices.is_empty() && names.iter().all(|seen: &Seen| seen.link != link.name.as_str()) {
-            faults.add(format!("link {:?}", link.name.as_str()), "", "has no device");
-        }
+    // A device that names no link may mean one of these.
+    for unused in links.iter().filter(|link| link.devices == 0 && all_linked) {
+        unused.name.fault("no device is on this link");
     }
-    links
+    links.into_iter().filter_map(|declared| declared.link).collect()
 }
 
-fn link(section: &mut Section<'_>, others: &[LinkConfig]) -> Option<LinkConfig> {
-    let own_name = |value: &Value| {
-        let name = name(value)?;
-        match others.iter().any(|other| other.name == name) {
-            true => Err("another link has this name".to_owned()),
-            false => Ok(name),
-        }
-    };
-    let name = section.require("name", "a name for the link", own_name);
-    let tcp = section.read("tcp", address).map(|(host, port)| Endpoint::Tcp { host, port });
-    let over_tcp = section.read("rtu_over_tcp", address).map(|(host, port)| Endpoint::RtuOverTcp { host, port });
-    // Modbus over Serial Line 1.02, 2.5.1: 19,200 baud and even parity are the default mode.
-    let rtu = section.optional_section("rtu").map(|serial| serial_settings(serial, 19_200, Parity::Even));
-    let text = section.optional_section("text").map(|serial| serial_settings(serial, 9_600, Parity::None));
-    let given = usize::from(rtu.is_some()) + usize::from(text.is_some());
-    let rtu = rtu.flatten().map(Endpoint::Rtu);
-    let text = text.flatten().map(Endpoint::Text);
-    let timeout = section
-        .read("timeout", duration(Duration::from_millis(10)..=Duration::from_secs(60)))
-        .unwrap_or(Duration::from_millis(500));
-    let mut endpoints: Vec<Endpoint> = [tcp, over_tcp, rtu, text].into_iter().flatten().collect();
-    if endpoints.len() > 1 || (endpoints.is_empty() && given == 0) {
-        section.missing("tcp", "exactly one of tcp, rtu, rtu_over_tcp, text");
-        return None;
-    }
-    let endpoint = endpoints.pop()?;
-    if let Some(other) = others.iter().find(|other| other.endpoint == endpoint) {
-        section.missing(
-            "name",
-            &format!("link {:?} leads to the same endpoint ({endpoint}); use one link", other.name.as_str()),
-        );
-        return None;
-    }
-    Some(LinkConfig { name: name?, endpoint, timeout, devices: Vec::new() })
-}
-
-fn address(value: &Value) -> Result<(String, u16), String> {
-    host_and_port(&text(value)?, None).ok_or_else(|| "must be \"host:port\"".to_owned())
-}
-
-fn serial_settings(mut section: Section<'_>, baud_rate: i64, parity: Parity) -> Option<SerialSettings> {
-    let port = section.require("port", "a serial port, best below /dev/serial/by-id", path);
-    let baud_rate = section.read("baud_rate", integer(300..=4_000_000)).unwrap_or(baud_rate);
-    let words = [("none", Parity::None), ("even", Parity::Even), ("odd", Parity::Odd)];
-    let parity = section.read("parity", choice(&words)).unwrap_or(parity);
-    let data_bits = section.read("data_bits", integer(7..=8)).unwrap_or(8);
-    let stop_bits = section.read("stop_bits", integer(1..=2)).unwrap_or(1);
-    section.close();
-    Some(SerialSettings {
-        port: port?,
-        baud_rate: u32::try_from(baud_rate).unwrap_or(u32::MAX),
-        parity,
-        data_bits: u8::try_from(data_bits).unwrap_or(8),
-        stop_bits: u8::try_from(stop_bits).unwrap_or(1),
-    })
-}
-
-/// A device name in use, and the link it named (whether the device was accepted or not).
-struct Seen {
-    name: String,
-    link: String,
-}
-
+/// Reads one device and returns the index of the link it names.
 fn device(
-    mut section: Section<'_>,
-    links: &mut [LinkConfig],
-    seen: &mut Vec<Seen>,
+    mut section: Section<'_, '_>,
+    links: &mut [Declared<'_, '_>],
+    names: &mut Vec<Name>,
     gateway: Option<&GatewayConfig>,
-    profiles: &Profiles,
-    faults: &Faults,
-) {
-    let own_name = |value: &Value| {
-        let name = name(value)?;
-        match seen.iter().any(|other| other.name == name.as_str()) {
-            true => Err("another device has this name".to_owned()),
-            false => Ok(name),
-        }
+    profiles: &mut Profiles,
+) -> Option<usize> {
+    let name = device_name(&mut section, names);
+    let declared = link_of(&mut section, links);
+    let link = declared.as_ref().and_then(|declared| links[*declared].link.as_ref());
+    let unit_item = section.take("unit_id");
+    let unit = match link {
+        Some(link) => unit_id(&section, unit_item, link),
+        None => unit_item.and_then(|item| number(&item, UnitId::tcp)).map(Some),
     };
-    let name = section.require("name", "a name for the device", own_name);
-    let known: Vec<String> = links.iter().map(|link| link.name.to_string()).collect();
-    let mut written_link = String::new();
-    let link = section.require("link", "the name of a [[link]]", |value| {
-        written_link = text(value)?;
-        let found = links.iter().position(|link| link.name.as_str() == written_link);
-        found.ok_or_else(|| format!("no such link; links are: {}", known.join(", ")))
-    });
-    seen.push(Seen { name: name.as_ref().map(ToString::to_string).unwrap_or_default(), link: written_link });
-    let unit = link.and_then(|link| unit(&mut section, &links[link]));
-    if link.is_none() {
-        section.take("unit_id");
-    }
-    let profile = profile(&mut section, link.map(|link| &links[link]), profiles);
+    let profile_item = section.require("profile", "the name of a profile, for example \"eastron-sdm630\"");
+    let profile = profile_item.as_ref().and_then(|item| profile(item, link, profiles));
     let labels = labels(section.section("labels"));
-    let interval = section.read("interval", duration(Duration::ZERO..=INTERVAL_MOST));
-    let points = section.read("points", |value| {
-        let names =
-            value.as_array().and_then(|names| names.iter().map(|name| name.as_str().map(str::to_owned)).collect());
-        names.ok_or_else(|| "must be a list of point names".to_owned())
-    });
-    let overrides = section.section("tags");
-    section.close();
-    let (Some(profile), Some(labels)) = (profile, labels) else { return };
-    let choices = Choices { interval, points };
-    let tags = tags(&profile, &choices, overrides, faults);
-    let (Some(name), Some(link), Some(gateway)) = (name, link, gateway) else { return };
-    let Some(unit) = unit else { return };
-    let all_labels = Arc::new(all_labels(gateway, &name, &labels));
+    let interval = section.duration("interval", Duration::ZERO..=INTERVAL_MOST);
+    let points = section.take("points");
+    let tags = section.section("tags");
+    section.finish();
+    let choice = Choice::read(points, tags, profile.as_deref());
+    let (Some(profile), Some(profile_item)) = (profile, profile_item) else { return declared };
+    let wanted = choice.wanted(&profile, interval);
+    if wanted.is_empty() && choice.points.is_none() {
+        profile_item.fault("offers no point by itself: name those to read in points");
+    }
+    let (Some(name), Some(gateway), Some(labels), Some(unit)) = (name, gateway, labels, unit) else {
+        return declared;
+    };
+    let all_labels = Arc::new(all_labels(gateway, &name, labels.clone()));
     let series = |point| SeriesInfo { labels: all_labels.clone(), ..profile.series(point) };
     let tags: Vec<TagConfig> =
-        tags.into_iter().map(|(point, interval)| TagConfig { point, interval, series: series(point) }).collect();
-    if tags.is_empty() {
-        faults.add(format!("device {:?}", name.as_str()), "", "reads no point at all");
-        return;
+        wanted.into_iter().map(|(point, interval)| TagConfig { point, interval, series: series(point) }).collect();
+    if let Some(link) = declared.and_then(|declared| links[declared].link.as_mut()) {
+        link.devices.push(DeviceConfig { name, unit, profile, labels, tags });
     }
-    let device = DeviceConfig { name, unit, profile: profile.clone(), labels: labels.clone(), tags };
-    links[link].devices.push(device);
+    declared
+}
+
+fn device_name(section: &mut Section<'_, '_>, others: &mut Vec<Name>) -> Option<Name> {
+    let item = section.require("name", "a name for the device")?;
+    let name = name(&item)?;
+    if others.contains(&name) {
+        item.fault("another device has this name");
+        return None;
+    }
+    section.call(name.as_str());
+    others.push(name.clone());
+    Some(name)
+}
+
+/// Index of the link that the device names, with faults of its own or without.
+fn link_of(section: &mut Section<'_, '_>, links: &mut [Declared<'_, '_>]) -> Option<usize> {
+    let item = section.require("link", "the name of a [[link]]")?;
+    let written = item.text()?;
+    let found = links.iter().position(|link| link.is_called(&written));
+    match found {
+        Some(found) => links[found].devices += 1,
+        None => {
+            let names: Vec<&str> = links.iter().filter_map(|link| link.name.as_word()).collect();
+            item.fault(format!("no such link{}", hint(&names, &written)));
+        }
+    }
+    found
 }
 
 /// The unit id: `Some(None)` for a text instrument, `None` when it is refused.
-fn unit(section: &mut Section<'_>, link: &LinkConfig) -> Option<Option<UnitId>> {
-    let number = |value: &Value| value.as_integer().ok_or_else(|| "must be a whole number".to_owned());
-    let read: fn(i64) -> Result<UnitId, crate::model::UnitIdError> = match link.endpoint {
-        Endpoint::Text(_) => {
-            section.read("unit_id", |_| Err::<(), _>("a text instrument has no unit id".to_owned()));
-            if !link.devices.is_empty() {
-                section.missing("link", "a text link carries one device only, and this one has its device already");
-                return None;
-            }
-            return Some(None);
-        }
+fn unit_id(section: &Section<'_, '_>, item: Option<Item<'_, '_>>, link: &LinkConfig) -> Option<Option<UnitId>> {
+    let read: fn(i64) -> Result<UnitId, UnitIdError> = match link.endpoint {
+        Endpoint::Text(_) => return text_instrument(section, item, link).then_some(None),
         Endpoint::Tcp { .. } => UnitId::tcp,
         Endpoint::Rtu(_) | Endpoint::RtuOverTcp { .. } => UnitId::serial,
     };
-    let allowed = "the address of the device on its link, 1 to 247";
-    let free = |value: &Value| {
-        let unit = read(number(value)?).map_err(|error| error.to_string())?;
-        match link.devices.iter().find(|other| other.unit == Some(unit)) {
-            Some(other) => {
-                Err(format!("device {:?} on link {:?} has this unit id", other.name.as_str(), link.name.as_str()))
-            }
-            None => Ok(unit),
-        }
-    };
-    section.require("unit_id", allowed, free).map(Some)
-}
-
-fn profile(section: &mut Section<'_>, link: Option<&LinkConfig>, profiles: &Profiles) -> Option<Arc<Profile>> {
-    let Some(value) = section.take("profile") else {
-        section.missing("profile", "the name of a profile, for example \"eastron-sdm630\"");
+    let Some(item) = item else {
+        section.missing("unit_id", "the address of the device on its link, 1 to 247");
         return None;
     };
-    let id = match text(&value) {
-        Ok(id) => id,
-        Err(reason) => {
-            section.fault("profile", &value, reason);
-            return None;
-        }
+    let unit = number(&item, read)?;
+    if let Some(other) = link.devices.iter().find(|other| other.unit == Some(unit)) {
+        item.fault(format!("device {:?} on link {:?} has this unit id", other.name.as_str(), link.name.as_str()));
+        return None;
+    }
+    Some(Some(unit))
+}
+
+fn number(item: &Item<'_, '_>, read: fn(i64) -> Result<UnitId, UnitIdError>) -> Option<UnitId> {
+    let number = item.any_integer().and_then(|number| i64::try_from(number).ok());
+    // What is no number is outside of every range of unit ids, too.
+    item.check(read(number.unwrap_or(i64::MAX)))
+}
+
+/// An instrument that speaks text has no address, and its link to itself.
+fn text_instrument(section: &Section<'_, '_>, unit_id: Option<Item<'_, '_>>, link: &LinkConfig) -> bool {
+    if let Some(item) = unit_id {
+        item.fault("a text instrument has no unit id");
+    }
+    if let Some(other) = link.devices.first() {
+        section.fault(format!(
+            "a text link carries one device, and link {:?} has device {:?}",
+            link.name.as_str(),
+            other.name.as_str()
+        ));
+    }
+    link.devices.is_empty()
+}
+
+fn profile(item: &Item<'_, '_>, link: Option<&LinkConfig>, profiles: &mut Profiles) -> Option<Arc<Profile>> {
+    let profile = profiles.get(item)?;
+    let is_text_link = link.map(|link| matches!(link.endpoint, Endpoint::Text(_)));
+    let mismatch = match (&profile.protocol, is_text_link) {
+        (Protocol::Modbus(_), Some(true)) => "speaks Modbus, but the link carries lines of text",
+        (Protocol::Text(_), Some(false)) => "speaks lines of text, but the link carries Modbus",
+        (Protocol::Modbus(_) | Protocol::Text(_), _) => return Some(profile),
     };
-    let profile = profiles.get(&id, section, &value)?;
-    let link = link?;
-    let is_text_link = matches!(link.endpoint, Endpoint::Text(_));
-    let mismatch = match profile.protocol {
-        Protocol::Modbus(_) if is_text_link => "speaks Modbus, but the link carries lines of text",
-        Protocol::Text(_) if !is_text_link => "speaks lines of text, but the link carries Modbus",
-        Protocol::Modbus(_) | Protocol::Text(_) => return Some(profile),
-    };
-    section.fault("profile", &value, mismatch);
+    item.fault(mismatch);
     None
 }
 
 /// Labels of a device. Keys follow the rule of Prometheus: `[a-zA-Z_][a-zA-Z0-9_]*`.
-fn labels(section: Section<'_>) -> Option<BTreeMap<String, String>> {
+fn labels(section: Section<'_, '_>) -> Option<BTreeMap<String, String>> {
     let key_is_good = |key: &str| {
         !key.starts_with(|c: char| c.is_ascii_digit())
             && !key.is_empty()
             && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-            && !RESERVED_LABELS.contains(&key)
     };
-    let mut labels = BTreeMap::new();
-    let mut is_good = true;
-    let keys: Vec<(String, Value)> = section.entries();
-    for (key, value) in keys {
-        let reason = match value.as_str() {
-            _ if !key_is_good(&key) => "a label is named [a-zA-Z_][a-zA-Z0-9_]*, but not site, gateway or device",
-            Some(text) if text.len() <= LABEL_VALUE_MAX => {
-                labels.insert(key, text.to_owned());
-                continue;
-            }
-            Some(_) | None => "must be text of at most 256 bytes",
-        };
-        section.fault(&key, &value, reason);
-        is_good = false;
-    }
-    is_good.then_some(labels)
-}
-
-struct Choices {
-    interval: Option<Duration>,
-    points: Option<Vec<String>>,
-}
-
-/// What is polled how often: point index and interval, in the order of the profile.
-fn tags(profile: &Profile, choices: &Choices, overrides: Section<'_>, faults: &Faults) -> Vec<(usize, Duration)> {
-    let offers = profile.offers();
-    let known = |name: &str| offers.iter().any(|offer| offer.name == name);
-    for name in choices.points.iter().flatten().filter(|name| !known(name)) {
-        let key = overrides.key("").trim_end_matches(".tags.").to_owned() + ".points";
-        faults.add(key, format!("{name:?}"), unknown_point(profile, name));
-    }
-    let mut intervals: HashMap<String, Option<Duration>> = HashMap::new();
-    for (name, value) in overrides.entries() {
-        if !known(&name) {
-            overrides.fault(&name, &value, unknown_point(profile, &name));
-            continue;
+    let label = |(key, item): (String, Item<'_, '_>)| {
+        let value = item.as_word().filter(|value| value.len() <= LABEL_VALUE_MAX);
+        if RESERVED_LABELS.contains(&key.as_str()) {
+            item.fault("lineside sets the labels site, gateway and device itself");
+        } else if !key_is_good(&key) {
+            item.fault("a label is named with letters, digits and '_', and does not start with a digit");
+        } else if value.is_none() {
+            item.fault(format!("must be text in quotes of at most {LABEL_VALUE_MAX} bytes"));
+        } else {
+            return value.map(|value| (key.clone(), value.to_owned()));
         }
-        let Value::Table(table) = value else {
-            overrides.fault(&name, &value, "must be a table such as { interval = \"100ms\" }");
-            continue;
-        };
-        let mut tag = Section::new(&overrides.key(&name), table, faults);
-        let may_differ = matches!(profile.protocol, Protocol::Modbus(_));
-        let interval = tag.read("interval", |value| match may_differ {
-            true => duration(Duration::ZERO..=INTERVAL_MOST)(value),
-            false => Err("a text instrument gives all its values at once; set the interval of the device".to_owned()),
-        });
-        tag.close();
-        intervals.insert(name, interval);
-    }
-    let wanted = |offer: &Offer<'_>| match &choices.points {
-        Some(names) => names.iter().any(|name| name == offer.name),
-        None => offer.polled || intervals.contains_key(offer.name),
+        None
     };
-    let interval_of = |offer: &Offer<'_>| {
-        let own = intervals.get(offer.name).copied().flatten();
-        own.or(choices.interval).or(offer.interval).unwrap_or(Duration::from_secs(1))
-    };
-    let chosen = offers.iter().enumerate().filter(|(_, offer)| wanted(offer));
-    chosen.map(|(point, offer)| (point, interval_of(offer))).collect()
+    let labels: Vec<Option<(String, String)>> = section.rest().into_iter().map(label).collect();
+    labels.into_iter().collect()
 }
 
-fn unknown_point(profile: &Profile, name: &str) -> String {
-    let offers = profile.offers();
-    let alike: Vec<&str> =
-        offers.iter().map(|offer| offer.name).filter(|offer| offer.contains(name) || name.contains(offer)).collect();
-    match alike.is_empty() {
-        true => format!("profile {:?} has no such point; it has {} points", profile.id, offers.len()),
-        false => format!("profile {:?} has no such point; similar: {}", profile.id, alike.join(", ")),
+/// What a device says about its points.
+struct Choice {
+    /// Those to read; `None` leaves it to the profile.
+    points: Option<Vec<String>>,
+    /// Intervals of their own.
+    intervals: HashMap<String, Option<Duration>>,
+}
+
+impl Choice {
+    /// Reads `points` and `tags`. Without a profile, which has faults then, names are not checked.
+    fn read(points: Option<Item<'_, '_>>, tags: Section<'_, '_>, profile: Option<&Profile>) -> Self {
+        let names: Option<Vec<&str>> = profile.map(|profile| profile.tag_names());
+        let is_known = |item: &Item<'_, '_>, name: &str| {
+            let unknown = names.as_ref().filter(|names| !names.contains(&name));
+            if let Some(names) = unknown {
+                item.fault(format!("the profile has no such point{}", hint(names, name)));
+            }
+            unknown.is_none()
+        };
+        let listed = |item: Item<'_, '_>| {
+            let items = item.clone().list()?;
+            if items.is_empty() {
+                item.fault("must name at least one point");
+            }
+            let name = |item: &Item<'_, '_>| item.text().filter(|name| is_known(item, name));
+            Some(items.iter().filter_map(name).collect::<Vec<String>>())
+        };
+        let points = points.map(|item| listed(item).unwrap_or_default());
+        let is_text = profile.is_some_and(|profile| matches!(profile.protocol, Protocol::Text(_)));
+        let mut intervals = HashMap::new();
+        for (name, item) in tags.rest() {
+            if is_known(&item, &name) && points.as_ref().is_some_and(|points| !points.contains(&name)) {
+                item.fault("is not read: it is not among points");
+            }
+            intervals.insert(name, item.section().and_then(|section| tag_interval(section, is_text)));
+        }
+        Self { points, intervals }
+    }
+
+    /// What is polled how often: point index and interval, in the order of the profile.
+    fn wanted(&self, profile: &Profile, interval: Option<Duration>) -> Vec<(usize, Duration)> {
+        let is_wanted = |offer: &Offer<'_>| match &self.points {
+            Some(points) => points.iter().any(|name| name == offer.name),
+            None => offer.polled || self.intervals.contains_key(offer.name),
+        };
+        let interval_of = |offer: &Offer<'_>| {
+            let own = self.intervals.get(offer.name).copied().flatten();
+            own.or(interval).or(offer.interval).unwrap_or(Duration::from_secs(1))
+        };
+        let offers = profile.offers();
+        let wanted = offers.iter().enumerate().filter(|(_, offer)| is_wanted(offer));
+        wanted.map(|(point, offer)| (point, interval_of(offer))).collect()
+    }
+}
+
+fn tag_interval(mut section: Section<'_, '_>, is_text: bool) -> Option<Duration> {
+    let item = section.take("interval");
+    section.finish();
+    let item = item?;
+    if is_text {
+        item.fault("a text instrument gives all its values at once; set the interval of the device");
+    }
+    item.duration(Duration::ZERO..=INTERVAL_MOST)
+}
+
+/// What could be meant instead: the nearest word, or those that contain all parts of it, or all if few.
+fn hint(known: &[&str], written: &str) -> String {
+    const FEW: usize = 8;
+    if let Some(near) = nearest(known.iter().copied(), written) {
+        return format!("; did you mean {near:?}?");
+    }
+    let is_alike = |name: &&str| !written.is_empty() && written.split('_').all(|part| name.contains(part));
+    let alike: Vec<&str> = known.iter().copied().filter(is_alike).collect();
+    let (shown, what) = if alike.is_empty() { (known, "there are") } else { (alike.as_slice(), "similar are") };
+    match shown.len() {
+        0 => "; there are none".to_owned(),
+        1 if alike.is_empty() => format!("; there is {}", known[0]),
+        1..=FEW => format!("; {what} {}", shown.join(", ")),
+        count => format!("; {what} {} and {} more", shown[..FEW].join(", "), count - FEW),
     }
 }
 
 /// The labels of every series of a device.
-fn all_labels(gateway: &GatewayConfig, device: &Name, labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let mut all = labels.clone();
+fn all_labels(gateway: &GatewayConfig, device: &Name, own: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut all = own;
     for (key, value) in RESERVED_LABELS.iter().zip([&gateway.site, &gateway.id, device]) {
         all.insert((*key).to_owned(), value.to_string());
     }

@@ -4,17 +4,17 @@
 
 mod devices;
 pub mod link;
-pub mod reader;
+mod links;
 mod site;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use link::{DeviceConfig, Endpoint, LinkConfig, Parity, SerialSettings, TagConfig};
-pub use reader::ConfigFault;
-use reader::{Faults, Section};
+pub use site::host_and_port;
 
 use crate::model::Name;
+use crate::settings::{FileFault, Source, read_text};
 
 /// Where the configuration lies unless said otherwise.
 pub const DEFAULT_PATH: &str = "/etc/lineside/lineside.toml";
@@ -145,50 +145,42 @@ pub enum BatchEncoding {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct ConfigError {
-    /// Everything that is wrong, in the order of the file's sections.
-    pub faults: Vec<ConfigFault>,
+    /// Everything that is wrong, in the order of the file; what is missing from it comes first.
+    pub faults: Vec<FileFault>,
 }
 
 /// Reads and checks the configuration file at `path`.
+///
+/// # Errors
+///
+/// Everything that is wrong with it.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    let faults = Faults::new(&path.display().to_string());
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) => {
-            faults.add("", "", format!("cannot be read: {error}"));
-            return Err(ConfigError { faults: faults.into_vec() });
-        }
-    };
-    parse_into(&text, path.parent().unwrap_or(Path::new(".")), faults)
+    let file = path.display().to_string();
+    let refused = |faults| ConfigError { faults };
+    match read_text(path).map_err(refused)? {
+        Some(text) => parse(&text, &file, path.parent().unwrap_or(Path::new("."))),
+        None => Err(refused(vec![FileFault::of_file(&file, "there is no such file; --config names another")])),
+    }
 }
 
 /// Checks a configuration given as text. Relative paths in it start at `directory`; faults name `file`.
+///
+/// # Errors
+///
+/// Everything that is wrong with it.
 pub fn parse(text: &str, file: &str, directory: &Path) -> Result<Config, ConfigError> {
-    parse_into(text, directory, Faults::new(file))
-}
-
-fn parse_into(text: &str, directory: &Path, faults: Faults) -> Result<Config, ConfigError> {
-    let table = match text.parse::<toml::Table>() {
-        Ok(table) => table,
-        Err(error) => {
-            let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].lines().count().max(1));
-            faults.add("", "", format!("line {line}: {}", error.message()));
-            return Err(ConfigError { faults: faults.into_vec() });
-        }
-    };
-    let mut file = Section::new("", table, &faults);
-    let gateway_section = file.section("gateway");
-    let (gateway, profiles) = site::gateway(gateway_section, directory);
-    let clock = site::clock(file.section("clock"));
-    let store = site::store(file.section("store"), directory);
-    let mqtt = site::mqtt(file.section("mqtt"), directory, gateway.as_ref());
-    let links = devices::links(&mut file, gateway.as_ref(), &devices::Profiles::new(profiles), &faults);
-    file.close();
-    let faults = faults.into_vec();
-    match (gateway, store, mqtt) {
-        (Some(gateway), Some(store), Some(mqtt)) if faults.is_empty() => {
-            Ok(Config { gateway, clock, store, mqtt, links })
-        }
-        _ => Err(ConfigError { faults }),
+    let source = Source::new(file, text);
+    let config = source.root().and_then(|mut root| {
+        let (gateway, profiles) = site::gateway(root.section("gateway"), directory);
+        let clock = site::clock(root.section("clock"));
+        let store = site::store(root.section("store"), directory);
+        let mqtt = site::mqtt(root.section("mqtt"), directory, gateway.as_ref());
+        let links = devices::links(&mut root, gateway.as_ref(), devices::Profiles::new(profiles));
+        root.finish();
+        Some(Config { gateway: gateway?, clock, store: store?, mqtt: mqtt?, links })
+    });
+    match (config, source.into_faults()) {
+        (Some(config), faults) if faults.is_empty() => Ok(config),
+        (_, faults) => Err(ConfigError { faults }),
     }
 }

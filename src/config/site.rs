@@ -3,14 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use toml::Value;
-
-use super::reader::{Section, choice, duration, path, size, text};
 use super::{
     BatchConfig, BatchEncoding, ClockTrust, Credentials, DEFAULT_PROFILES, DEFAULT_SOCKET, GatewayConfig, MqttConfig,
     MqttProtocol, StoreConfig, TlsConfig,
 };
 use crate::model::Name;
+use crate::settings::{Item, Section};
 
 const NAME_RULE: &str = "1 to 64 characters of a-z, 0-9, '_' or '-', starting with a letter or digit";
 
@@ -21,68 +19,74 @@ const PREFIX_MAX: usize = 128;
 /// which is what AWS IoT Core takes.
 const PREFIX_SLASHES_MAX: usize = 3;
 
-pub(super) fn name(value: &Value) -> Result<Name, String> {
-    Name::new(&text(value)?).map_err(|error| error.to_string())
+pub(super) fn name(item: &Item<'_, '_>) -> Option<Name> {
+    item.check(Name::new(&item.text()?))
 }
 
 /// Who the gateway is, and the directory of further profiles.
-pub(super) fn gateway(mut section: Section<'_>, directory: &Path) -> (Option<GatewayConfig>, PathBuf) {
-    let site = section.require("site", NAME_RULE, name);
-    let id = section.require("id", NAME_RULE, name);
-    let socket = section.read("socket", path).map_or_else(|| DEFAULT_SOCKET.into(), |path| directory.join(path));
-    let profiles = section.read("profiles", |value| {
-        let found = directory.join(path(value)?);
-        if found.is_dir() { Ok(found) } else { Err("must be a directory with profiles (*.toml)".to_owned()) }
+pub(super) fn gateway(mut section: Section<'_, '_>, directory: &Path) -> (Option<GatewayConfig>, PathBuf) {
+    let site = section.require("site", NAME_RULE).and_then(|item| name(&item));
+    let id = section.require("id", NAME_RULE).and_then(|item| name(&item));
+    let socket = section.path("socket").map_or_else(|| DEFAULT_SOCKET.into(), |path| directory.join(path));
+    let profiles = section.take("profiles").and_then(|item| {
+        let found = directory.join(item.path()?);
+        if !found.is_dir() {
+            item.fault(format!("must be a directory with profiles (*.toml); {} is none", found.display()));
+        }
+        Some(found)
     });
-    section.close();
+    section.finish();
     let gateway = site.zip(id).map(|(site, id)| GatewayConfig { site, id, socket });
     (gateway, profiles.unwrap_or_else(|| DEFAULT_PROFILES.into()))
 }
 
-pub(super) fn clock(mut section: Section<'_>) -> ClockTrust {
+pub(super) fn clock(mut section: Section<'_, '_>) -> ClockTrust {
     let words = [("kernel", ClockTrust::Kernel), ("local", ClockTrust::Local)];
-    let trust = section.read("trust", choice(&words)).unwrap_or(ClockTrust::Kernel);
-    section.close();
+    let trust = section.choice("trust", &words).unwrap_or(ClockTrust::Kernel);
+    section.finish();
     trust
 }
 
-pub(super) fn store(mut section: Section<'_>, directory: &Path) -> Option<StoreConfig> {
+pub(super) fn store(mut section: Section<'_, '_>, directory: &Path) -> Option<StoreConfig> {
     const LIMIT_LEAST: u64 = 4 << 20;
     const LIMIT_MOST: u64 = 1 << 40;
-    let path = section.require("path", "the directory to keep readings in", path).map(|path| directory.join(path));
-    let limit_bytes = section.read("limit", size(LIMIT_LEAST..=LIMIT_MOST)).unwrap_or(512 << 20);
+    let path = section.require("path", "the directory to keep readings in").and_then(|item| item.path());
+    let limit_bytes = section.size("limit", LIMIT_LEAST..=LIMIT_MOST).unwrap_or(512 << 20);
     let commit_interval = section
-        .read("commit_interval", duration(Duration::from_millis(10)..=Duration::from_secs(60)))
+        .duration("commit_interval", Duration::from_millis(10)..=Duration::from_secs(60))
         .unwrap_or(Duration::from_secs(1));
-    section.read("when_full", choice(&[("drop-oldest", ())]));
-    section.close();
-    path.map(|path| StoreConfig { path, limit_bytes, commit_interval })
+    section.choice("when_full", &[("drop-oldest", ())]);
+    section.finish();
+    Some(StoreConfig { path: directory.join(path?), limit_bytes, commit_interval })
 }
 
-pub(super) fn mqtt(mut section: Section<'_>, directory: &Path, gateway: Option<&GatewayConfig>) -> Option<MqttConfig> {
-    let broker = section.require("url", "mqtt://host[:port] or mqtts://host[:port]", broker_url);
+pub(super) fn mqtt(
+    mut section: Section<'_, '_>,
+    directory: &Path,
+    gateway: Option<&GatewayConfig>,
+) -> Option<MqttConfig> {
+    let url = section.require("url", "mqtt://host[:port] or mqtts://host[:port]");
+    let broker = url.and_then(|item| broker_url(&item));
     let words = [("5", MqttProtocol::V5), ("3.1.1", MqttProtocol::V311)];
-    let protocol = section.read("protocol", choice(&words)).unwrap_or(MqttProtocol::V5);
-    let uses_tls = broker.as_ref().is_some_and(|broker| broker.tls);
-    let tls = tls(&mut section, directory, uses_tls);
+    let protocol = section.choice("protocol", &words).unwrap_or(MqttProtocol::V5);
+    let tls = tls(&mut section, directory, broker.as_ref().map(|broker| broker.tls));
     let credentials = credentials(&mut section, directory);
-    let prefix = section.read("prefix", topic_prefix).unwrap_or_else(|| "lineside/v1".to_owned());
-    let default_id = gateway.map(|gateway| format!("lineside-{}-{}", gateway.site, gateway.id));
-    let client_id = section.read("client_id", client_id).or(default_id);
+    let prefix = section.take("prefix").and_then(|item| item.check(topic_prefix(item.text()?)));
+    let own_id = section.take("client_id").and_then(|item| item.check(client_id(item.text()?)));
     let keep_alive = section
-        .read("keep_alive", duration(Duration::from_secs(5)..=Duration::from_secs(1200)))
+        .duration("keep_alive", Duration::from_secs(5)..=Duration::from_secs(1200))
         .unwrap_or(Duration::from_secs(30));
     let batch = batch(section.section("batch"));
-    section.close();
-    let broker = broker?;
+    section.finish();
+    let (broker, gateway) = (broker?, gateway?);
     Some(MqttConfig {
         host: broker.host,
         port: broker.port,
         tls,
         protocol,
-        client_id: client_id?,
+        client_id: own_id.unwrap_or_else(|| format!("lineside-{}-{}", gateway.site, gateway.id)),
         credentials,
-        prefix,
+        prefix: prefix.unwrap_or_else(|| "lineside/v1".to_owned()),
         keep_alive,
         batch,
     })
@@ -95,24 +99,28 @@ struct Broker {
 }
 
 /// `mqtt://host[:port]` or `mqtts://host[:port]`; an IPv6 address stands in brackets.
-fn broker_url(value: &Value) -> Result<Broker, String> {
+fn broker_url(item: &Item<'_, '_>) -> Option<Broker> {
     const ALLOWED: &str = "must be mqtt://host[:port] or mqtts://host[:port]";
-    let url = text(value)?;
+    let url = item.text()?;
+    if url.contains('@') {
+        item.fault_of_secret("user and password belong in username and password_file");
+        return None;
+    }
     let (tls, rest) = match (url.strip_prefix("mqtts://"), url.strip_prefix("mqtt://")) {
         (Some(rest), _) => (true, rest),
         (None, Some(rest)) => (false, rest),
-        (None, None) => return Err(ALLOWED.to_owned()),
+        (None, None) => {
+            item.fault(ALLOWED);
+            return None;
+        }
     };
-    if rest.contains('@') {
-        return Err("user and password belong in username and password_file".to_owned());
-    }
     let default_port = if tls { 8883 } else { 1883 };
-    let (host, port) = host_and_port(rest, Some(default_port)).ok_or(ALLOWED)?;
-    Ok(Broker { host, port, tls })
+    let (host, port) = item.check(host_and_port(rest, Some(default_port)).ok_or(ALLOWED))?;
+    Some(Broker { host, port, tls })
 }
 
 /// Splits `host:port` or `[v6]:port`. Without a port the default counts; without a default it is refused.
-pub(super) fn host_and_port(address: &str, default_port: Option<u16>) -> Option<(String, u16)> {
+pub fn host_and_port(address: &str, default_port: Option<u16>) -> Option<(String, u16)> {
     let (host, port) = match address.strip_prefix('[') {
         Some(rest) => {
             let (host, rest) = rest.split_once(']')?;
@@ -121,7 +129,8 @@ pub(super) fn host_and_port(address: &str, default_port: Option<u16>) -> Option<
         }
         None => address.find(':').map_or((address, ""), |colon| address.split_at(colon)),
     };
-    let host_is_plain = !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || "/?#".contains(c));
+    let host_is_plain =
+        !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c.is_control() || "/?#".contains(c));
     let port = match port {
         "" => default_port,
         written => written.strip_prefix(':').and_then(|digits| digits.parse().ok()).filter(|port| *port != 0),
@@ -129,26 +138,27 @@ pub(super) fn host_and_port(address: &str, default_port: Option<u16>) -> Option<
     host_is_plain.then(|| host.to_owned()).zip(port)
 }
 
-fn tls(section: &mut Section<'_>, directory: &Path, uses_tls: bool) -> Option<TlsConfig> {
-    let readable = |value: &Value| readable_file(value, directory);
-    let mut files = Vec::new();
-    for key in ["ca_file", "cert_file", "key_file"] {
-        let only_with_tls = |value: &Value| match uses_tls {
-            true => readable(value),
-            false => Err("only with an mqtts:// url".to_owned()),
-        };
-        files.push(section.read(key, only_with_tls));
+/// `uses_tls` is `None` when the url does not say.
+fn tls(section: &mut Section<'_, '_>, directory: &Path, uses_tls: Option<bool>) -> Option<TlsConfig> {
+    let [ca_file, cert_file, key_file] = ["ca_file", "cert_file", "key_file"].map(|key| {
+        let item = section.take(key)?;
+        if uses_tls == Some(false) {
+            item.fault("only with an mqtts:// url");
+            return Some(PathBuf::new());
+        }
+        Some(readable_file(&item, directory).unwrap_or_default())
+    });
+    match (&cert_file, &key_file) {
+        (Some(_), None) => section.missing("key_file", "the key of cert_file"),
+        (None, Some(_)) => section.missing("cert_file", "the certificate of key_file"),
+        (Some(_), Some(_)) | (None, None) => {}
     }
-    let [ca_file, cert_file, key_file] = files.try_into().unwrap_or_default();
-    if cert_file.is_some() != key_file.is_some() {
-        section.missing("key_file", "cert_file and key_file go together");
-    }
-    uses_tls.then(|| TlsConfig { ca_file, client: cert_file.zip(key_file) })
+    (uses_tls == Some(true)).then(|| TlsConfig { ca_file, client: cert_file.zip(key_file) })
 }
 
-fn credentials(section: &mut Section<'_>, directory: &Path) -> Option<Credentials> {
-    let username = section.read("username", text);
-    let password_file = section.read("password_file", |value| readable_file(value, directory));
+fn credentials(section: &mut Section<'_, '_>, directory: &Path) -> Option<Credentials> {
+    let username = section.text("username");
+    let password_file = section.take("password_file").map(|item| readable_file(&item, directory).unwrap_or_default());
     if password_file.is_some() && username.is_none() {
         section.missing("username", "a password goes with a user");
     }
@@ -156,16 +166,17 @@ fn credentials(section: &mut Section<'_>, directory: &Path) -> Option<Credential
 }
 
 /// A file that can be read now; its content is read when it is needed.
-fn readable_file(value: &Value, directory: &Path) -> Result<PathBuf, String> {
-    let file = directory.join(path(value)?);
-    match std::fs::File::open(&file) {
-        Ok(_) => Ok(file),
-        Err(error) => Err(format!("must be a readable file: {error}")),
+fn readable_file(item: &Item<'_, '_>, directory: &Path) -> Option<PathBuf> {
+    let file = directory.join(item.path()?);
+    match std::fs::metadata(&file).and_then(|found| std::fs::File::open(&file).map(|_| found.is_file())) {
+        Ok(true) => return Some(file),
+        Ok(false) => item.fault("must be a readable file, not a directory"),
+        Err(error) => item.fault(format!("must be a readable file: {error}")),
     }
+    None
 }
 
-fn topic_prefix(value: &Value) -> Result<String, String> {
-    let prefix = text(value)?;
+fn topic_prefix(prefix: String) -> Result<String, String> {
     let slashes = prefix.bytes().filter(|byte| *byte == b'/').count();
     let plain = !prefix.contains(|c: char| matches!(c, '+' | '#' | '$') || c.is_control() || c.is_whitespace());
     let levels_filled = prefix.split('/').all(|level| !level.is_empty());
@@ -180,27 +191,26 @@ fn topic_prefix(value: &Value) -> Result<String, String> {
 }
 
 /// MQTT 5.0, 3.1.3.1: every broker takes 1 to 23 letters and digits; most take more.
-fn client_id(value: &Value) -> Result<String, String> {
-    let id = text(value)?;
+fn client_id(id: String) -> Result<String, &'static str> {
     let allowed = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':'));
     if !id.is_empty() && id.len() <= 256 && allowed {
         Ok(id)
     } else {
-        Err("must be 1 to 256 letters, digits, '-', '_', '.' or ':'".to_owned())
+        Err("must be 1 to 256 letters, digits, '-', '_', '.' or ':'")
     }
 }
 
-fn batch(mut section: Section<'_>) -> BatchConfig {
+fn batch(mut section: Section<'_, '_>) -> BatchConfig {
     const SIZE_LEAST: u64 = 1 << 10;
     // MQTT 5.0, 2.1.4: a packet has at most 256 MiB; a gateway has no use for batches of more than 8.
     const SIZE_MOST: u64 = 8 << 20;
     let words = [("columnar", BatchEncoding::Columnar), ("json", BatchEncoding::Json)];
-    let encoding = section.read("encoding", choice(&words)).unwrap_or(BatchEncoding::Columnar);
+    let encoding = section.choice("encoding", &words).unwrap_or(BatchEncoding::Columnar);
     let max_age = section
-        .read("max_age", duration(Duration::from_millis(100)..=Duration::from_secs(3600)))
+        .duration("max_age", Duration::from_millis(100)..=Duration::from_secs(3600))
         .unwrap_or(Duration::from_secs(10));
-    let max_size = section.read("max_size", size(SIZE_LEAST..=SIZE_MOST)).unwrap_or(100 << 10);
-    section.close();
+    let max_size = section.size("max_size", SIZE_LEAST..=SIZE_MOST).unwrap_or(100 << 10);
+    section.finish();
     BatchConfig { encoding, max_age, max_size: usize::try_from(max_size).unwrap_or(usize::MAX) }
 }
 
@@ -220,9 +230,9 @@ mod tests {
 
     #[test]
     fn a_prefix_leaves_room_for_the_levels_behind_it() {
-        assert!(topic_prefix(&Value::from("lineside/v1")).is_ok());
+        assert!(topic_prefix("lineside/v1".into()).is_ok());
         for bad in ["", "/a", "a/", "a//b", "a/#", "a/b/c/d/e", "a b"] {
-            assert!(topic_prefix(&Value::from(bad)).is_err(), "{bad}");
+            assert!(topic_prefix(bad.into()).is_err(), "{bad}");
         }
     }
 }

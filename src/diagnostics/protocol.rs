@@ -56,7 +56,9 @@ pub struct ShownReading {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Notice {
-    /// The request was not understood or cannot be served.
+    /// The request makes no sense here: it names something that is not there, or was not understood.
+    Refused(String),
+    /// The request could not be served.
     Error(String),
     /// The reader was too slow: so many poll cycles are not shown. They are stored all the same.
     Missed(u64),

@@ -21,7 +21,7 @@ use super::protocol::{Notice, Request, ShownReading};
 use crate::buffer::Catalogue;
 use crate::ingest::LiveHandle;
 use crate::model::{Name, Observed, Row, SeriesId, SeriesInfo, UnitId, Value};
-use crate::poll::LinkHandle;
+use crate::poll::{LinkHandle, PollError};
 use crate::profile::Table;
 
 /// Longest request line, in bytes.
@@ -76,8 +76,13 @@ impl SocketServer {
         Ok(Self { listener, path: path.to_owned(), services })
     }
 
-    /// Serves until told to stop.
-    pub async fn run(self, stop: CancellationToken) {
+    /// Serves until told to stop. Requests wait until the links are known.
+    pub async fn run(mut self, stop: CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            // An error means that the agent ends before it has begun.
+            _ = self.services.directory.changed() => {}
+        }
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
@@ -119,9 +124,9 @@ async fn answer(reader: OwnedReadHalf, writer: &mut OwnedWriteHalf, services: Se
         Ok(Request::Read { device }) => read(writer, &services, &device).await,
         Ok(Request::ReadRaw { link, unit_id, table, address, count }) => {
             let outcome = read_raw(&services, &link, unit_id, &table, address, count).await;
-            send(writer, &outcome.map_or_else(Notice::Error, Notice::Registers)).await
+            send(writer, &outcome.map_or_else(|notice| notice, Notice::Registers)).await
         }
-        Err(error) => send(writer, &Notice::Error(format!("not a request: {error}"))).await,
+        Err(error) => send(writer, &Notice::Refused(format!("not a request: {error}"))).await,
     }
 }
 
@@ -168,10 +173,7 @@ pub fn shown(row: &Row, info_of: &dyn Fn(SeriesId) -> Option<Arc<SeriesInfo>>) -
 /// One reading as people see it.
 pub fn show(info: &SeriesInfo, time: crate::model::Timestamp, observed: &Observed) -> ShownReading {
     let value = observed.value();
-    let state = match value {
-        Some(Value::Int(number)) => info.states.get(number).cloned(),
-        Some(_) | None => None,
-    };
+    let state = value.and_then(|value| info.state(value)).map(str::to_owned);
     ShownReading {
         time,
         device: info.labels.get("device").cloned().unwrap_or_default(),
@@ -203,11 +205,11 @@ async fn read(writer: &mut OwnedWriteHalf, services: &Services, device: &str) ->
         let mut names: Vec<&str> = directory.devices.keys().map(String::as_str).collect();
         names.sort_unstable();
         let known = names.join(", ");
-        return send(writer, &Notice::Error(format!("no device {device:?}; devices are: {known}"))).await;
+        return send(writer, &Notice::Refused(format!("no device {device:?}; devices are {known}"))).await;
     };
     match link.read_device(&name).await {
         Ok(rows) => send_rows(writer, &rows, services).await,
-        Err(error) => send(writer, &Notice::Error(error.to_string())).await,
+        Err(error) => send(writer, &Notice::Error(format!("{device}: {error}"))).await,
     }
 }
 
@@ -218,14 +220,21 @@ async fn read_raw(
     table: &str,
     address: u16,
     count: u16,
-) -> Result<Vec<u16>, String> {
+) -> Result<Vec<u16>, Notice> {
     let directory = services.directory.borrow().clone();
     let handle = directory.links.get(link).ok_or_else(|| {
         let mut names: Vec<&str> = directory.links.keys().map(String::as_str).collect();
         names.sort_unstable();
-        format!("no link {link:?}; links are: {}", names.join(", "))
+        Notice::Refused(format!("no link {link:?}; links are {}", names.join(", ")))
     })?;
-    let unit = UnitId::tcp(i64::from(unit_id)).map_err(|error| format!("unit id {unit_id}: {error}"))?;
-    let table = Table::from_word(table).ok_or("table must be coil, discrete, holding or input")?;
-    handle.read_raw(unit, table, address, count).await.map_err(|error| error.to_string())
+    let unit = UnitId::tcp(i64::from(unit_id));
+    let unit = unit.map_err(|error| Notice::Refused(format!("unit id {unit_id}: {error}")))?;
+    let table = Table::from_word(table);
+    let table = table.ok_or_else(|| Notice::Refused("table must be coil, discrete, holding or input".to_owned()))?;
+    handle.read_raw(unit, table, address, count).await.map_err(|error| match error {
+        PollError::Refused { .. } | PollError::UnitId { .. } | PollError::NoRegisters => {
+            Notice::Refused(format!("link {link}: {error}"))
+        }
+        other => Notice::Error(format!("link {link}, unit {unit}: {other}")),
+    })
 }

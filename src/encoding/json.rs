@@ -214,7 +214,7 @@ impl Described<'_> {
         series.readings.push(JsonReading {
             time,
             value: observed.value().and_then(|value| engineering_value(value, info.as_deref())),
-            state: observed.value().and_then(|value| state(value, info.as_deref())),
+            state: observed.value().and_then(|value| info.as_deref()?.state(value)).map(str::to_owned),
             quality: (quality != Quality::GOOD).then(|| quality.to_string()),
             sequence,
             index,
@@ -246,14 +246,6 @@ fn engineering_value(value: &Value, info: Option<&SeriesInfo>) -> Option<JsonVal
         Value::Int(_) | Value::Uint(_) | Value::F32(_) | Value::F64(_) => {
             value.number().map(|number| scale.apply(number)).filter(|number| number.is_finite()).map(JsonValue::Number)
         }
-    }
-}
-
-fn state(value: &Value, info: Option<&SeriesInfo>) -> Option<String> {
-    match value {
-        Value::Int(number) => info?.states.get(number).cloned(),
-        Value::Uint(number) => info?.states.get(&i64::try_from(*number).ok()?).cloned(),
-        Value::F32(_) | Value::F64(_) | Value::Bool(_) | Value::Text(_) => None,
     }
 }
 

@@ -112,6 +112,7 @@ impl Client {
         match self.line {
             Line::Tcp => self.read_tcp(&request, into).await,
             Line::Rtu { character, silence, quiet } => {
+                UnitId::serial(unit.get().into()).map_err(|reason| PollError::UnitId { unit, reason })?;
                 self.settle(unit, silence, quiet).await?;
                 let out = self.send_rtu(&request, character).await?;
                 let answer = self.read_rtu(&request, out, character, quiet, into).await;

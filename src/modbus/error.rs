@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use crate::model::{Fault, UnitId};
+use crate::model::{Fault, UnitId, UnitIdError};
 
 /// Why a request gave no words.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +56,14 @@ pub enum PollError {
         /// Most that one request may ask for.
         limit: u16,
     },
+    /// No device of a serial line can have this unit id.
+    #[error("unit id {unit}: {reason}")]
+    UnitId {
+        /// The unit id asked for.
+        unit: UnitId,
+        /// What is allowed.
+        reason: UnitIdError,
+    },
     /// The endpoint cannot be opened, or broke.
     #[error("link down: {0}")]
     LinkDown(#[source] io::Error),
@@ -98,7 +106,7 @@ impl PollError {
             Self::NoAnswer { .. } => Fault::Timeout,
             Self::Exception(code) => Fault::Exception(*code),
             Self::WrongUnit { .. } => Fault::WrongUnit,
-            Self::WrongAnswer(_) | Self::Refused { .. } | Self::NoRegisters => Fault::WrongAnswer,
+            Self::WrongAnswer(_) | Self::Refused { .. } | Self::UnitId { .. } | Self::NoRegisters => Fault::WrongAnswer,
             Self::BadChecksum { .. } => Fault::BadChecksum,
             Self::Garbage { .. } | Self::OutOfStep { .. } => Fault::Garbage,
             Self::LinkDown(_) | Self::UnknownDevice | Self::Stopped => Fault::LinkDown,
@@ -116,6 +124,7 @@ impl PollError {
             | Self::BadChecksum { .. }
             | Self::Garbage { .. }
             | Self::Refused { .. }
+            | Self::UnitId { .. }
             | Self::NoRegisters
             | Self::UnknownDevice => false,
         }
@@ -129,6 +138,7 @@ impl PollError {
             | Self::Exception(_)
             | Self::OutOfStep { .. }
             | Self::Refused { .. }
+            | Self::UnitId { .. }
             | Self::NoRegisters
             | Self::LinkDown(_)
             | Self::UnknownDevice

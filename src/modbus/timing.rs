@@ -33,6 +33,16 @@ pub fn request_time(endpoint: &Endpoint, block: &Block, pacing: Pacing) -> Durat
     on_the_wire + pacing.between_requests
 }
 
+/// From the end of a request to what the timeout of the link waits for: the first byte of the answer on a serial
+/// port, the whole answer where a gateway stands between. `None` where nothing is known of the way.
+fn awaited(endpoint: &Endpoint, block: &Block) -> Option<Duration> {
+    match endpoint {
+        Endpoint::Rtu(serial) => Some(TURNAROUND + serial.character_time()),
+        Endpoint::RtuOverTcp { .. } => Some(TCP_ROUND_TRIP + rtu_time(&behind_a_gateway(), block)),
+        Endpoint::Tcp { .. } | Endpoint::Text(_) => None,
+    }
+}
+
 fn rtu_time(serial: &SerialSettings, block: &Block) -> Duration {
     let characters = RTU_REQUEST_BYTES + RTU_ANSWER_OVERHEAD + u32::from(block.data_bytes());
     serial.character_time() * characters + 2 * frame_silence(serial) + TURNAROUND
@@ -55,6 +65,8 @@ pub struct LinkLoad {
     pub busy: f64,
     /// One round of all groups that are polled without pause; `None` when there are none. They fill what is left.
     pub back_to_back: Option<Duration>,
+    /// How long the slowest answer is waited for; `None` where that cannot be predicted.
+    pub slowest_answer: Option<Duration>,
     /// The Modbus devices of the link, in its order.
     pub devices: Vec<DeviceLoad>,
 }
@@ -116,16 +128,19 @@ pub struct LoadError {
 /// [`LoadError`] for the first device whose points do not fit into requests.
 pub fn load(link: &LinkConfig) -> Result<LinkLoad, LoadError> {
     let mut devices = Vec::with_capacity(link.devices.len());
+    let mut slowest_answer = None;
     for device in &link.devices {
         let Protocol::Modbus(modbus) = &device.profile.protocol else { continue };
         let wanted: Vec<PlanPoint> =
             device.tags.iter().map(|tag| PlanPoint { point: tag.point, interval: tag.interval }).collect();
         let PollPlan { groups, .. } = plan::plan(&modbus.points, &wanted, modbus.limits)
             .map_err(|error| LoadError { device: device.name.clone(), error })?;
+        let blocks = groups.iter().flat_map(|group| &group.blocks);
+        slowest_answer = slowest_answer.max(blocks.filter_map(|block| awaited(&link.endpoint, block)).max());
         let groups = groups.iter().map(|group| GroupLoad::of(group, &link.endpoint, modbus.pacing)).collect();
         devices.push(DeviceLoad { device: device.name.clone(), groups });
     }
-    Ok(sum_up(devices))
+    Ok(LinkLoad { slowest_answer, ..sum_up(devices) })
 }
 
 fn sum_up(devices: Vec<DeviceLoad>) -> LinkLoad {
@@ -139,7 +154,7 @@ fn sum_up(devices: Vec<DeviceLoad>) -> LinkLoad {
     let busy = per_second(|group| group.round_time.as_secs_f64());
     let unpaused: Duration = groups().filter(|group| group.interval.is_zero()).map(|group| group.round_time).sum();
     let back_to_back = (!unpaused.is_zero()).then_some(unpaused);
-    LinkLoad { requests_per_second, registers_per_second, busy, back_to_back, devices }
+    LinkLoad { requests_per_second, registers_per_second, busy, back_to_back, slowest_answer: None, devices }
 }
 
 #[cfg(test)]

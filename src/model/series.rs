@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::reading::Value;
+
 /// How the good values of a series are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -83,6 +85,19 @@ pub struct SeriesInfo {
     pub states: BTreeMap<i64, String>,
 }
 
+impl SeriesInfo {
+    /// What a value of an enumeration means; a bit is 0 or 1. `None` where the profile says nothing.
+    pub fn state(&self, value: &Value) -> Option<&str> {
+        let number = match value {
+            Value::Int(number) => *number,
+            Value::Uint(number) => i64::try_from(*number).ok()?,
+            Value::Bool(bit) => i64::from(*bit),
+            Value::F32(_) | Value::F64(_) | Value::Text(_) => return None,
+        };
+        self.states.get(&number).map(String::as_str)
+    }
+}
+
 /// `name{label="value",...}`, as in PromQL.
 impl fmt::Display for SeriesInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -106,5 +121,22 @@ mod tests {
         assert_eq!(Scale::new(10.0, 0.0).apply(7.0), 70.0);
         assert_eq!(Scale::new(0.3, -5.0).apply(10.0), -2.0);
         assert_eq!(Scale::new(-0.5, 0.0).apply(3.0), -1.5);
+    }
+
+    #[test]
+    fn states_are_named_for_numbers_and_bits_alike() {
+        let info = SeriesInfo {
+            name: "door".to_owned(),
+            labels: Arc::default(),
+            unit: String::new(),
+            kind: ValueKind::Bool,
+            scale: Scale::ONE,
+            states: BTreeMap::from([(1, "open".to_owned())]),
+        };
+
+        assert_eq!(info.state(&Value::Bool(true)), Some("open"));
+        assert_eq!(info.state(&Value::Int(1)), Some("open"));
+        assert_eq!(info.state(&Value::Bool(false)), None);
+        assert_eq!(info.state(&Value::F64(1.0)), None);
     }
 }

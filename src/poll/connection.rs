@@ -14,8 +14,10 @@ use crate::model::Name;
 
 /// First wait before another attempt.
 const WAIT_FIRST: Duration = Duration::from_secs(1);
-/// Longest wait: a gateway that was rebooted is back in use this soon.
-const WAIT_MAX: Duration = Duration::from_secs(15);
+/// Longest wait for a TCP endpoint: a gateway that was rebooted is back in use this soon.
+const WAIT_MAX_TCP: Duration = Duration::from_secs(15);
+/// Longest wait for a serial port: to look whether it is there costs nothing.
+const WAIT_MAX_SERIAL: Duration = Duration::from_secs(1);
 
 type Attempt = Pin<Box<dyn Future<Output = Result<Client, PollError>> + Send>>;
 
@@ -27,14 +29,17 @@ pub(super) struct Connection {
     after_connect: Duration,
     state: State,
     wait: Duration,
+    wait_max: Duration,
     /// The present connection has carried an answer.
     is_proven: bool,
+    /// The present connection replaces one that carried no answer either: no news.
+    is_repeat: bool,
     last_error: Option<String>,
 }
 
 enum State {
     Up(Box<Client>),
-    /// `awaited`: the first attempt after a connection that worked (or at the start) is worth waiting for.
+    /// `awaited`: the first attempt after a connection (or at the start) is worth waiting for.
     Opening {
         attempt: Attempt,
         awaited: bool,
@@ -46,6 +51,10 @@ enum State {
 
 impl Connection {
     pub(super) fn new(link: Name, endpoint: Endpoint, timeout: Duration, after_connect: Duration) -> Self {
+        let wait_max = match endpoint {
+            Endpoint::Tcp { .. } | Endpoint::RtuOverTcp { .. } => WAIT_MAX_TCP,
+            Endpoint::Rtu(_) | Endpoint::Text(_) => WAIT_MAX_SERIAL,
+        };
         let endpoint = Arc::new(endpoint);
         let attempt = open(Arc::clone(&endpoint), timeout, after_connect);
         Self {
@@ -55,12 +64,14 @@ impl Connection {
             after_connect,
             state: State::Opening { attempt, awaited: true },
             wait: WAIT_FIRST,
+            wait_max,
             is_proven: false,
+            is_repeat: false,
             last_error: None,
         }
     }
 
-    /// The client. Waits only for the first attempt after a connection that worked; otherwise a link that is down
+    /// The client. Waits only for the first attempt after a connection; otherwise a link that is down
     /// is an error at once. May be cancelled.
     pub(super) async fn client(&mut self) -> Result<&mut Client, PollError> {
         if let State::Up(client) = &mut self.state
@@ -81,14 +92,15 @@ impl Connection {
         }
     }
 
-    /// Ends when a connection has been made; never while there is one. May be cancelled.
+    /// Ends when a connection has been made to an endpoint that was down. May be cancelled.
     pub(super) async fn reconnected(&mut self) {
         loop {
             match &mut self.state {
                 State::Up(_) => pending().await,
-                State::Opening { attempt, .. } => {
+                State::Opening { attempt, awaited } => {
+                    let was_down = !*awaited;
                     let outcome = attempt.as_mut().await;
-                    if self.opened(outcome) {
+                    if self.opened(outcome) && was_down {
                         return;
                     }
                 }
@@ -100,22 +112,24 @@ impl Connection {
         }
     }
 
-    /// The connection has carried an answer: should it break, it is opened again at once.
+    /// The connection has carried an answer.
     pub(super) fn proven(&mut self) {
         self.is_proven = true;
         self.wait = WAIT_FIRST;
     }
 
-    /// The connection is of no further use.
+    /// The connection is of no further use, or looks open and may be dead. It is opened again at once: one device that
+    /// spoils it must not cost the others a poll. Should it be spoiled again and again, the devices that do so are
+    /// soon asked less often; only an endpoint that cannot be opened is waited for.
     pub(super) fn lost(&mut self, error: &PollError) {
-        tracing::warn!(link = %self.link, endpoint = %self.endpoint, %error, "connection lost");
-        self.last_error = Some(error.to_string());
-        if self.is_proven {
-            self.start(true);
+        self.is_repeat = !std::mem::take(&mut self.is_proven);
+        if self.is_repeat {
+            tracing::debug!(link = %self.link, endpoint = %self.endpoint, %error, "connection given up again");
         } else {
-            self.pause();
+            tracing::warn!(link = %self.link, endpoint = %self.endpoint, %error, "connection given up");
         }
-        self.is_proven = false;
+        self.last_error = Some(error.to_string());
+        self.start(true);
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -133,13 +147,17 @@ impl Connection {
 
     fn pause(&mut self) {
         self.state = State::Down { retry_at: Instant::now() + self.wait };
-        self.wait = (2 * self.wait).min(WAIT_MAX);
+        self.wait = (2 * self.wait).min(self.wait_max);
     }
 
     fn opened(&mut self, outcome: Result<Client, PollError>) -> bool {
         match outcome {
             Ok(client) => {
-                tracing::info!(link = %self.link, endpoint = %self.endpoint, "connected");
+                if self.is_repeat {
+                    tracing::debug!(link = %self.link, endpoint = %self.endpoint, "connected again");
+                } else {
+                    tracing::info!(link = %self.link, endpoint = %self.endpoint, "connected");
+                }
                 self.last_error = None;
                 self.state = State::Up(Box::new(client));
                 true
@@ -152,6 +170,7 @@ impl Connection {
                     tracing::warn!(link = %self.link, endpoint = %self.endpoint, %error, "cannot connect");
                 }
                 self.last_error = Some(text);
+                self.is_repeat = false;
                 self.pause();
                 false
             }

@@ -57,6 +57,8 @@ struct Entry {
     device: usize,
     group: usize,
     tick: Tick,
+    /// Among those due at the same moment, whoever waited longest for a turn goes first.
+    last_turn: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -82,7 +84,7 @@ impl Schedule {
                 0 => Tick::BackToBack { since: now },
                 interval_ns => Tick::Grid { interval_ns, due_ns: next_multiple(anchor.wall_ns, interval_ns) },
             };
-            Entry { device, group, tick }
+            Entry { device, group, tick, last_turn: None }
         };
         let entries: Vec<Entry> = groups.iter().map(entry).collect();
         let devices = groups.iter().map(|(device, ..)| device + 1).max().unwrap_or(0);
@@ -126,15 +128,16 @@ impl Schedule {
             .min();
         let entry = (0..self.entries.len())
             .filter(|index| self.ready_at(&self.entries[*index]).is_some_and(|ready| ready <= now))
-            .map(|index| (self.due_at(&self.entries[index]), index))
+            .map(|index| (self.due_at(&self.entries[index]), self.entries[index].last_turn, index))
             .min();
         match (probe, entry) {
-            (Some((due, device)), other) if other.is_none_or(|(entry_due, _)| due <= entry_due) => {
+            (Some((due, device)), other) if other.is_none_or(|(entry_due, ..)| due <= entry_due) => {
                 Some(Due { device, work: Work::Probe, missed: 0 })
             }
-            (_, Some((_, index))) => {
+            (_, Some((.., index))) => {
                 let wall_ns = self.anchor.wall_at(now);
-                let Entry { device, group, tick } = &mut self.entries[index];
+                let Entry { device, group, tick, last_turn } = &mut self.entries[index];
+                *last_turn = Some(now);
                 let missed = tick.advance(now, wall_ns);
                 Some(Due { device: *device, work: Work::Group(*group), missed })
             }
@@ -296,6 +299,20 @@ mod tests {
         let [first, second, timed]: [i32; 3] = turns;
         assert_eq!((first + second, timed), (990, 10));
         assert!((first - second).abs() <= 2, "{first} and {second}");
+    }
+
+    #[test]
+    fn devices_that_ask_for_more_than_fits_take_turns() {
+        for request_ms in [26, 33, 70, 99, 101] {
+            let (mut schedule, start) = schedule(&[(0, 0, ms(50)), (1, 0, ms(50)), (2, 0, ms(50))]);
+            let mut turns = [0; 3];
+
+            for request in 0..300 {
+                turns[schedule.take(start + ms(request * request_ms)).unwrap().device] += 1;
+            }
+
+            assert_eq!(turns, [100; 3], "requests of {request_ms} ms");
+        }
     }
 
     #[test]

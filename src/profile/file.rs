@@ -4,32 +4,29 @@
 //! `[[text.pattern]]`s and `[[point]]`s in lines. A key that means nothing is refused, so that a typing error cannot
 //! pass for a setting.
 
-use std::io::ErrorKind;
 use std::path::Path;
 
-use super::fault::ProfileFault;
-use super::raw::{Section, Source};
 use super::{Profile, Protocol, modbus_file, shipped, text_file};
+use crate::settings::{FileFault, Section, Source, nearest, read_text};
 
 /// The profile `id`: `<directory>/<id>.toml`, or else the one that was compiled in.
 ///
 /// # Errors
 ///
 /// All faults of the file at once, or that there is no such profile.
-pub fn load(directory: &Path, id: &str) -> Result<Profile, Vec<ProfileFault>> {
+pub fn load(directory: &Path, id: &str) -> Result<Profile, Vec<FileFault>> {
     let path = directory.join(format!("{id}.toml"));
     let file = path.display().to_string();
-    let whole_file = |reason| ProfileFault { file: file.clone(), line: None, key: String::new(), value: None, reason };
     if !is_file_stem(id) {
-        return Err(vec![whole_file(no_such_profile())]);
+        let file = directory.display().to_string();
+        return Err(vec![FileFault::of_file(&file, "no such profile: a name has letters, digits, '-', '_' and '.'")]);
     }
-    match std::fs::read_to_string(&path) {
-        Ok(text) => parse(&file, id, &text),
-        Err(error) if error.kind() == ErrorKind::NotFound => match shipped::text(id) {
+    match read_text(&path)? {
+        Some(text) => parse(&file, id, &text),
+        None => match shipped::text(id) {
             Some(text) => parse(&format!("firmware-profiles/{id}.toml"), id, text),
-            None => Err(vec![whole_file(no_such_profile())]),
+            None => Err(vec![FileFault::of_file(&file, no_such_profile(id))]),
         },
-        Err(error) => Err(vec![whole_file(error.to_string())]),
     }
 }
 
@@ -38,7 +35,7 @@ pub fn load(directory: &Path, id: &str) -> Result<Profile, Vec<ProfileFault>> {
 /// # Errors
 ///
 /// All faults at once, in the order of the file.
-pub fn parse(file: &str, id: &str, text: &str) -> Result<Profile, Vec<ProfileFault>> {
+pub fn parse(file: &str, id: &str, text: &str) -> Result<Profile, Vec<FileFault>> {
     let source = Source::new(file, text);
     let profile = source.root().and_then(|root| read(root, id));
     match (profile, source.into_faults()) {
@@ -80,8 +77,9 @@ fn is_file_stem(id: &str) -> bool {
     all_allowed && !id.is_empty() && !id.starts_with('.')
 }
 
-fn no_such_profile() -> String {
-    format!("no such profile; shipped are {}", shipped::ids().collect::<Vec<_>>().join(", "))
+fn no_such_profile(id: &str) -> String {
+    let near = nearest(shipped::ids(), id).map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
+    format!("no such profile{near} (shipped are {})", shipped::ids().collect::<Vec<_>>().join(", "))
 }
 
 #[cfg(test)]
@@ -105,7 +103,7 @@ mod tests {
     fn a_profile_that_does_not_exist_is_named_with_those_that_do() {
         let faults = load(Path::new("profiles"), "acme-pm5").unwrap_err();
 
-        assert!(faults[0].to_string().starts_with("profiles/acme-pm5.toml: no such profile; shipped are abb-b23, "));
+        assert!(faults[0].to_string().starts_with("profiles/acme-pm5.toml: no such profile (shipped are abb-b23, "));
     }
 
     #[test]

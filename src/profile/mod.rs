@@ -1,11 +1,9 @@
 //! What a device type offers: points, limits, pacing. Data from `firmware-profiles/`, never code.
 
-pub mod fault;
 pub mod file;
 mod modbus_file;
 pub mod point;
 mod point_file;
-mod raw;
 pub mod shipped;
 pub mod text;
 mod text_file;
@@ -14,11 +12,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use fault::ProfileFault;
 pub use point::{Encoding, Point, Registers, Table, WordOrder};
 pub use text::{TextPoint, TextProfile};
 
 use crate::model::SeriesInfo;
+
+/// Slower than this is no polling; it would also outlive the phase of the schedule.
+pub const INTERVAL_MOST: Duration = Duration::from_secs(24 * 3600);
 
 /// A device type, as its file in `firmware-profiles/` describes it.
 #[derive(Debug, Clone, PartialEq)]

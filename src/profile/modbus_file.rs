@@ -1,13 +1,18 @@
 //! The section `[modbus]` of a profile file: limits, pacing, and what most of its points have in common.
 
+use std::time::Duration;
+
 use super::point_file::{self, Defaults};
-use super::raw::{Item, Section};
 use super::{ModbusProfile, Pacing, ReadLimits};
+use crate::settings::{Item, Section};
 
 /// Most registers one read may return (Modbus Application Protocol 1.1b3, 6.3).
 const REGISTERS_PER_READ: u16 = 125;
 /// Most bits one read may return (Modbus Application Protocol 1.1b3, 6.1).
 const BITS_PER_READ: u16 = 2000;
+
+/// A device that needs longer to breathe is not one to poll.
+const PAUSE_MOST: Duration = Duration::from_secs(60);
 
 /// Reads `[modbus]` and the points; `None` when something essential is missing, which was noted.
 pub(super) fn read(mut section: Section<'_, '_>, points: Vec<Section<'_, '_>>) -> Option<ModbusProfile> {
@@ -16,11 +21,11 @@ pub(super) fn read(mut section: Section<'_, '_>, points: Vec<Section<'_, '_>>) -
         bits: limit(section.take("bits_max"), BITS_PER_READ),
         gap: section.take("gaps").and_then(|item| gap(&item)).unwrap_or(0),
     };
-    let mut pause = |key| section.take(key).and_then(|item| item.duration()).unwrap_or_default();
+    let mut pause = |key| section.duration(key, Duration::ZERO..=PAUSE_MOST).unwrap_or_default();
     let pacing = Pacing { between_requests: pause("between_requests"), after_connect: pause("after_connect") };
     let defaults = Defaults::read(&mut section);
     section.finish();
-    Some(ModbusProfile { limits, pacing, points: point_file::read(points, defaults)? })
+    Some(ModbusProfile { limits, pacing, points: point_file::read(points, defaults, limits)? })
 }
 
 fn limit(item: Option<Item<'_, '_>>, most: u16) -> u16 {

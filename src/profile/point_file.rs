@@ -1,11 +1,13 @@
 //! The sections `[[point]]` of a register map.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::model::{Scale, ValueKind};
 
 use super::point::{Encoding, Point, Registers, Table, WordOrder};
-use super::raw::{Item, Section};
+use super::{INTERVAL_MOST, ReadLimits};
+use crate::settings::{Item, Section};
 
 const TABLES: &[(&str, Table)] = &[
     ("coil", Table::Coils),
@@ -61,14 +63,14 @@ impl Defaults {
 }
 
 /// Reads all points; `None` when one of them has a fault, which was noted.
-pub(super) fn read(sections: Vec<Section<'_, '_>>, defaults: Defaults) -> Option<Vec<Point>> {
+pub(super) fn read(sections: Vec<Section<'_, '_>>, defaults: Defaults, limits: ReadLimits) -> Option<Vec<Point>> {
     let mut names = BTreeMap::new();
     let mut points = Vec::new();
     let mut factors = Vec::new();
     for (index, mut section) in sections.into_iter().enumerate() {
         name_point(&mut section, index, &mut names);
         factors.push(section.take("scale_factor"));
-        points.push(read_point(section, defaults));
+        points.push(read_point(section, defaults, limits));
     }
     for (name, index) in names {
         if let Some(point) = &mut points[index] {
@@ -108,7 +110,7 @@ pub(super) fn name_point(
         item.fault("must be 1 to 64 characters of a-z, 0-9 or '_', and start with a letter");
         return None;
     }
-    section.rename(format!("point.{name}"));
+    section.call(&name);
     if names.contains_key(&name) {
         item.fault("is the name of an earlier point");
         return None;
@@ -119,7 +121,7 @@ pub(super) fn name_point(
 
 /// One point without its name and its scale factor. What has a fault is stood in for, so that the rest can be
 /// checked; `None` when that cannot be.
-fn read_point(mut section: Section<'_, '_>, defaults: Defaults) -> Option<Point> {
+fn read_point(mut section: Section<'_, '_>, defaults: Defaults, limits: ReadLimits) -> Option<Point> {
     let table = match section.take("table") {
         Some(item) => item.choice(TABLES),
         None => defaults.table.or_else(|| {
@@ -138,7 +140,7 @@ fn read_point(mut section: Section<'_, '_>, defaults: Defaults) -> Option<Point>
     let range = section.take("range");
     let states = section.take("states");
     let unit = section.take("unit").and_then(|item| item.text()).unwrap_or_default();
-    let interval = section.take("interval").and_then(|item| item.duration());
+    let interval = section.take("interval").and_then(|item| item.duration(Duration::ZERO..=INTERVAL_MOST));
     let polled = section.take("polled").and_then(|item| item.boolean()).unwrap_or(true);
     let unsure = section.take("unsure").and_then(|item| item.text());
     let read_whole = section.take("read_whole");
@@ -146,8 +148,10 @@ fn read_point(mut section: Section<'_, '_>, defaults: Defaults) -> Option<Point>
 
     let (table, encoding) = (table?, encoding?);
     let kind = encoding.kind();
+    let read_whole = read_whole.and_then(|item| read_registers(item, address?, encoding));
     if let (Some(item), Some(address)) = (address_item, address) {
         check_end(&item, address, encoding);
+        check_limit(&item, read_whole.map_or(encoding.width(), |whole| whole.count), limits, table);
     }
     Some(Point {
         name: String::new(),
@@ -164,7 +168,7 @@ fn read_point(mut section: Section<'_, '_>, defaults: Defaults) -> Option<Point>
         interval,
         polled,
         unsure,
-        read_whole: read_whole.and_then(|item| read_registers(item, address?, encoding)),
+        read_whole,
     })
 }
 
@@ -172,6 +176,13 @@ fn check_end(item: &Item<'_, '_>, address: u16, encoding: Encoding) {
     let last = u32::from(address) + u32::from(encoding.width()) - 1;
     if last > u32::from(u16::MAX) {
         item.fault(format!("the point ends at {last}, the last address is 65535"));
+    }
+}
+
+/// A point is never split over two requests.
+fn check_limit(item: &Item<'_, '_>, registers: u16, limits: ReadLimits, table: Table) {
+    if !table.holds_bits() && registers > limits.registers {
+        item.fault(format!("the point takes {registers} registers, but registers_max is {}", limits.registers));
     }
 }
 

@@ -1,14 +1,16 @@
 //! The sections `[text]`, `[[text.pattern]]` and `[[point]]` of an instrument that speaks lines of text.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use regex::Regex;
 
 use crate::model::ValueKind;
 
+use super::INTERVAL_MOST;
 use super::point_file::{name_point, read_range, read_scale};
-use super::raw::{Item, Section};
 use super::text::{Checksum, LineMeaning, LinePattern, TextPoint, TextProfile};
+use crate::settings::{Item, Section};
 
 const CHECKSUMS: &[(&str, Checksum)] = &[("none", Checksum::None), ("nmea", Checksum::Nmea)];
 
@@ -41,7 +43,7 @@ pub(super) fn read(mut section: Section<'_, '_>, points: Vec<Section<'_, '_>>) -
     let frame_end = section.take("frame_end").map_or(Some(FRAME_END.into()), bytes);
     let frame_max = section.take("frame_max").map_or(Some(FRAME_MAX), |item| item.integer(1..=65536));
     let checksum = section.choice("checksum", CHECKSUMS).unwrap_or(Checksum::None);
-    let interval = section.take("interval").and_then(|item| item.duration());
+    let interval = section.take("interval").and_then(|item| item.duration(Duration::ZERO..=INTERVAL_MOST));
     let patterns = section.sections("pattern");
     if patterns.is_empty() {
         section.missing("pattern", "at least one [[text.pattern]] with an expression");

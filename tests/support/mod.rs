@@ -7,6 +7,8 @@ pub mod broker;
 pub mod certificates;
 pub mod consumer;
 pub mod gateway;
+pub mod installation;
+pub mod meters;
 pub mod plant;
 pub mod proxy;
 pub mod site;

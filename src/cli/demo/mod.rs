@@ -7,12 +7,14 @@
 mod broker;
 mod consumer;
 mod proof;
+mod story;
 mod view;
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anstyle::AnsiColor;
 use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
@@ -28,7 +30,7 @@ use crate::simulator::plant::{Plant, PlantSpec};
 use broker::Gate;
 use consumer::{Consumer, Harvest};
 use proof::Proof;
-use view::View;
+use view::{Moment, View};
 
 /// When the broker goes away, and for how long.
 const OUTAGE_AT: Duration = Duration::from_secs(10);
@@ -144,10 +146,11 @@ impl Demo {
             tokio::select! {
                 _ = ticks.tick() => {
                     let elapsed = started.elapsed();
-                    let is_open = !(OUTAGE_AT..OUTAGE_AT + OUTAGE).contains(&elapsed);
-                    gate.set_open(is_open);
-                    let arrived = *consumer.arrived.borrow();
-                    view.show(elapsed, is_open, &agent.board().snapshot(), &arrived);
+                    let away = (OUTAGE_AT..OUTAGE_AT + OUTAGE).contains(&elapsed);
+                    gate.set_open(!away);
+                    let broker_away_for = away.then(|| OUTAGE_AT + OUTAGE - elapsed);
+                    let (status, arrived) = (agent.board().snapshot(), *consumer.arrived.borrow());
+                    view.show(&Moment { elapsed, broker_away_for, status: &status, arrived: &arrived });
                 }
                 failed = agent.failure() => anyhow::bail!("task {:?} ended: {:?}", failed.name, failed.panic),
                 () = &mut end => break,
@@ -156,11 +159,14 @@ impl Demo {
         }
         gate.set_open(true);
         let ran = started.elapsed();
-        finish(plant, agent, consumer, &config, view, ran).await
+        tokio::select! {
+            summary = finish(plant, agent, consumer, &config, view, ran) => summary,
+            _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted before the proof was complete"),
+        }
     }
 
     fn report(&self, summary: &Summary) -> std::io::Result<()> {
-        let mut out = std::io::stdout().lock();
+        let mut out = anstream::stdout().lock();
         if self.json {
             serde_json::to_writer_pretty(&mut out, summary)?;
             return writeln!(out);
@@ -185,8 +191,11 @@ impl Demo {
         for example in &summary.examples {
             writeln!(out, "  {example}")?;
         }
-        let verdict = if summary.is_clean() { "complete: every answer arrived once" } else { "NOT complete" };
-        writeln!(out, "  {verdict}")
+        let (style, verdict) = match summary.is_clean() {
+            true => (AnsiColor::Green.on_default().bold(), "complete: every answer of the plant arrived exactly once"),
+            false => (AnsiColor::Red.on_default().bold(), "NOT complete"),
+        };
+        writeln!(out, "\n{style}{verdict}{style:#}")
     }
 }
 
@@ -211,7 +220,9 @@ async fn finish(
     let drained = Instant::now();
     loop {
         let status = agent.board().snapshot();
-        view.show(ran + drained.elapsed(), true, &status, &consumer.arrived.borrow());
+        let arrived = *consumer.arrived.borrow();
+        let elapsed = ran + drained.elapsed();
+        view.show(&Moment { elapsed, broker_away_for: None, status: &status, arrived: &arrived });
         let has_caught_up = status.lanes.telemetry.pending_readings < status.ingest.readings() / 2
             && matches!(status.mqtt.as_ref().map(|mqtt| &mqtt.state), Some(crate::mqtt::SessionState::Connected(_)));
         if has_caught_up || drained.elapsed() > DRAIN_PATIENCE {

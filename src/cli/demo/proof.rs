@@ -17,6 +17,9 @@ use crate::profile::{ModbusProfile, Protocol};
 use crate::simulator::plant::{Plant, PlantLink};
 use crate::simulator::{Answer, TextPort};
 
+/// Most wrong facts that are shown.
+const EXAMPLES_MAX: usize = 8;
+
 /// A good reading, whenever it was taken: device, point, value.
 type Fact = (Arc<str>, Arc<str>, ValueKey);
 
@@ -57,12 +60,11 @@ pub(super) struct Proof {
 
 /// Compares. The plant must not answer any more.
 pub(super) async fn prove(plant: &Plant, config: &Config, harvest: &Harvest) -> anyhow::Result<Proof> {
-    let mut balance: HashMap<Fact, i64> = HashMap::new();
-    let mut proof = Proof::default();
-    for fact in answered_facts(plant, config).await? {
-        *balance.entry(fact).or_default() += 1;
-        proof.answered += 1;
-    }
+    Ok(compare(answered_facts(plant, config).await?, arrived_facts(harvest)))
+}
+
+/// The good readings that arrived, repeats already discarded.
+fn arrived_facts(harvest: &Harvest) -> impl Iterator<Item = Fact> {
     let names: HashMap<_, (Arc<str>, Arc<str>)> = harvest
         .series
         .iter()
@@ -71,27 +73,37 @@ pub(super) async fn prove(plant: &Plant, config: &Config, harvest: &Harvest) -> 
             (*key, (Arc::from(device), Arc::from(info.name.as_str())))
         })
         .collect();
-    for (identity, taken) in &harvest.readings {
-        let Some(value) = taken.observed.value() else { continue };
-        let (device, point) = names
-            .get(&(identity.epoch, taken.series))
-            .cloned()
-            .unwrap_or_else(|| ("?".into(), format!("series {}", taken.series).into()));
-        *balance.entry((device, point, value.into())).or_default() -= 1;
+    harvest.readings.iter().filter_map(move |(identity, taken)| {
+        let value = taken.observed.value()?;
+        let name = names.get(&(identity.epoch, taken.series)).cloned();
+        let (device, point) = name.unwrap_or_else(|| ("?".into(), format!("series {}", taken.series).into()));
+        Some((device, point, value.into()))
+    })
+}
+
+/// What was answered against what arrived: each fact as often here as there.
+fn compare(answered: impl IntoIterator<Item = Fact>, arrived: impl IntoIterator<Item = Fact>) -> Proof {
+    let mut balance: HashMap<Fact, i64> = HashMap::new();
+    let mut proof = Proof::default();
+    for fact in answered {
+        *balance.entry(fact).or_default() += 1;
+        proof.answered += 1;
     }
-    for ((device, point, value), left) in balance {
-        if left != 0 && proof.examples.len() < 8 {
-            let how = if left > 0 { "missing" } else { "too many" };
-            proof.examples.push(format!("{device}/{point} {value:?}: {} {how}", left.abs()));
+    for fact in arrived {
+        *balance.entry(fact).or_default() -= 1;
+    }
+    for ((device, point, value), left) in balance.into_iter().filter(|(_, left)| *left != 0) {
+        let how = if left > 0 { "missing" } else { "too many" };
+        match left > 0 {
+            true => proof.missing += left.unsigned_abs(),
+            false => proof.duplicates += left.unsigned_abs(),
         }
-        if left > 0 {
-            proof.missing += left.unsigned_abs();
-        } else {
-            proof.duplicates += left.unsigned_abs();
+        if proof.examples.len() < EXAMPLES_MAX {
+            proof.examples.push(format!("{device}/{point} {value:?}: {} {how}", left.abs()));
         }
     }
     proof.confirmed = proof.answered - proof.missing;
-    Ok(proof)
+    proof
 }
 
 async fn answered_facts(plant: &Plant, config: &Config) -> anyhow::Result<Vec<Fact>> {
@@ -177,4 +189,112 @@ async fn read_lines(port: &TextPort, device: &DeviceConfig, facts: &mut Vec<Fact
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::demo::consumer::Taken;
+    use crate::model::ValueKind;
+    use crate::model::{Epoch, Fault, Identity, Lane, Observed, Scale, Sequence, SeriesId, SeriesInfo, Timestamp};
+
+    const EPOCH: Epoch = Epoch([7; 16]);
+
+    fn fact(point: &str, value: i64) -> Fact {
+        ("press-1".into(), point.into(), (&Value::Int(value)).into())
+    }
+
+    /// A counter that was read five times, and a switch that was on three times.
+    fn answered() -> Vec<Fact> {
+        let counted = (1..=5).map(|count| fact("energy", count));
+        counted.chain([1, 1, 1].map(|state| fact("running", state))).collect()
+    }
+
+    fn outcome(arrived: Vec<Fact>) -> (u64, u64, u64) {
+        let proof = compare(answered(), arrived);
+        assert_eq!(proof.answered, 8);
+        (proof.confirmed, proof.missing, proof.duplicates)
+    }
+
+    #[test]
+    fn what_arrived_once_in_any_order_is_complete() {
+        let arrived = answered().into_iter().rev().collect();
+
+        assert_eq!(outcome(arrived), (8, 0, 0));
+    }
+
+    #[test]
+    fn a_reading_that_is_removed_is_missing() {
+        for removed in 0..8 {
+            let mut arrived = answered();
+            arrived.remove(removed);
+
+            assert_eq!(outcome(arrived), (7, 1, 0), "without {removed}");
+        }
+    }
+
+    #[test]
+    fn a_reading_that_is_repeated_is_a_duplicate() {
+        for repeated in 0..8 {
+            let mut arrived = answered();
+            arrived.push(arrived[repeated].clone());
+
+            assert_eq!(outcome(arrived), (8, 0, 1), "twice {repeated}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_value_is_missing_and_too_many() {
+        let mut arrived = answered();
+        arrived[0] = fact("energy", 6);
+
+        let proof = compare(answered(), arrived);
+
+        assert_eq!((proof.missing, proof.duplicates), (1, 1));
+        let mut examples = proof.examples;
+        examples.sort();
+        assert_eq!(examples, ["press-1/energy Number(1): 1 missing", "press-1/energy Number(6): 1 too many"]);
+    }
+
+    /// What a consumer has after readings of one series: (sequence, observed).
+    fn harvest(readings: &[(u64, Observed)]) -> Harvest {
+        let info = SeriesInfo {
+            name: "energy".to_owned(),
+            labels: Arc::new([("device".to_owned(), "press-1".to_owned())].into()),
+            unit: String::new(),
+            kind: ValueKind::Int,
+            scale: Scale::ONE,
+            states: Default::default(),
+        };
+        let reading = |(sequence, observed): &(u64, Observed)| {
+            let identity = Identity { epoch: EPOCH, lane: Lane::Telemetry, sequence: Sequence(*sequence), index: 0 };
+            (identity, Taken { series: SeriesId(3), time: Timestamp(1_000), observed: observed.clone() })
+        };
+        Harvest {
+            readings: readings.iter().map(reading).collect(),
+            series: [((EPOCH, SeriesId(3)), info)].into(),
+            ..Harvest::default()
+        }
+    }
+
+    #[test]
+    fn identities_count_and_bad_readings_do_not() {
+        let five = || Observed::Good(Value::Int(5));
+        let arrived = harvest(&[(1, five()), (2, Observed::Bad(Fault::Timeout)), (3, five())]);
+
+        let facts: Vec<Fact> = arrived_facts(&arrived).collect();
+
+        assert_eq!(facts, [fact("energy", 5), fact("energy", 5)]);
+        assert_eq!(compare([fact("energy", 5)], facts).duplicates, 1);
+    }
+
+    #[test]
+    fn a_series_that_no_catalogue_names_is_no_confirmation() {
+        let mut arrived = harvest(&[(1, Observed::Good(Value::Int(1)))]);
+        arrived.series.clear();
+
+        let proof = compare([fact("energy", 1)], arrived_facts(&arrived));
+
+        assert_eq!((proof.missing, proof.duplicates), (1, 1));
+    }
 }

@@ -1,15 +1,16 @@
 //! `lineside decode`: any payload, readable.
 
+mod show;
+
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Value as Json, json};
 
-use super::table::Table;
-use super::{Exit, Failure, reader_has_gone};
-use crate::diagnostics::socket::show;
+use super::{Exit, Failure, write_json, written};
+use crate::diagnostics::socket::show as shown;
 use crate::encoding::{self, Decoded, DecodedBatch, DecodedReading};
 use crate::model::{Epoch, SeriesId, SeriesInfo, Value};
 
@@ -17,12 +18,15 @@ use crate::model::{Epoch, SeriesId, SeriesInfo, Value};
 const PAYLOAD_MAX: u64 = 256 << 20;
 
 /// Print what is in a payload: a batch of any encoding, an alarm, a part of the catalogue.
+///
+/// For example: mosquitto_sub -t 'lineside/v1/lyon/gw-01/batch' -C 1 -N | lineside decode
 #[derive(Debug, Args)]
 pub(super) struct Decode {
     /// File with one payload; standard input without it or with "-".
     #[arg(value_name = "FILE", default_value = "-")]
     file: PathBuf,
-    /// Part of the catalogue (the payload of .../catalogue/<part>) that names the series of a columnar batch.
+    /// Part of the catalogue (the payload of .../catalogue/<part>) that names the series of a columnar batch. Can be
+    /// given more than once.
     #[arg(short, long, value_name = "FILE")]
     catalogue: Vec<PathBuf>,
     /// One JSON object.
@@ -37,17 +41,17 @@ impl Decode {
         let decoded = decode(&self.file)?;
         let names = self.names()?;
         let mut out = anstream::stdout().lock();
-        let written = match (self.json, &decoded) {
-            (false, Decoded::Columnar(batch)) => write_batch(&mut out, batch, &names),
-            (false, Decoded::Json(_) | Decoded::Alarm(_) | Decoded::Catalogue(_) | Decoded::Other(_)) => {
-                write_json(&mut out, &as_json(&decoded, &names), true)
-            }
-            (true, _) => write_json(&mut out, &as_json(&decoded, &names), false),
-        };
-        match written {
-            Err(error) if !reader_has_gone(&error) => Err(anyhow::Error::from(error).into()),
-            Ok(()) | Err(_) => Ok(Exit::Done),
-        }
+        written(match self.json {
+            true => write_json(&mut out, &as_json(&decoded, &names)),
+            false => match &decoded {
+                Decoded::Columnar(batch) => show::columnar(&mut out, batch, &names),
+                Decoded::Json(batch) => show::json(&mut out, batch),
+                Decoded::Alarm(alarm) => show::alarm(&mut out, alarm),
+                Decoded::Catalogue(part) => show::catalogue(&mut out, part),
+                Decoded::Other(value) => write_json(&mut out, value),
+            },
+        })?;
+        Ok(Exit::Done)
     }
 
     fn names(&self) -> Result<Names, Failure> {
@@ -64,9 +68,9 @@ impl Decode {
 }
 
 fn decode(file: &Path) -> Result<Decoded, Failure> {
-    let payload =
-        read_payload(file).map_err(|error| Failure::Refused(format!("{}: cannot be read: {error}", file.display())))?;
-    encoding::decode_any(&payload).map_err(|error| Failure::Refused(format!("{}: {error}", file.display())))
+    let called = if file.as_os_str() == "-" { "standard input".to_owned() } else { file.display().to_string() };
+    let payload = read_payload(file).map_err(|error| Failure::Refused(format!("{called}: cannot be read: {error}")))?;
+    encoding::decode_any(&payload).map_err(|error| Failure::Refused(format!("{called}: {error}")))
 }
 
 fn read_payload(file: &Path) -> io::Result<Vec<u8>> {
@@ -77,14 +81,6 @@ fn read_payload(file: &Path) -> io::Result<Vec<u8>> {
         std::fs::File::open(file)?.take(PAYLOAD_MAX).read_to_end(&mut payload)?;
     }
     Ok(payload)
-}
-
-fn write_json(out: &mut impl Write, value: &Json, pretty: bool) -> io::Result<()> {
-    match pretty {
-        true => serde_json::to_writer_pretty(&mut *out, value)?,
-        false => serde_json::to_writer(&mut *out, value)?,
-    }
-    writeln!(out)
 }
 
 fn as_json(decoded: &Decoded, names: &Names) -> Json {
@@ -113,7 +109,7 @@ fn batch_as_json(batch: &DecodedBatch, names: &Names) -> Json {
             "boot": commit.map(|commit| commit.boot),
         });
         if let (Some(info), Some(object)) = (names.get(&(header.epoch, reading.series)), object.as_object_mut()) {
-            let shown = show(info, reading.time, &reading.observed);
+            let shown = shown(info, reading.time, &reading.observed);
             object.insert("name".into(), info.to_string().into());
             object.insert("unit".into(), shown.unit.into());
             object.insert("value".into(), shown.value);
@@ -145,43 +141,4 @@ fn raw_value(reading: &DecodedReading) -> Json {
         Some(Value::Text(text)) => text.as_ref().into(),
         Some(value @ (Value::F32(_) | Value::F64(_))) => value.number().into(),
     }
-}
-
-fn write_batch(out: &mut impl Write, batch: &DecodedBatch, names: &Names) -> io::Result<()> {
-    let header = &batch.header;
-    writeln!(out, "gateway             {}/{}", header.site, header.gateway)?;
-    writeln!(out, "epoch               {}", header.epoch)?;
-    writeln!(out, "covers              {} {} to {}", header.lane, header.first, header.last)?;
-    if let Some(part) = header.part {
-        writeln!(out, "part                indexes {} to {}", part.first_index, part.end_index.saturating_sub(1))?;
-    }
-    writeln!(out, "oldest undelivered  {}", header.oldest_undelivered)?;
-    let order = serde_json::to_value(header.order).ok();
-    writeln!(out, "order               {}", order.as_ref().and_then(Json::as_str).unwrap_or_default())?;
-    writeln!(out, "readings            {}", batch.readings.len())?;
-    let unit = if names.is_empty() { "" } else { "unit" };
-    let mut table = Table::new(["sequence", "index", "time", "series", "value", unit, "quality"]);
-    for reading in &batch.readings {
-        let info = names.get(&(header.epoch, reading.series));
-        let shown = info.map(|info| show(info, reading.time, &reading.observed));
-        let value = shown.as_ref().map_or_else(|| raw_value(reading), |shown| shown.value.clone());
-        table.row([
-            reading.sequence.to_string(),
-            reading.index.to_string(),
-            reading.time.to_string(),
-            info.map_or_else(|| reading.series.to_string(), ToString::to_string),
-            value.as_str().map_or_else(|| value.to_string(), str::to_owned),
-            shown.map(|shown| shown.unit).unwrap_or_default(),
-            reading.observed.quality().to_string(),
-        ]);
-    }
-    table.write(out, 0)?;
-    for (sequence, gap) in &batch.gaps {
-        writeln!(
-            out,
-            "gap record at {sequence}: {} {} to {} are gone, {} records from {} to {}: {:?}",
-            gap.lane, gap.first, gap.last, gap.records, gap.first_time, gap.last_time, gap.reason
-        )?;
-    }
-    Ok(())
 }

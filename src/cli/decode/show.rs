@@ -1,0 +1,179 @@
+//! Payloads as people read them.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::{Names, raw_value};
+use crate::cli::plural;
+use crate::cli::table::Table;
+use crate::cli::tail::{shown_value, style};
+use crate::diagnostics::socket::show;
+use crate::encoding::DecodedBatch;
+use crate::encoding::alarm::{AlarmContent, AlarmMessage};
+use crate::encoding::catalogue::CataloguePart;
+use crate::encoding::json::{JsonBatch, JsonGap};
+use crate::model::{Epoch, Lane, Name, Scale, Sequence};
+
+/// What every message says first: whose it is, and which records it is about.
+struct Origin<'a> {
+    site: &'a Name,
+    gateway: &'a Name,
+    epoch: Epoch,
+    lane: Lane,
+    oldest_undelivered: Sequence,
+}
+
+impl Origin<'_> {
+    fn write(&self, out: &mut impl Write, covers: &str) -> io::Result<()> {
+        writeln!(out, "gateway             {}/{}", self.site, self.gateway)?;
+        writeln!(out, "epoch               {}", self.epoch)?;
+        writeln!(out, "covers              {} {covers}", self.lane)?;
+        writeln!(out, "oldest undelivered  {}", self.oldest_undelivered)
+    }
+}
+
+pub(super) fn columnar(out: &mut impl Write, batch: &DecodedBatch, names: &Names) -> io::Result<()> {
+    let header = &batch.header;
+    let (site, gateway, epoch, lane) = (&header.site, &header.gateway, header.epoch, header.lane);
+    let origin = Origin { site, gateway, epoch, lane, oldest_undelivered: header.oldest_undelivered };
+    let part = header.part.map(|part| format!(", index {} to {}", part.first_index, part.end_index.saturating_sub(1)));
+    origin.write(out, &format!("{} to {}{}", header.first, header.last, part.unwrap_or_default()))?;
+    writeln!(out, "order               {}", word(&header.order))?;
+    writeln!(out, "readings            {}\n", batch.readings.len())?;
+    let mut table = Table::new(["sequence", "index", "time", "series", "value", "unit", "quality"]);
+    for reading in &batch.readings {
+        let info = names.get(&(header.epoch, reading.series));
+        let quality = reading.observed.quality().to_string();
+        let (series, value, unit) = match info.map(|info| (info, show(info, reading.time, &reading.observed))) {
+            Some((info, shown)) => {
+                let value = shown_value(&shown.value, shown.state.as_deref());
+                (series(&info.name, &info.labels), value, shown.unit)
+            }
+            None => (reading.series.to_string(), shown_value(&raw_value(reading), None), String::new()),
+        };
+        let (sequence, index, time) =
+            (reading.sequence.to_string(), reading.index.to_string(), reading.time.to_string());
+        table.styled_row(style(&quality), [sequence, index, time, series, value, unit, quality]);
+    }
+    if !batch.readings.is_empty() {
+        table.write(out, 0)?;
+    }
+    for (sequence, found) in &batch.gaps {
+        gap(out, *sequence, &found.into())?;
+    }
+    if names.is_empty() && !batch.readings.is_empty() {
+        writeln!(
+            out,
+            "\nSeries are numbers and values are as the device sent them: --catalogue FILE names and scales them."
+        )?;
+    }
+    Ok(())
+}
+
+pub(super) fn json(out: &mut impl Write, batch: &JsonBatch) -> io::Result<()> {
+    let (site, gateway, epoch, lane) = (&batch.site, &batch.gateway, batch.epoch, batch.lane);
+    let origin = Origin { site, gateway, epoch, lane, oldest_undelivered: batch.oldest_undelivered };
+    let part = batch.part.map(|part| format!(", index {} to {}", part.first_index, part.end_index.saturating_sub(1)));
+    origin.write(out, &format!("{} to {}{}", batch.first_sequence, batch.last_sequence, part.unwrap_or_default()))?;
+    writeln!(out, "order               {}", word(&batch.order))?;
+    let of_series = |listed| batch.series.iter().map(listed);
+    let count: usize = of_series(|series: &crate::encoding::json::JsonSeries| series.readings.len()).sum();
+    writeln!(out, "readings            {count}\n")?;
+    let mut readings: Vec<_> =
+        batch.series.iter().flat_map(|series| series.readings.iter().map(move |reading| (series, reading))).collect();
+    readings.sort_by_key(|(_, reading)| (reading.sequence, reading.index));
+    let mut table = Table::new(["sequence", "index", "time", "series", "value", "unit", "quality"]);
+    for (of, reading) in &readings {
+        let name = of.name.as_ref().map_or_else(|| of.id.to_string(), |name| series(name, &of.labels));
+        let value = serde_json::to_value(&reading.value).unwrap_or_default();
+        let value = shown_value(&value, reading.state.as_deref());
+        let quality = reading.quality.clone().unwrap_or_else(|| "good".to_owned());
+        let (sequence, index, time) =
+            (reading.sequence.to_string(), reading.index.to_string(), reading.time.to_string());
+        table.styled_row(style(&quality), [sequence, index, time, name, value, of.unit.clone(), quality]);
+    }
+    if count > 0 {
+        table.write(out, 0)?;
+    }
+    batch.gaps.iter().try_for_each(|placed| gap(out, placed.sequence, &placed.gap))
+}
+
+pub(super) fn alarm(out: &mut impl Write, alarm: &AlarmMessage) -> io::Result<()> {
+    let (site, gateway, epoch, lane) = (&alarm.site, &alarm.gateway, alarm.epoch, alarm.lane);
+    let origin = Origin { site, gateway, epoch, lane, oldest_undelivered: alarm.oldest_undelivered };
+    origin.write(out, &format!("{}, record {} of {}", alarm.sequence, alarm.index + 1, alarm.count))?;
+    let record = match &alarm.content {
+        AlarmContent::Gap(found) => return gap(out, alarm.sequence, found),
+        AlarmContent::Transition(record) => record,
+    };
+    writeln!(out, "time                {}", record.time)?;
+    writeln!(out, "alarm               {}", series(&record.name, &record.labels))?;
+    writeln!(out, "transition          {}, now {}", word(&record.transition), word(&record.state).replace('_', " "))?;
+    writeln!(out, "priority            {}", word(&record.priority))?;
+    if let Some(value) = record.value {
+        writeln!(out, "value               {value}")?;
+    }
+    record.annotations.iter().try_for_each(|(key, text)| writeln!(out, "{key:<20}{text}"))
+}
+
+pub(super) fn catalogue(out: &mut impl Write, part: &CataloguePart) -> io::Result<()> {
+    writeln!(out, "gateway             {}/{}", part.site, part.gateway)?;
+    writeln!(out, "epoch               {}", part.epoch)?;
+    writeln!(out, "part                {}, {} series\n", part.part, part.series.len())?;
+    let mut table = Table::new(["id", "series", "kind", "unit", "scale", "states"]);
+    for entry in &part.series {
+        let scale = Scale { multiplier: entry.multiplier, divisor: entry.divisor, offset: entry.offset };
+        let states: Vec<String> = entry.states.iter().map(|(number, state)| format!("{number} {state}")).collect();
+        let name = series(&entry.name, &entry.labels);
+        let (id, kind) = (entry.id.to_string(), word(&entry.kind));
+        table.row([id, name, kind, entry.unit.clone(), formula(scale), states.join(", ")]);
+    }
+    table.write(out, 0)
+}
+
+/// `* 10 / 3 + 5`; nothing when the raw value is the engineering value.
+fn formula(scale: Scale) -> String {
+    let mut text = String::new();
+    if scale.multiplier != 1.0 {
+        text += &format!("* {} ", scale.multiplier);
+    }
+    if scale.divisor != 1.0 {
+        text += &format!("/ {} ", scale.divisor);
+    }
+    if scale.offset != 0.0 {
+        text += &format!("{} {} ", if scale.offset < 0.0 { '-' } else { '+' }, scale.offset.abs());
+    }
+    text.trim_end().to_owned()
+}
+
+/// `name{device="press-1"}`: site and gateway are in the head of every message.
+fn series(name: &str, labels: &BTreeMap<String, String>) -> String {
+    let labels = labels.iter().filter(|(key, _)| !matches!(key.as_str(), "site" | "gateway"));
+    let labels: Vec<String> = labels.map(|(key, value)| format!("{key}={value:?}")).collect();
+    if labels.is_empty() { name.to_owned() } else { format!("{name}{{{}}}", labels.join(",")) }
+}
+
+fn gap(out: &mut impl Write, at: Sequence, gap: &JsonGap) -> io::Result<()> {
+    let records = plural(usize::try_from(gap.records).unwrap_or(usize::MAX), "record");
+    writeln!(
+        out,
+        "gap record at {at}: {} {} to {} are gone, {records} from {} to {}: {}",
+        gap.lost_lane,
+        gap.first_lost,
+        gap.last_lost,
+        gap.first_time,
+        gap.last_time,
+        word(&gap.reason).replace('_', " ")
+    )
+}
+
+/// The word that stands for a value in JSON.
+fn word(value: &impl Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        Ok(other) => other.to_string(),
+        Err(_) => String::new(),
+    }
+}

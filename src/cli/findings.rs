@@ -1,0 +1,102 @@
+//! What a careful colleague would say about a configuration without faults.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{Access, access, statvfs};
+
+use super::table::bytes;
+use crate::agent;
+use crate::config::{Config, Endpoint, LinkConfig, MqttConfig, SerialSettings, StoreConfig};
+use crate::modbus::timing;
+
+/// What is likely to go wrong: with the plan on any machine, with the files on this one.
+pub(super) fn warnings(config: &Config) -> Vec<String> {
+    let mut warnings = agent::warnings(&config.links);
+    warnings.extend(config.links.iter().filter_map(missing_port));
+    warnings.extend(store(&config.store));
+    warnings.extend(password_in_clear(&config.mqtt));
+    warnings
+}
+
+/// What is in order, but may not be what was meant.
+pub(super) fn notes(config: &Config) -> Vec<String> {
+    config.links.iter().filter_map(never_idle).collect()
+}
+
+fn missing_port(link: &LinkConfig) -> Option<String> {
+    let (Endpoint::Rtu(SerialSettings { port, .. }) | Endpoint::Text(SerialSettings { port, .. })) = &link.endpoint
+    else {
+        return None;
+    };
+    let why = match access(port, Access::READ_OK | Access::WRITE_OK) {
+        Ok(()) => return None,
+        Err(rustix::io::Errno::ACCESS) => "this user may not read and write it",
+        Err(_) => "it is not there now",
+    };
+    Some(format!("link {}: {}: {why}", link.name, port.display()))
+}
+
+fn store(store: &StoreConfig) -> Vec<String> {
+    let place = existing(&store.path);
+    let mut warnings = Vec::new();
+    if access(place, Access::WRITE_OK | Access::EXEC_OK).is_err() || !place.is_dir() {
+        warnings.push(format!("store.path = {:?}: {} cannot be written by this user", store.path, place.display()));
+    }
+    let room = statvfs(place).map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    let room = room.map(|free| free.saturating_add(size(&store.path)));
+    if let Ok(room) = room
+        && room < store.limit_bytes
+    {
+        warnings.push(format!(
+            "store.limit is {}, but there is room for {} only: the disk will be full before the limit is reached",
+            bytes(store.limit_bytes),
+            bytes(room)
+        ));
+    }
+    warnings
+}
+
+/// The directory itself, or the nearest one above it that exists.
+fn existing(path: &Path) -> &Path {
+    let found = path.ancestors().find(|place| place.exists());
+    found.unwrap_or(Path::new("."))
+}
+
+/// What the store takes already.
+fn size(directory: &Path) -> u64 {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let size_of = |path: PathBuf| match std::fs::symlink_metadata(&path) {
+        Ok(found) if found.is_dir() => size(&path),
+        Ok(found) => found.len(),
+        Err(_) => 0,
+    };
+    entries.map(|entry| size_of(entry.path())).sum()
+}
+
+fn password_in_clear(mqtt: &MqttConfig) -> Option<String> {
+    let is_here =
+        mqtt.host == "localhost" || mqtt.host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    let has_password = mqtt.credentials.as_ref().is_some_and(|credentials| credentials.password_file.is_some());
+    (has_password && mqtt.tls.is_none() && !is_here)
+        .then(|| format!("the password of the broker {} crosses the network in clear: use mqtts://", mqtt.host))
+}
+
+/// A line that is shared with something that is polled without pause.
+fn never_idle(link: &LinkConfig) -> Option<String> {
+    let load = timing::load(link).ok()?;
+    let is_endless = |device: &&timing::DeviceLoad| device.groups.iter().any(|group| group.interval.is_zero());
+    let endless: Vec<&str> = load.devices.iter().filter(is_endless).map(|device| device.device.as_str()).collect();
+    let groups = || load.devices.iter().flat_map(|device| &device.groups);
+    let longest: Duration = groups().filter(|group| group.interval.is_zero()).map(|group| group.round_time).max()?;
+    if groups().count() < 2 {
+        return None;
+    }
+    Some(format!(
+        "link {} is never idle: {} (interval \"0s\") takes all the time that its other polls leave, and each of those may \
+         start {:.0} ms late",
+        link.name,
+        endless.join(", "),
+        longest.as_secs_f64() * 1000.0
+    ))
+}

@@ -1,0 +1,200 @@
+//! A serial line at 9,600 baud where every byte takes its time: asked for more than fits, and shared with devices that
+//! do not answer. The agent is the real program.
+
+#![cfg(test)]
+
+mod support;
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use lineside::simulator::{Endpoint, Framing, Keep, LineFormat, Misbehaviour, Pace, Servers};
+use support::installation::{Agent, Installation, NO_BROKER, Tail};
+use support::meters;
+use tokio::time::Instant;
+
+/// Points of the meters, by their unit ids from 1 on: answers from 9 to 165 bytes.
+const POINTS: [u16; 5] = [1, 5, 10, 20, 40];
+
+struct Line {
+    // Ends the simulated devices when dropped.
+    _servers: Servers,
+    endpoint: Endpoint,
+    installation: Installation,
+}
+
+/// Meters with so many points each on one line, all polled each `interval`.
+fn line(points: &[u16], interval: &str, timeout: &str) -> Line {
+    let mut servers = Servers::default();
+    let units = || (1..).zip(points);
+    let devices = units().map(|(unit, points)| meters::device(unit, *points)).collect();
+    let endpoint = servers.rtu(LineFormat::plain(9600, Pace::Real), devices, Keep::Answers).unwrap();
+    let profiles: Vec<(String, String)> =
+        units().map(|(unit, points)| (format!("meter-{unit}"), meters::profile(*points))).collect();
+    let profiles: Vec<(&str, &str)> = profiles.iter().map(|(id, text)| (id.as_str(), text.as_str())).collect();
+    let mut links = meters::link("hall-a", &endpoint, Framing::Rtu, timeout);
+    for (unit, _) in units() {
+        links += &meters::meter(unit, "hall-a", &format!("meter-{unit}"), interval);
+    }
+    let installation = Installation::new(NO_BROKER, &profiles, &links);
+    Line { _servers: servers, endpoint, installation }
+}
+
+/// How many answers each unit gave in `span`, whole seconds that begin shortly before polls are due, so that none
+/// is cut in two. Fails the test when a reading meanwhile was not the truth.
+async fn answers_during(endpoint: &Endpoint, tail: &mut Tail, span: Duration) -> Vec<u64> {
+    let since_full_second = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_millis();
+    tail.during(Duration::from_millis(u64::from((1950 - since_full_second) % 1000))).await;
+    let before = meters::answers_by_unit(endpoint).await;
+    tail.during(span).await.iter().for_each(meters::assert_true_or_bad);
+    let after = meters::answers_by_unit(endpoint).await;
+    after.iter().map(|(unit, answers)| answers - before.get(unit).unwrap_or(&0)).collect()
+}
+
+/// Part of a span in which the line is occupied, 0 to 1, and the answers of each unit in it.
+async fn occupied_during(endpoint: &Endpoint, tail: &mut Tail, span: Duration) -> (f64, Vec<u64>) {
+    endpoint.wait_for(|counters| counters.answers >= 10).await;
+    let (busy, begun) = (endpoint.counters().busy, Instant::now());
+    let shares = answers_during(endpoint, tail, span).await;
+    ((endpoint.counters().busy - busy).as_secs_f64() / begun.elapsed().as_secs_f64(), shares)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_asked_for_more_than_fits_is_never_idle_and_shares_what_there_is() {
+    // Given five meters of which a round takes half a second, polled five times a second
+    let line = line(&POINTS, "200ms", "500ms");
+
+    // Then `check` says beforehand that this does not fit, with figures
+    let check = line.installation.lineside(&["check"]).await;
+    let said = String::from_utf8(check.stdout).unwrap();
+    assert_eq!(check.status.code(), Some(1), "{said}");
+    assert!(said.contains("warning: link hall-a is asked for 2") && said.contains("25.0 requests/s"), "{said}");
+    let check = line.installation.lineside(&["check", "--json"]).await;
+    let report: serde_json::Value = serde_json::from_slice(&check.stdout).unwrap();
+    let predicted = report["links"][0]["busy_percent"].as_f64().unwrap();
+
+    // And the agent runs all the same, and keeps the line occupied
+    let agent = line.installation.start().await;
+    let (occupied, shares) = occupied_during(&line.endpoint, &mut agent.tail(), Duration::from_secs(15)).await;
+    println!("asked for {predicted:.0} %, occupied {:.1} %, answers {shares:?}", occupied * 100.0);
+    assert!(occupied >= 0.9, "occupied only {:.1} % of the time", occupied * 100.0);
+
+    // And every meter has the same share of it
+    let (least, most) = (shares.iter().min().unwrap(), shares.iter().max().unwrap());
+    assert!(shares.len() == POINTS.len() && *least as f64 >= 0.9 * *most as f64, "{shares:?}");
+    let link = &agent.status().await["links"][0];
+    let figure = |key: &str| link[key].as_u64().unwrap();
+    assert_eq!(figure("polls_due"), figure("polls_done") + figure("polls_skipped"));
+    assert!(figure("polls_skipped") > figure("polls_done"), "what was left out is counted: {link}");
+    assert_eq!(agent.stop().await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_shortest_answers_keep_a_line_occupied_too() {
+    // What is lost between two frames weighs most here: a request and its answer take 25 ms.
+    let line = line(&[1; 3], "50ms", "500ms");
+    let agent = line.installation.start().await;
+
+    let (occupied, shares) = occupied_during(&line.endpoint, &mut agent.tail(), Duration::from_secs(10)).await;
+
+    println!("occupied {:.1} %, answers {shares:?}", occupied * 100.0);
+    assert!(occupied >= 0.9, "occupied only {:.1} % of the time", occupied * 100.0);
+    let (least, most) = (shares.iter().min().unwrap(), shares.iter().max().unwrap());
+    assert!(*least as f64 >= 0.9 * *most as f64, "{shares:?}");
+}
+
+/// Meters of ten points each: a round of all takes a quarter of a second.
+const FOUR: [u16; 4] = [10; 4];
+/// The one among them that fails.
+const SICK: u8 = 2;
+const SICK_NAME: &str = "meter-2";
+
+/// Waits until every meter has been polled.
+async fn under_way(tail: &mut Tail) {
+    for meter in ["meter-1", "meter-2", "meter-3", "meter-4"] {
+        tail.until(meter, |reading| reading.device == meter && reading.quality == "good").await;
+    }
+}
+
+/// Fails the test when a meter that is well has less than 95 % of the answers it had before.
+fn assert_others_unharmed(before: &[u64], after: &[u64]) {
+    println!("answers before {before:?}, with a sick device {after:?}");
+    for unit in (1..=before.len()).filter(|unit| *unit != usize::from(SICK)) {
+        let (before, after) = (before[unit - 1], after[unit - 1]);
+        assert!(after as f64 >= 0.95 * before as f64, "meter-{unit} gave {before} answers before, {after} now");
+    }
+}
+
+async fn sick_status(agent: &Agent<'_>) -> serde_json::Value {
+    let device = agent.status().await["links"][0]["devices"][usize::from(SICK) - 1].clone();
+    assert_eq!(device["name"], SICK_NAME);
+    device
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_device_slows_no_other_and_is_polled_again_when_it_returns() {
+    const SPAN: Duration = Duration::from_secs(8);
+    let line = line(&FOUR, "500ms", "150ms");
+    let agent = line.installation.start().await;
+    let mut tail = agent.tail();
+    under_way(&mut tail).await;
+    let before = answers_during(&line.endpoint, &mut tail, SPAN).await;
+
+    // When one dies
+    line.endpoint.misbehave(SICK, Some(Misbehaviour::Silent)).await.unwrap();
+    let died = Instant::now();
+    let after = answers_during(&line.endpoint, &mut tail, SPAN).await;
+
+    // Then the others do not notice
+    assert_others_unharmed(&before, &after);
+    let sick = sick_status(&agent).await;
+    assert_eq!(sick["state"], "backed_off", "{sick}");
+    let timeouts = sick["timeouts"].as_u64().unwrap();
+    assert!((5..=7).contains(&timeouts), "three polls, then probes after 1, 2 and 4 s, not {timeouts} requests");
+
+    // And when it returns, it is polled again within the back-off: no later than it was away
+    line.endpoint.misbehave(SICK, None).await.unwrap();
+    let (away, returned) = (died.elapsed(), Instant::now());
+    tail.until("the meter to be back", |reading| reading.device == SICK_NAME && reading.quality == "good").await;
+    println!("away for {away:?}, polled again {:?} after it returned", returned.elapsed());
+    assert!(returned.elapsed() <= away, "polled again only after {:?}", returned.elapsed());
+    assert_eq!(agent.stop().await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_thinks_long_is_waited_for_and_slows_no_other() {
+    const SPAN: Duration = Duration::from_secs(6);
+    let line = line(&FOUR, "1s", "500ms");
+    let agent = line.installation.start().await;
+    let mut tail = agent.tail();
+    under_way(&mut tail).await;
+    let before = answers_during(&line.endpoint, &mut tail, SPAN).await;
+
+    line.endpoint.misbehave(SICK, Some(Misbehaviour::Slow(Duration::from_millis(300)))).await.unwrap();
+    let after = answers_during(&line.endpoint, &mut tail, SPAN).await;
+
+    assert_others_unharmed(&before, &after);
+    let sick = sick_status(&agent).await;
+    assert_eq!((&sick["state"], &sick["timeouts"]), (&"answering".into(), &0.into()), "{sick}");
+    assert!(sick["round_trip"]["max_us"].as_u64().unwrap() >= 300_000, "{sick}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_answers_too_late_is_timed_out_and_spoils_no_other() {
+    const SPAN: Duration = Duration::from_secs(6);
+    let line = line(&FOUR, "1s", "300ms");
+    let agent = line.installation.start().await;
+    let mut tail = agent.tail();
+    under_way(&mut tail).await;
+    let before = answers_during(&line.endpoint, &mut tail, SPAN).await;
+
+    // When its answers come in the middle of the questions to the others
+    line.endpoint.misbehave(SICK, Some(Misbehaviour::Late(Duration::from_millis(350)))).await.unwrap();
+    tail.until("its first timeout", |reading| reading.device == SICK_NAME && reading.quality == "bad: timeout").await;
+    let after = answers_during(&line.endpoint, &mut tail, SPAN).await;
+
+    // Then none of them is taken for an answer, and the others do not notice
+    assert_others_unharmed(&before, &after);
+    let sick = sick_status(&agent).await;
+    assert_eq!((&sick["state"], &sick["exceptions"]), (&"backed_off".into(), &0.into()), "{sick}");
+    assert!(sick["timeouts"].as_u64().unwrap() >= 4 && sick["stale_dropped"].as_u64().unwrap() >= 3, "{sick}");
+}
