@@ -11,7 +11,6 @@ use crate::modbus::timing::{self, DeviceLoad, LinkLoad};
 use crate::model::SeriesId;
 use crate::poll::text::TextPoller;
 use crate::poll::{LinkHandle, PollCycle, Poller};
-use crate::settings::show_duration;
 use crate::supervisor::{Stage, Supervisor};
 
 /// A link whose poller runs.
@@ -72,9 +71,10 @@ fn overload(link: &LinkConfig, load: &LinkLoad) -> Option<String> {
 fn hasty(link: &LinkConfig, load: &LinkLoad) -> Option<String> {
     let expected = load.slowest_answer.filter(|expected| *expected > link.timeout)?;
     Some(format!(
-        "link {} waits {} for an answer, which may take {} ms: it will be taken for missing. Lengthen timeout",
+        "link {} waits {} ms for an answer that is expected to take up to {} ms, and would take it for missing: lengthen \
+         timeout",
         link.name,
-        show_duration(link.timeout),
+        link.timeout.as_millis(),
         expected.as_millis() + 1
     ))
 }

@@ -22,8 +22,8 @@ use crate::settings::{FileFault, show_duration};
 /// when it has none but deserves a warning.
 #[derive(Debug, Args)]
 pub(super) struct Check {
-    /// Configuration file; without it that of --config.
-    #[arg(value_name = "FILE", conflicts_with = "config")]
+    /// Configuration file to check; without it that of --config.
+    #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
     #[command(flatten)]
     config: ConfigOption,
@@ -160,14 +160,12 @@ fn write_report(out: &mut impl Write, report: &Report) -> io::Result<()> {
     for link in &report.links {
         write_link(out, link)?;
     }
+    if !(report.warnings.is_empty() && report.notes.is_empty()) {
+        writeln!(out)?;
+    }
     let style = AnsiColor::Yellow.on_default();
-    for warning in &report.warnings {
-        writeln!(out, "\n{style}warning: {warning}{style:#}")?;
-    }
-    for note in &report.notes {
-        writeln!(out, "\nnote: {note}")?;
-    }
-    Ok(())
+    report.warnings.iter().try_for_each(|warning| writeln!(out, "{style}warning: {warning}{style:#}"))?;
+    report.notes.iter().try_for_each(|note| writeln!(out, "note: {note}"))
 }
 
 fn write_link(out: &mut impl Write, link: &LinkReport) -> io::Result<()> {

@@ -89,12 +89,12 @@ fn never_idle(link: &LinkConfig) -> Option<String> {
     let endless: Vec<&str> = load.devices.iter().filter(is_endless).map(|device| device.device.as_str()).collect();
     let groups = || load.devices.iter().flat_map(|device| &device.groups);
     let longest: Duration = groups().filter(|group| group.interval.is_zero()).map(|group| group.round_time).max()?;
-    if groups().count() < 2 {
+    if groups().all(|group| group.interval.is_zero()) {
         return None;
     }
     Some(format!(
-        "link {} is never idle: {} (interval \"0s\") takes all the time that its other polls leave, and each of those may \
-         start {:.0} ms late",
+        "link {} is never idle: interval \"0s\" ({}) takes all the time that the other polls leave, and each of those \
+         may start {:.0} ms late",
         link.name,
         endless.join(", "),
         longest.as_secs_f64() * 1000.0

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use anstyle::Style;
 
-/// A table that aligns itself: text to the left, numbers to the right.
+/// A table that aligns itself: text to the left, columns of numbers for the most part to the right.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     header: Vec<String>,
@@ -33,7 +33,7 @@ impl Table {
         let columns: Vec<(usize, bool)> = (0..self.header.len())
             .map(|column| {
                 let widths = cells(column).chain([&self.header[column]]).map(|cell| cell.chars().count());
-                (widths.max().unwrap_or(0), cells(column).all(|cell| is_numeric(cell)))
+                (widths.max().unwrap_or(0), is_numeric(cells(column)))
             })
             .collect();
         let line = |cells: &[String]| {
@@ -52,9 +52,12 @@ impl Table {
     }
 }
 
-fn is_numeric(cell: &str) -> bool {
-    let digits = cell.strip_prefix('-').unwrap_or(cell);
-    digits.is_empty() || digits.starts_with(|c: char| c.is_ascii_digit())
+/// True when at least half of what is said in a column are numbers.
+fn is_numeric<'a>(cells: impl Iterator<Item = &'a String>) -> bool {
+    let is_number = |cell: &&String| cell.trim_start_matches('-').starts_with(|c: char| c.is_ascii_digit());
+    let (numbers, words): (Vec<_>, Vec<_>) =
+        cells.filter(|cell| !matches!(cell.as_str(), "" | "-")).partition(is_number);
+    numbers.len() >= words.len()
 }
 
 /// `1.5 MiB`.

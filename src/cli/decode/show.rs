@@ -60,6 +60,9 @@ pub(super) fn columnar(out: &mut impl Write, batch: &DecodedBatch, names: &Names
     if !batch.readings.is_empty() {
         table.write(out, 0)?;
     }
+    if !batch.gaps.is_empty() {
+        writeln!(out)?;
+    }
     for (sequence, found) in &batch.gaps {
         gap(out, *sequence, &found.into())?;
     }
@@ -96,6 +99,9 @@ pub(super) fn json(out: &mut impl Write, batch: &JsonBatch) -> io::Result<()> {
     }
     if count > 0 {
         table.write(out, 0)?;
+    }
+    if !batch.gaps.is_empty() {
+        writeln!(out)?;
     }
     batch.gaps.iter().try_for_each(|placed| gap(out, placed.sequence, &placed.gap))
 }
