@@ -25,6 +25,7 @@ use super::{Exit, Failure, start_logging};
 use crate::agent::Agent;
 use crate::config::{self, Config};
 use crate::diagnostics::Status;
+use crate::settings::parse_duration;
 use crate::simulator::TextMisbehaviour;
 use crate::simulator::plant::{Plant, PlantSpec};
 use broker::Gate;
@@ -54,8 +55,8 @@ pub(super) struct Demo {
 }
 
 fn parse_span(text: &str) -> Result<Duration, String> {
-    let span = text.parse::<jiff::SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok());
-    span.filter(|span| !span.is_zero()).ok_or_else(|| "must be a time such as 30s or 2m".to_owned())
+    let span = parse_duration(text).filter(|span| !span.is_zero());
+    span.ok_or_else(|| "must be a whole number with a unit such as 30s or 2m".to_owned())
 }
 
 /// What the demo ends with.
