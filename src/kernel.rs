@@ -27,3 +27,13 @@ pub fn keep_memory_together() {
         libc::mallopt(libc::M_TRIM_THRESHOLD, LARGE_BLOCK);
     }
 }
+
+/// Gives free memory between blocks in use back to the system. Encoding a batch needs a few MB for a moment, and what
+/// stays in use between its pieces would keep them. Takes well under a millisecond for a heap of 10 MB.
+pub fn give_back_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: `malloc_trim` takes an integer, locks the allocator itself and touches only memory that is free.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}

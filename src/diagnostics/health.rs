@@ -6,7 +6,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::Board;
-use crate::mqtt::{Message, SessionHandle};
+use crate::mqtt::{Delivery, Message, SessionHandle};
 
 /// How often the gateway says how it is.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(60);
@@ -16,16 +16,18 @@ pub struct HealthReporter {
     board: Board,
     session: SessionHandle,
     topic: String,
+    /// Whether the last one was.
+    refused: bool,
 }
 
 impl HealthReporter {
     /// Reports what `board` says through `session`.
     pub fn new(board: Board, session: SessionHandle, topic: String) -> Self {
-        Self { board, session, topic }
+        Self { board, session, topic, refused: false }
     }
 
     /// Publishes once a minute, and first when the connection stands, until told to stop.
-    pub async fn run(self, stop: CancellationToken) {
+    pub async fn run(mut self, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(HEALTH_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -40,7 +42,7 @@ impl HealthReporter {
         }
     }
 
-    async fn publish(&self) {
+    async fn publish(&mut self) {
         if self.session.connected().await.is_none() {
             return;
         }
@@ -54,7 +56,14 @@ impl HealthReporter {
             expiry: Some(2 * HEALTH_INTERVAL),
         };
         // Nothing to do when it is lost: the next one says more.
-        let delivery = self.session.publish(message).await;
-        tracing::debug!(?delivery, "health published");
+        match self.session.publish(message).await {
+            Delivery::Acknowledged | Delivery::NoSubscribers => self.refused = false,
+            Delivery::SessionLost => {}
+            refusal @ (Delivery::Refused { .. } | Delivery::TooLarge { .. }) => {
+                if !std::mem::replace(&mut self.refused, true) {
+                    tracing::warn!(%refusal, "the broker does not take health messages");
+                }
+            }
+        }
     }
 }

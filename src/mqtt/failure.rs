@@ -49,6 +49,8 @@ pub(super) enum Refusal {
 
 /// MQTT 5, 3.14.2.1: another connection uses our client id.
 const SESSION_TAKEN_OVER: u8 = 0x8E;
+/// MQTT 5, 3.14.2.1.
+const PACKET_TOO_LARGE: u8 = 0x95;
 
 impl Failure {
     /// The same failure, knowing that the broker had not accepted us yet.
@@ -66,6 +68,35 @@ impl Failure {
             Self::Protocol(_) => Self::NotMqtt,
             other => other,
         }
+    }
+
+    /// Whether the broker ended an accepted connection: a packet may have been too large for it.
+    pub(super) fn is_closed_by_broker(&self) -> bool {
+        match self {
+            Self::Closed => true,
+            Self::Io(error) => matches!(
+                error.kind(),
+                io::ErrorKind::UnexpectedEof
+                    | io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::BrokenPipe
+            ),
+            Self::Disconnected { reason, .. } => *reason == PACKET_TOO_LARGE,
+            Self::Files(_)
+            | Self::TimedOut
+            | Self::Refused(_)
+            | Self::NoQos1
+            | Self::ClosedUnanswered
+            | Self::Silent
+            | Self::Stalled
+            | Self::Protocol(_)
+            | Self::NotMqtt => false,
+        }
+    }
+
+    /// Whether the broker said that a packet was too large for it.
+    pub(super) fn says_too_large(&self) -> bool {
+        matches!(self, Self::Disconnected { reason: PACKET_TOO_LARGE, .. })
     }
 
     /// One sentence without a full stop: what is wrong and where to look.

@@ -20,6 +20,7 @@ mod echo;
 mod failure;
 mod handle;
 mod in_flight;
+mod learned_limit;
 mod message;
 mod online;
 mod session;

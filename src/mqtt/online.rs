@@ -52,6 +52,8 @@ pub(super) struct Online<'a> {
 /// A publish that is not answered yet.
 struct Waiting {
     topic: String,
+    /// Of the packet.
+    bytes: usize,
     purpose: Purpose,
 }
 
@@ -114,6 +116,10 @@ impl<'a> Online<'a> {
         self.session.online.mark_unchanged();
         let end = self.serve(&mut events, stop).await;
         let unanswered: Vec<_> = self.in_flight.drain().collect();
+        if let End::Failed(failure) = &end {
+            let largest = unanswered.iter().map(|waiting| waiting.bytes).max().unwrap_or(0);
+            self.session.learn(failure, largest);
+        }
         for waiting in unanswered {
             self.settle(waiting, Delivery::SessionLost);
         }
@@ -192,8 +198,8 @@ impl<'a> Online<'a> {
 
     fn hand_over(&mut self, mut message: Message, purpose: Purpose) {
         message.retain &= self.retain_available;
-        let waiting = Waiting { topic: message.topic.clone(), purpose };
         let packet = self.sender.packet_size(&message);
+        let waiting = Waiting { topic: message.topic.clone(), bytes: packet, purpose };
         if packet > self.max_packet {
             return self.settle(waiting, Delivery::TooLarge { limit: self.max_packet });
         }
@@ -218,6 +224,7 @@ impl<'a> Online<'a> {
             Event::Answered(id, answer) => {
                 self.progress = Instant::now();
                 if let Some(waiting) = self.in_flight.answered(id) {
+                    self.session.learned.acknowledged(waiting.bytes);
                     let delivery = match answer {
                         Answer::Taken => Delivery::Acknowledged,
                         Answer::NoSubscribers => Delivery::NoSubscribers,

@@ -13,6 +13,7 @@ use super::backoff::Backoff;
 use super::connection::{self, Event, Events, Sender, Up};
 use super::failure::{Failure, Refusal};
 use super::handle::{Request, SessionHandle};
+use super::learned_limit::LearnedLimit;
 use super::message::{Delivery, Inbox};
 use super::online::Online;
 use super::settings::{SessionError, SessionSettings};
@@ -36,6 +37,7 @@ pub struct Session {
     clock: Arc<dyn Clock>,
     backoff: Backoff,
     generation: u64,
+    pub(super) learned: LearnedLimit,
     /// Some brokers refuse a will that asks to be retained; they are asked without.
     retain: bool,
 }
@@ -73,6 +75,7 @@ impl Session {
             clock,
             backoff: Backoff::default(),
             generation: 0,
+            learned: LearnedLimit::default(),
             retain: true,
         };
         Ok((session, handle))
@@ -121,8 +124,9 @@ impl Session {
     }
 
     /// From the broker's acceptance to the end of the connection.
-    async fn stay(&mut self, sender: Sender, events: Events, up: Up, stop: &CancellationToken) -> End {
+    async fn stay(&mut self, sender: Sender, events: Events, mut up: Up, stop: &CancellationToken) -> End {
         self.generation += 1;
+        up.limits.max_packet = self.learned.get().map_or(up.limits.max_packet, |limit| limit.min(up.limits.max_packet));
         let connected = Connected {
             generation: self.generation,
             since: self.clock.wall(),
@@ -141,7 +145,18 @@ impl Session {
         let begin = Instant::now();
         let end = Online::new(self, sender, &up).run(events, stop).await;
         self.backoff.connection_lasted(begin.elapsed());
+        self.learned.connection_lasted(begin.elapsed());
         end
+    }
+
+    /// The connection ended while packets of up to `largest` bytes were not acknowledged.
+    pub(super) fn learn(&mut self, failure: &Failure, largest: usize) {
+        if failure.is_closed_by_broker() && self.learned.closed(largest, failure.says_too_large()) {
+            let limit = self.learned.get();
+            warn!(largest, limit, "the broker closes the connection on large messages: smaller ones from now on");
+            // What is tried next is something else, and needs no waiting.
+            self.backoff = Backoff::default();
+        }
     }
 
     fn failed(&mut self, failure: &Failure) {

@@ -23,6 +23,7 @@ use crate::clock::Clock;
 use crate::config::BatchConfig;
 use crate::encoding::EncodeError;
 use crate::encoding::columnar::Encoder;
+use crate::kernel;
 use crate::model::{Lane, Name, Sequence};
 use crate::mqtt::backoff::Backoff;
 use crate::mqtt::{Delivery, Message, SessionHandle, SessionState, Topics};
@@ -32,6 +33,9 @@ use sizing::BatchSizer;
 
 /// Wait for the PUBACK under way when the agent stops.
 const FAREWELL: Duration = Duration::from_millis(1500);
+
+/// Free memory is given back at most this often.
+const TRIM_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Bytes of a PUBLISH beside topic and payload: fixed header, lengths, packet id and properties (MQTT 5.0, 3.3).
 const PUBLISH_OVERHEAD: usize = 128;
@@ -113,6 +117,8 @@ pub struct Uplink {
     sizer: BatchSizer,
     /// Kept because its memory is large and worth using again.
     encoder: Option<Encoder>,
+    /// When free memory was last given back.
+    trimmed: Option<Instant>,
     status: watch::Sender<UplinkStatus>,
 }
 
@@ -140,6 +146,7 @@ impl Uplink {
             flight: Flight::default(),
             sizer: BatchSizer::default(),
             encoder: None,
+            trimmed: None,
             status: watch::Sender::default(),
         }
     }
@@ -274,7 +281,7 @@ impl Uplink {
     async fn publish_catalogue(&mut self, payload_max: usize) {
         self.catalogue_due = false;
         let packing = self.packing(Sequence::FIRST);
-        for message in packing.catalogue_messages(payload_max) {
+        for message in packing.catalogue_messages(payload_max.min(self.settings.batch.max_size)) {
             match self.session.publish(message).await {
                 Delivery::Acknowledged | Delivery::NoSubscribers => {}
                 Delivery::SessionLost => {
@@ -331,8 +338,16 @@ impl Uplink {
         };
         let mut packer = Packer { packing, encoder, payload_max, is_backlog };
         // Encoding a large batch takes milliseconds; polling must not wait for it.
+        let now = Instant::now();
+        let trims = self.trimmed.is_none_or(|trimmed| now - trimmed >= TRIM_INTERVAL);
+        if trims {
+            self.trimmed = Some(now);
+        }
         let packing = tokio::task::spawn_blocking(move || {
             let packed = packer.pack(commits);
+            if trims {
+                kernel::give_back_memory();
+            }
             (packer.encoder, packed)
         });
         let (encoder, packed) = packing.await.map_err(|_| UplinkError::Stopping)?;

@@ -21,31 +21,9 @@ point = [
 ]
 "#;
 
-/// Name of the profile of [`wide_counters`].
-pub const WIDE: &str = "wide";
-
-/// A device of `points` counters that all say how many requests it has answered.
-pub fn wide_profile(points: u16) -> String {
-    let point = |index: u16| format!("  {{ name = \"answers_{index}\", address = {} }},\n", 2 * index);
-    let points: String = (0..points).map(point).collect();
-    format!(
-        "manufacturer = \"lineside\"\nmodel = \"wide\"\nmodbus = {{ table = \"holding\", encoding = \"u32\" }}\n\
-         point = [\n{points}]\n"
-    )
-}
-
 /// Serves counters of these unit ids at one endpoint.
 pub async fn counters(servers: &mut Servers, units: &[u8]) -> Endpoint {
-    serve(servers, units, COUNTER_PROFILE).await
-}
-
-/// Serves devices of [`wide_profile`] at one endpoint.
-pub async fn wide_counters(servers: &mut Servers, units: &[u8], points: u16) -> Endpoint {
-    serve(servers, units, &wide_profile(points)).await
-}
-
-async fn serve(servers: &mut Servers, units: &[u8], profile: &str) -> Endpoint {
-    let profile = file::parse("counter.toml", COUNTER, profile).unwrap();
+    let profile = file::parse("counter.toml", COUNTER, COUNTER_PROFILE).unwrap();
     let Protocol::Modbus(modbus) = profile.protocol else { panic!("a Modbus profile") };
     let device = |unit: &u8| {
         let courses = (0..modbus.points.len()).map(|point| (Some(point), Course::Requests)).collect();
@@ -59,9 +37,4 @@ pub async fn answered(endpoint: &Endpoint, unit: u8) -> BTreeMap<u64, Timestamp>
     let log = endpoint.log().await.unwrap();
     let answers = log.iter().filter(|answer| answer.unit == unit);
     answers.map(|answer| (u64::from(answer.words[0]) << 16 | u64::from(answer.words[1]), answer.time)).collect()
-}
-
-/// How many answers one device gave.
-pub async fn count(endpoint: &Endpoint, unit: u8) -> usize {
-    answered(endpoint, unit).await.len()
 }

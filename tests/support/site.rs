@@ -163,9 +163,9 @@ impl Configuration {
         self
     }
 
-    /// With batches put together in another way: an inline table.
-    pub fn batching(self, batch: &str) -> Self {
-        Self(self.0.replacen("[mqtt]", &format!("[mqtt]\nbatch = {batch}"), 1))
+    /// And lines in the section of the broker.
+    pub fn mqtt(self, lines: &str) -> Self {
+        Self(self.0.replacen("[mqtt]", &format!("[mqtt]\n{lines}"), 1))
     }
 
     /// And lines as they are.

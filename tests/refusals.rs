@@ -1,0 +1,131 @@
+//! Brokers that do not take everything: too large, or not allowed. Records stay until they are taken.
+
+#![cfg(test)]
+
+mod support;
+
+use std::time::Duration;
+
+use lineside::model::Transition;
+use lineside::simulator::uniform::UNIFORM_PROFILE;
+use lineside::simulator::{Endpoint, Endpoints, Keep, Servers, UniformSpec, serve_uniform};
+use support::broker::{Broker, Setup};
+use support::consumer::{Consumer, Harvest};
+use support::plant::{COUNTER, COUNTER_PROFILE, answered, counters};
+use support::site::{Configuration, Site};
+
+/// Points of a device whose readings of one moment are too much for a small message.
+const POINTS: u16 = 60;
+
+fn count(harvest: &Harvest, device: &str, point: &str) -> usize {
+    harvest.numbers(device, point).len()
+}
+
+async fn assert_complete(harvest: &Harvest, device: &str, point: &str, endpoint: &Endpoint) {
+    let answers: Vec<u64> = answered(endpoint, 1).await.into_keys().collect();
+    let arrived = harvest.numbers(device, point);
+    assert!(arrived.values().all(|times| *times == 1), "{device}/{point}: numbers under two identities");
+    assert_eq!(arrived.into_keys().collect::<Vec<_>>(), answers, "{device}/{point}");
+}
+
+#[tokio::test]
+async fn columnar_batches_are_cut_for_a_broker_that_takes_small_messages_only() {
+    small_messages("5", "columnar").await;
+}
+
+#[tokio::test]
+async fn json_batches_are_cut_for_a_broker_that_takes_small_messages_only() {
+    small_messages("5", "json").await;
+}
+
+/// MQTT 3.1.1 has no way to say what the limit is: the broker closes the connection.
+#[tokio::test]
+async fn batches_are_cut_for_a_broker_that_closes_the_connection_on_large_ones() {
+    small_messages("3.1.1", "json").await;
+}
+
+async fn small_messages(protocol: &str, encoding: &str) {
+    // Given a broker that takes two kilobytes at most.
+    const LIMIT: usize = 2000;
+    let spec = UniformSpec {
+        devices: 1,
+        points: POINTS,
+        endpoints: Endpoints::Own,
+        renewal: Duration::ZERO,
+        seed: 7,
+        keep: Keep::Counters,
+    };
+    let plant = serve_uniform(spec).await.unwrap();
+    let endpoint = &plant.endpoints()[0];
+    let broker = Broker::with(Setup { lines: &["max_packet_size 2000"], ..Setup::default() }).await;
+    let mut consumer = Consumer::start(&broker).await;
+    let site = Site::with_profiles(&[(UNIFORM_PROFILE, &spec.profile())]);
+    let text = plant.configuration(&site.store(), &format!("mqtt://127.0.0.1:{}", broker.port()), "50ms");
+    let batch = format!("batch = {{ encoding = \"{encoding}\", max_age = \"1s\" }}");
+    site.configure(&Configuration::foreign(&text).mqtt(&format!("protocol = \"{protocol}\"\n{batch}")));
+
+    // When the agent sends what is much larger.
+    let mut agent = site.start();
+    endpoint.wait_for(|counters| counters.answers > 60).await;
+    let answers = endpoint.counters().answers;
+    let wanted = usize::try_from(answers).unwrap() * usize::from(POINTS);
+    consumer.until("these readings", |harvest| harvest.readings.len() >= wanted).await;
+    agent.terminate();
+    assert!(agent.exit().await.success());
+
+    // Then all of it arrives, cut where needed.
+    consumer.catch_up(&broker).await;
+    let mut harvest = consumer.harvest.clone();
+    harvest.assert_sound();
+    assert!(harvest.largest_payload <= LIMIT && harvest.parts > 0, "{}", harvest.summary());
+    harvest.add_stored(&site.undelivered().await);
+    harvest.assert_sound();
+    let answered = endpoint.counters().answers * u64::from(POINTS);
+    assert_eq!(harvest.readings.len() as u64, answered, "{}", harvest.summary());
+    assert_eq!((harvest.unlisted().len(), harvest.catalogue.len()), (0, usize::from(POINTS)));
+}
+
+#[tokio::test]
+async fn what_an_access_rule_forbids_is_kept_reported_and_delivered_when_it_is_allowed() {
+    // Given a broker whose access rules forget batches and alarms.
+    const FORGETFUL: &str = "topic write lineside/v1/lyon/gw-01/state\ntopic write lineside/v1/lyon/gw-01/catalogue/#";
+    let mut servers = Servers::default();
+    let endpoint = counters(&mut servers, &[1]).await;
+    let broker = Broker::with(Setup { access: Some(FORGETFUL), ..Setup::default() }).await;
+    let mut consumer = Consumer::start(&broker).await;
+    let site = Site::with_profiles(&[(COUNTER, COUNTER_PROFILE)]);
+    let configuration = Configuration::to_port(broker.port(), "batch = { max_age = \"300ms\" }")
+        .link("hall", endpoint.address(), "")
+        .device("press-1", "hall", 1, COUNTER, "50ms");
+    site.configure(&configuration);
+    let mut agent = site.start();
+    agent.logged("lineside started").await;
+
+    // When it has refused both, then the store has the readings and the alarms that say so.
+    let status = site
+        .until("refusals of both lanes", |status| {
+            let lanes = &status["lanes"];
+            lanes["alarms"]["pending_readings"].as_u64() >= Some(2)
+                && lanes["telemetry"]["pending_readings"].as_u64() >= Some(50)
+        })
+        .await;
+    assert!(status["uplink"]["refusing"].as_str().unwrap().contains("0x87"), "{status:#}");
+    assert_eq!(status["uplink"]["batches"], 0);
+    assert!(consumer.harvest.readings.is_empty());
+
+    // When the rules are mended, then all of it arrives.
+    broker.change_access("topic readwrite lineside/#").await;
+    consumer.until("both alarms and their ends", |harvest| harvest.transitions("BrokerRefuses").len() == 4).await;
+    consumer.until("the readings", |harvest| count(harvest, "press-1", "answers") > 20).await;
+    agent.terminate();
+    assert!(agent.exit().await.success());
+    consumer.catch_up(&broker).await;
+    consumer.harvest.assert_sound();
+    assert_complete(&consumer.harvest, "press-1", "answers", &endpoint).await;
+    for lane in ["alarms", "telemetry"] {
+        let transitions = consumer.harvest.transitions("BrokerRefuses");
+        let of_lane = transitions.iter().filter(|transition| transition.labels["lane"] == lane);
+        let happened: Vec<Transition> = of_lane.map(|transition| transition.transition).collect();
+        assert_eq!(happened, [Transition::Raised, Transition::Cleared], "{lane}");
+    }
+}
