@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Pages kept in memory. The engine counts only payload, so the process grows by about four times this.
-const CACHE_BYTES: u64 = 2 << 20;
+const CACHE_BYTES: u64 = 1 << 20;
 
 /// How often a new large value is looked up. The engine evicts pages only after so many accesses, 16,384 in all, and
 /// pages written once and never read hardly count: without this they take 17 MB until the first is evicted, with it 10.

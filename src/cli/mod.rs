@@ -21,7 +21,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::{Layer, fmt, prelude::*};
 
 use crate::config::{self, DEFAULT_PATH, DEFAULT_SOCKET};
 use crate::kernel;
@@ -137,18 +138,17 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Log lines go to standard error: `RUST_LOG` decides how much, `info` otherwise.
+/// Log lines go to standard error: `RUST_LOG` decides how much (`info`, `lineside::poll=debug,warn`), `default` otherwise.
 fn start_logging(default: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let logging = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
+    let wanted = std::env::var("RUST_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
+    let filter = wanted.or_else(|| default.parse().ok()).unwrap_or_default();
+    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     // systemd's journal stamps the lines itself.
-    match std::env::var_os("JOURNAL_STREAM") {
-        Some(_) => logging.without_time().init(),
-        None => logging.init(),
-    }
+    let lines = match std::env::var_os("JOURNAL_STREAM") {
+        Some(_) => lines.without_time().boxed(),
+        None => lines.boxed(),
+    };
+    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
 }
 
 /// The runtime of every command: one thread; what blocks for longer has a thread of its own.
