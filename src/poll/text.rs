@@ -136,33 +136,35 @@ impl TextPoller {
         Ok((poller, handle))
     }
 
-    /// Polls or listens until told to stop. What was read before is handed on.
+    /// Polls or listens until told to stop. An answer that was asked for is waited for, which takes no longer than its
+    /// timeout, and what was read is handed on.
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
-            let cycle = tokio::select! {
+            let wake = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                cycle = self.next_cycle() => cycle,
+                wake = self.next_wake() => wake,
             };
-            if self.cycles.send(cycle).await.is_err() {
+            let cycle = self.act(wake).await;
+            let is_empty = cycle.rows.is_empty() && cycle.alarms.is_empty();
+            if !is_empty && self.cycles.send(cycle).await.is_err() {
                 break;
             }
         }
     }
 
-    /// Waits for something to tell. Cancelled, it loses at most an answer that had not arrived.
-    async fn next_cycle(&mut self) -> PollCycle {
-        loop {
-            self.port.settle().await;
-            let cycle = match self.wait().await {
-                Wake::Request(request) => self.serve(request).await,
-                Wake::Line(Ok(heard)) => self.hear(&heard),
-                Wake::Line(Err(failure)) => self.lose_port(&failure),
-                Wake::Timer => self.tick().await,
-            };
-            if !(cycle.rows.is_empty() && cycle.alarms.is_empty()) {
-                return cycle;
-            }
+    /// Waits for something to do. May be cancelled: nothing was asked yet.
+    async fn next_wake(&mut self) -> Wake {
+        self.port.settle().await;
+        self.wait().await
+    }
+
+    async fn act(&mut self, wake: Wake) -> PollCycle {
+        match wake {
+            Wake::Request(request) => self.serve(request).await,
+            Wake::Line(Ok(heard)) => self.hear(&heard),
+            Wake::Line(Err(failure)) => self.lose_port(&failure),
+            Wake::Timer => self.tick().await,
         }
     }
 
