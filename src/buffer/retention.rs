@@ -11,7 +11,7 @@ const ALIVE_PERCENT: u64 = 25;
 const ALIVE_PERCENT_LEAST: u64 = 8;
 
 /// Share of the limit at which the directory counts as too large, in percent.
-const DISK_PERCENT: u64 = 85;
+const DISK_PERCENT: u64 = 75;
 
 /// How many bytes may be alive in the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn a_directory_that_grows_towards_the_limit_lowers_the_budget_and_never_to_nothing() {
         let mut budget = Budget::new(1000);
-        budget.see_disk(850);
+        budget.see_disk(750);
         assert_eq!(budget.alive(), 250);
         budget.see_disk(900);
         assert_eq!(budget.alive(), 225);
