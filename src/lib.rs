@@ -25,7 +25,7 @@
 //! | 7 | [`agent`] | builds every task from a configuration and joins the channels |
 //! | 6 | [`diagnostics`] | a snapshot of every stage: local socket and health message |
 //! | 5 | [`ingest`], [`uplink`] | flows: poll cycle to store; store to broker |
-//! | 4 | [`poll`], [`buffer`], [`encoding`], [`mqtt`] | mechanisms: schedule, store and forward, batches as bytes, session |
+//! | 4 | [`poll`], [`buffer`], [`rules`], [`encoding`], [`mqtt`] | mechanisms: schedule, store and forward, windows and alarms, batches as bytes, session |
 //! | 3 | [`modbus`], [`instrument`] | the two families of protocols under `poll` |
 //! | 2 | [`config`], [`profile`] | what this installation wants; what a device type offers |
 //! | 1 | [`supervisor`], [`database`], [`clock`], [`settings`] | named tasks; the embedded database; what time it is; files that people write |
@@ -71,6 +71,7 @@ pub mod model;
 pub mod mqtt;
 pub mod poll;
 pub mod profile;
+pub mod rules;
 pub mod settings;
 pub mod simulator;
 pub mod supervisor;

@@ -49,7 +49,7 @@ const ONLY_IN: [(&str, &[&str]); 5] = [
 ];
 
 /// Modules that decide: no async, no clock.
-const PURE: [&str; 12] = [
+const PURE: [&str; 13] = [
     "src/model/",
     "src/modbus/plan",
     "src/modbus/codec",
@@ -59,6 +59,7 @@ const PURE: [&str; 12] = [
     "src/instrument/frame",
     "src/buffer/commit",
     "src/buffer/retention",
+    "src/rules/",
     "src/encoding/",
     "src/mqtt/in_flight",
     "src/uplink/sizing",

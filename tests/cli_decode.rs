@@ -131,6 +131,8 @@ fn alarms() -> Vec<Vec<u8>> {
         priority: Priority::Medium,
         value: Some(3.0),
         annotations: BTreeMap::from([("summary".to_owned(), "press-1 does not answer".to_owned())]),
+        readings: Vec::new(),
+        by: None,
     };
     let header = BatchHeader { last: Sequence(17), ..header(Lane::Alarms) };
     let of_alarm = alarm::encode(&header, &commit(17, Records::Alarms(vec![record]))).unwrap();

@@ -124,6 +124,8 @@ impl Store {
                 ("description".to_owned(), detail.to_owned()),
             ]
             .into(),
+            readings: Vec::new(),
+            by: None,
         };
         self.close(Lane::Alarms, &Records::Alarms(vec![alarm]));
     }

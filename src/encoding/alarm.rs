@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use super::batch::{BatchHeader, count_u32};
 use super::text::{FORMAT, JsonGap, name, rfc3339};
 use super::{DecodeError, EncodeError};
-use crate::model::{AlarmRecord, AlarmState, BootId, ClockState, Commit, Epoch, Lane, Name, Priority, Records};
-use crate::model::{Sequence, Timestamp, Transition};
+use crate::model::{AlarmReading, AlarmRecord, AlarmState, BootId, ClockState, Commit, Epoch, Lane, Name};
+use crate::model::{Priority, Records, Sequence, Timestamp, Transition};
 
 /// What `type` says in an alarm message.
 pub(super) const TYPE_ALARM: &str = "alarm";
@@ -96,6 +96,34 @@ pub struct JsonTransition {
     /// Text for people.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
+    /// The readings that decided it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub readings: Vec<JsonAlarmReading>,
+    /// Who asked for it, when it was a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+/// A reading that had a part in a transition; the fields of [`AlarmReading`], and the time also as text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JsonAlarmReading {
+    /// The series, as `name{label="value"}`.
+    pub series: String,
+    /// When the reading was taken, for people.
+    #[serde(with = "rfc3339")]
+    pub time: Timestamp,
+    /// When the reading was taken, in milliseconds since 1970.
+    pub time_ms: i64,
+    /// Its engineering value; nothing where that is not a finite number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
+}
+
+impl From<&AlarmReading> for JsonAlarmReading {
+    fn from(reading: &AlarmReading) -> Self {
+        let AlarmReading { series, time, value } = reading.clone();
+        Self { series, time, time_ms: time.0, value }
+    }
 }
 
 impl From<&AlarmRecord> for JsonTransition {
@@ -110,6 +138,8 @@ impl From<&AlarmRecord> for JsonTransition {
             priority: record.priority,
             value: record.value,
             annotations: record.annotations.clone(),
+            readings: record.readings.iter().map(JsonAlarmReading::from).collect(),
+            by: record.by.clone(),
         }
     }
 }
@@ -189,6 +219,12 @@ mod tests {
             priority: Priority::Medium,
             value: None,
             annotations: BTreeMap::new(),
+            readings: vec![AlarmReading {
+                series: "temperature_c".to_owned(),
+                time: Timestamp(1_700_000_000_000),
+                value: None,
+            }],
+            by: Some("eva".to_owned()),
         }
     }
 

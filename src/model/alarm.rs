@@ -27,16 +27,50 @@ pub struct AlarmRecord {
     /// Text for people: `summary`, `description`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// The readings that decided it, as far as they are few.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub readings: Vec<AlarmReading>,
+    /// Who asked for it, when it was a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
-/// What happened to an alarm.
+/// A reading that had a part in a transition.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AlarmReading {
+    /// The series, as `name{label="value"}`.
+    pub series: String,
+    /// When the reading was taken.
+    pub time: Timestamp,
+    /// Its engineering value; nothing where that is not a finite number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
+}
+
+/// What happened to an alarm (ANSI/ISA-18.2-2016, 5.3; the names of the standard in brackets).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Transition {
-    /// The condition became true.
+    /// The condition became true [alarm occurs, re-alarm].
     Raised,
-    /// The condition is no longer true.
+    /// The condition is no longer true [return to normal].
     Cleared,
+    /// A person has seen it [acknowledge].
+    Acknowledged,
+    /// A person has released the latch [reset].
+    Reset,
+    /// A person does not want to hear of it for a while [shelve].
+    Shelved,
+    /// The while is over, or a person has ended it [un-shelve].
+    Unshelved,
+    /// Another alarm explains this one [suppress by design].
+    Suppressed,
+    /// The other alarm is gone [un-suppress].
+    Unsuppressed,
+    /// A person has taken it out of service, for maintenance [remove from service].
+    RemovedFromService,
+    /// It counts again [return to service].
+    ReturnedToService,
 }
 
 /// States of an alarm (ANSI/ISA-18.2-2016, figure 3).
@@ -47,6 +81,20 @@ pub enum AlarmState {
     Normal,
     /// The condition is true and nobody has acknowledged it.
     UnacknowledgedActive,
+    /// The condition is true and somebody has acknowledged it.
+    AcknowledgedActive,
+    /// The condition is gone before anybody acknowledged it.
+    ReturnedUnacknowledged,
+    /// The condition is gone, the alarm is held until somebody acknowledges and resets it.
+    LatchedUnacknowledged,
+    /// As before, and acknowledged: only the reset is missing.
+    LatchedAcknowledged,
+    /// Put aside by a person, for a limited time.
+    Shelved,
+    /// Put aside by the design of the rules, because another alarm explains it.
+    SuppressedByDesign,
+    /// Put aside by a person, until it is returned to service.
+    OutOfService,
 }
 
 /// How soon somebody has to act (ANSI/ISA-18.2-2016, 9.4).
@@ -61,4 +109,20 @@ pub enum Priority {
     High,
     /// Now.
     Critical,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_stored_before_there_were_rules_still_read() {
+        let stored = r#"{"name": "DeviceSilent", "labels": {"device": "press-1"}, "time": 5, "transition": "raised",
+            "state": "unacknowledged_active", "priority": "medium"}"#;
+
+        let record: AlarmRecord = serde_json::from_str(stored).unwrap();
+
+        assert_eq!((record.transition, record.state), (Transition::Raised, AlarmState::UnacknowledgedActive));
+        assert_eq!((record.readings, record.by), (Vec::new(), None));
+    }
 }

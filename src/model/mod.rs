@@ -9,7 +9,7 @@ pub mod record;
 pub mod series;
 pub mod time;
 
-pub use alarm::{AlarmRecord, AlarmState, Priority, Transition};
+pub use alarm::{AlarmReading, AlarmRecord, AlarmState, Priority, Transition};
 pub use ids::{BootId, Epoch, Identity, Lane, Name, NameError, Sequence, SeriesId, UnitId, UnitIdError};
 pub use reading::{Doubt, Fault, Observed, Quality, Row, Value};
 pub use record::{Commit, CommitHeader, Gap, GapReason, Records};

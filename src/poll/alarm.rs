@@ -16,12 +16,11 @@ pub(super) fn device_silent(
         labels: [label("device", device), label("link", link)].into(),
         time,
         transition,
-        state: match transition {
-            Transition::Raised => AlarmState::UnacknowledgedActive,
-            Transition::Cleared => AlarmState::Normal,
-        },
+        state: if transition == Transition::Raised { AlarmState::UnacknowledgedActive } else { AlarmState::Normal },
         priority: Priority::Medium,
         value: None,
         annotations: [("summary".to_owned(), summary)].into(),
+        readings: Vec::new(),
+        by: None,
     }
 }

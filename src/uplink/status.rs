@@ -61,6 +61,8 @@ pub(super) fn broker_refuses(lane: Lane, reason: &str, time: Timestamp) -> Alarm
         priority: Priority::High,
         value: None,
         annotations: BTreeMap::from([("summary".to_owned(), summary)]),
+        readings: Vec::new(),
+        by: None,
     }
 }
 
@@ -74,6 +76,8 @@ pub(super) fn broker_takes_again(lane: Lane, time: Timestamp) -> AlarmRecord {
         priority: Priority::High,
         value: None,
         annotations: BTreeMap::new(),
+        readings: Vec::new(),
+        by: None,
     }
 }
 

@@ -113,5 +113,7 @@ pub fn alarm(number: i64) -> AlarmRecord {
         priority: Priority::Low,
         value: Some(number as f64),
         annotations: Default::default(),
+        readings: Vec::new(),
+        by: None,
     }
 }

@@ -143,6 +143,8 @@ fn gaps_and_alarms_come_back_as_they_were() {
         priority: Priority::High,
         value: Some(0.1),
         annotations: BTreeMap::new(),
+        readings: Vec::new(),
+        by: None,
     };
 
     for (lane, records) in

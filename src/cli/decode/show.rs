@@ -121,7 +121,14 @@ pub(super) fn alarm(out: &mut impl Write, alarm: &AlarmMessage) -> io::Result<()
     if let Some(value) = record.value {
         writeln!(out, "value               {value}")?;
     }
-    record.annotations.iter().try_for_each(|(key, text)| writeln!(out, "{key:<20}{text}"))
+    if let Some(person) = &record.by {
+        writeln!(out, "by                  {person}")?;
+    }
+    record.annotations.iter().try_for_each(|(key, text)| writeln!(out, "{key:<20}{text}"))?;
+    record.readings.iter().try_for_each(|reading| {
+        let value = reading.value.map_or_else(|| "not a finite number".to_owned(), |value| value.to_string());
+        writeln!(out, "decided by          {} = {value} at {}", reading.series, reading.time)
+    })
 }
 
 pub(super) fn catalogue(out: &mut impl Write, part: &CataloguePart) -> io::Result<()> {
