@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
-use lineside::encoding::{Batch, BatchHeader, Order, columnar, json};
+use lineside::encoding::{Batch, BatchHeader, Order, Withheld, columnar, json};
 use lineside::model::{
     BootId, ClockState, Commit, CommitHeader, Epoch, Lane, Name, Observed, Records, Row, Sequence, SeriesId, Timestamp,
     Value,
@@ -90,7 +90,7 @@ impl Plant {
             order: Order::Live,
             part: None,
         };
-        Batch { header, commits }
+        Batch { header, commits, withheld: Withheld::default() }
     }
 }
 

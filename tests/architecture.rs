@@ -49,7 +49,7 @@ const ONLY_IN: [(&str, &[&str]); 5] = [
 ];
 
 /// Modules that decide: no async, no clock.
-const PURE: [&str; 13] = [
+const PURE: [&str; 14] = [
     "src/model/",
     "src/modbus/plan",
     "src/modbus/codec",
@@ -63,6 +63,7 @@ const PURE: [&str; 13] = [
     "src/encoding/",
     "src/mqtt/in_flight",
     "src/uplink/sizing",
+    "src/uplink/forward",
 ];
 
 struct Source {

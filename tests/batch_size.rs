@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lineside::encoding::{Batch, BatchHeader, Order, columnar, json};
+use lineside::encoding::{Batch, BatchHeader, Order, Withheld, columnar, json};
 use lineside::model::{
     BootId, ClockState, Commit, CommitHeader, Epoch, Lane, Name, Observed, Records, Row, Scale, Sequence, SeriesId,
     SeriesInfo, Timestamp, Value, ValueKind,
@@ -132,7 +132,7 @@ fn batch(noise: Noise, seconds: u64) -> Batch {
         order: Order::Live,
         part: None,
     };
-    Batch { header, commits }
+    Batch { header, commits, withheld: Withheld::default() }
 }
 
 /// What the catalogue says: as a profile would, measurements and counters in tenths.

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use lineside::encoding::{Batch, BatchHeader, Order, alarm, catalogue, columnar, json};
+use lineside::encoding::{Batch, BatchHeader, Order, Withheld, alarm, catalogue, columnar, json};
 use lineside::model::{
     AlarmRecord, AlarmState, BootId, ClockState, Commit, CommitHeader, Doubt, Epoch, Fault, Gap, GapReason, Lane, Name,
     Observed, Priority, Records, Row, Scale, Sequence, SeriesId, SeriesInfo, Timestamp, Transition, Value, ValueKind,
@@ -118,7 +118,7 @@ fn batch() -> Batch {
     let silent = Row::all_bad([4].map(SeriesId).into(), Timestamp(TIME.0 + 1004), Fault::Timeout);
     let commits =
         vec![commit(17, Records::Readings(vec![press, oven, silent])), commit(18, Records::Gap(gap(Lane::Telemetry)))];
-    Batch { header: header(Lane::Telemetry), commits }
+    Batch { header: header(Lane::Telemetry), commits, withheld: Withheld::default() }
 }
 
 fn alarms() -> Vec<Vec<u8>> {

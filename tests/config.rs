@@ -312,6 +312,9 @@ fn show_link(text: &mut String, link: &LinkConfig) {
             let series = &tag.series;
             let what = format!("{:?} {:?} {:?}", series.kind, series.unit, series.scale);
             writeln!(text, "    {series} each {:?}: {what} {:?}", tag.interval, series.states).unwrap();
+            if let Some(forward) = &tag.forward {
+                writeln!(text, "      forward {forward:?}").unwrap();
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use lineside::encoding::{Batch, BatchHeader, Order, columnar};
+use lineside::encoding::{Batch, BatchHeader, Order, Withheld, columnar};
 use lineside::model::{
     BootId, ClockState, Commit, CommitHeader, Doubt, Epoch, Fault, Gap, GapReason, Lane, Name, Observed, Records, Row,
     Sequence, SeriesId, Timestamp, Value,
@@ -134,7 +134,7 @@ fn batch(first: u64, rows: u64, observed: impl Fn(&mut fastrand::Rng, u64) -> Ve
         let time = Timestamp(1_763_877_600_000 + 1000 * sequence.cast_signed() + dice.i64(0..9));
         commit(sequence, Records::Readings(vec![Row { series, time, observed }]))
     });
-    Batch { header: header(), commits: commits.collect() }
+    Batch { header: header(), commits: commits.collect(), withheld: Withheld::default() }
 }
 
 /// Every kind of value, small and extreme, and every way to be less than good.
@@ -189,17 +189,22 @@ fn the_python_decoder_reads_what_the_agent_encodes() {
     let large = batch(1000, 2500, |dice, row| {
         (0..20).map(|_| Observed::Good(Value::Int(row.cast_signed() * 7 + dice.i64(0..300)))).collect()
     });
-    let empty = Batch { header: header(), commits: Vec::new() };
+    let empty = Batch { header: header(), commits: Vec::new(), withheld: Withheld::default() };
     let (first, second) = batch(5000, 1, everything).halves().unwrap();
+    let mut thinned = batch(6000, 60, everything);
+    let is_kept_back = |place: &usize| !place.is_multiple_of(3);
+    for commit in 0..60 {
+        (17 * commit..17 * (commit + 1)).filter(is_kept_back).for_each(|at| thinned.withheld.add(commit, at % 17));
+    }
 
     // When both decoders read them.
-    let payloads = [mixed, single, large, empty, first, second].map(|batch| columnar::encode(&batch).unwrap());
+    let payloads = [mixed, single, large, empty, first, second, thinned].map(|batch| columnar::encode(&batch).unwrap());
     let python = decoded_by_python(&payloads);
 
     // Then they see the same readings.
     let here = decoded_here(&payloads);
     assert_eq!(python.len(), here.len());
-    assert_eq!(here.len(), 60 * 17 + 17 + 2500 * 20 + 17);
+    assert_eq!(here.len(), 60 * 17 + 17 + 2500 * 20 + 17 + 60 * 17 / 3);
     for (python, here) in python.iter().zip(&here) {
         assert!(agree(python, here), "Python reads {python}, Rust {here}");
     }

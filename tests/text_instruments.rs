@@ -96,6 +96,7 @@ fn link(port: &Path, profile: TextProfile) -> LinkConfig {
             scale: point.scale,
             states: BTreeMap::new(),
         },
+        forward: None,
     };
     let tags = profile.points.iter().enumerate().map(tag).collect();
     let profile = Profile {

@@ -6,12 +6,13 @@ use tokio::sync::mpsc;
 use tokio::task::Id;
 
 use crate::clock::Clock;
-use crate::config::{Endpoint, LinkConfig};
+use crate::config::{Endpoint, LinkConfig, TagConfig};
 use crate::modbus::timing::{self, DeviceLoad, LinkLoad};
 use crate::model::SeriesId;
 use crate::poll::text::TextPoller;
 use crate::poll::{LinkHandle, PollCycle, Poller};
 use crate::supervisor::{Stage, Supervisor};
+use crate::uplink::{ForwardRule, ForwardTable};
 
 /// A link whose poller runs.
 pub(super) struct RunningLink {
@@ -39,6 +40,17 @@ pub(super) fn start(
         }
     };
     Ok(RunningLink { config, handle, task })
+}
+
+/// What is sent of which series; `series` holds the id of each tag of each device.
+pub(super) fn forward_table(links: &[LinkConfig], series: &[Vec<Vec<SeriesId>>]) -> ForwardTable {
+    let devices = links.iter().zip(series).flat_map(|(link, series)| link.devices.iter().zip(series));
+    let tags = devices.flat_map(|(device, series)| device.tags.iter().zip(series));
+    let rule = |(tag, id): (&TagConfig, &SeriesId)| {
+        let forward = tag.forward.clone()?;
+        Some((*id, ForwardRule { forward, scale: tag.series.scale }))
+    };
+    tags.filter_map(rule).collect()
 }
 
 /// What a person should know before the configuration runs: links that cannot keep their schedule, and those on which

@@ -29,7 +29,7 @@ use crate::model::SeriesId;
 use crate::mqtt::{Session, Topics};
 use crate::poll::PollCycle;
 use crate::supervisor::{Stage, Supervisor, TaskEnd};
-use crate::uplink::{Uplink, UplinkSettings};
+use crate::uplink::{ForwardTable, Uplink, UplinkSettings};
 use links::RunningLink;
 pub use links::warnings;
 
@@ -67,6 +67,7 @@ pub struct Agent {
     parts: watch::Sender<Parts>,
     directory: watch::Sender<Directory>,
     catalogue: watch::Sender<Arc<Catalogue>>,
+    forward: watch::Sender<Arc<ForwardTable>>,
     /// Payload of the state topic.
     online: watch::Sender<Bytes>,
 }
@@ -111,6 +112,7 @@ impl Agent {
             parts,
             directory: watch::Sender::new(Directory::default()),
             catalogue: watch::Sender::new(catalogue),
+            forward: watch::Sender::default(),
             online: watch::Sender::default(),
         };
         match agent.start_rest().await {
@@ -152,8 +154,14 @@ impl Agent {
             batch: mqtt.batch,
             topics: topics.clone(),
         };
-        let uplink =
-            Uplink::new(settings, self.buffer.clone(), handle.clone(), self.clock.clone(), self.catalogue.subscribe());
+        let uplink = Uplink::new(
+            settings,
+            self.buffer.clone(),
+            handle.clone(),
+            self.clock.clone(),
+            self.catalogue.subscribe(),
+            self.forward.subscribe(),
+        );
         let health = HealthReporter::new(self.board.clone(), handle.clone(), topics.health());
         self.parts.send_modify(|parts| {
             parts.uplink = Some(uplink.status());
@@ -173,6 +181,7 @@ impl Agent {
         // The running links keep what they were started with; a second copy of every series is not worth its memory.
         let wanted = std::mem::take(&mut self.config.links);
         let series = self.register_series(&wanted).await?;
+        self.forward.send_replace(Arc::new(links::forward_table(&wanted, &series)));
         let (kept, gone): (Vec<RunningLink>, Vec<RunningLink>) =
             std::mem::take(&mut self.links).into_iter().partition(|running| wanted.contains(&running.config));
         for link in gone {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::GatewayConfig;
+use super::forward::{self, Forward};
 use super::link::{DeviceConfig, Endpoint, LinkConfig, TagConfig};
 use super::links::{self, Declared};
 use super::site::name;
@@ -104,6 +105,7 @@ fn device(
     let profile = profile_item.as_ref().and_then(|item| profile(item, link, profiles));
     let labels = labels(section.section("labels"));
     let interval = section.duration("interval", Duration::ZERO..=INTERVAL_MOST);
+    let forward = forward::forward(&mut section);
     let points = section.take("points");
     let tags = section.section("tags");
     section.finish();
@@ -117,9 +119,14 @@ fn device(
         return declared;
     };
     let all_labels = Arc::new(all_labels(gateway, &name, labels.clone()));
-    let series = |point| SeriesInfo { labels: all_labels.clone(), ..profile.series(point) };
-    let tags: Vec<TagConfig> =
-        wanted.into_iter().map(|(point, interval)| TagConfig { point, interval, series: series(point) }).collect();
+    let offers = profile.offers();
+    let tag = |(point, interval): (usize, Duration)| TagConfig {
+        point,
+        interval,
+        series: SeriesInfo { labels: all_labels.clone(), ..profile.series(point) },
+        forward: choice.tags.get(offers[point].name).and_then(|own| own.forward.clone()).or_else(|| forward.clone()),
+    };
+    let tags: Vec<TagConfig> = wanted.into_iter().map(tag).collect();
     if let Some(link) = declared.and_then(|declared| links[declared].link.as_mut()) {
         link.devices.push(DeviceConfig { name, unit, profile, labels, tags });
     }
@@ -233,8 +240,15 @@ fn labels(section: Section<'_, '_>) -> Option<BTreeMap<String, String>> {
 struct Choice {
     /// Those to read; `None` leaves it to the profile.
     points: Option<Vec<String>>,
-    /// Intervals of their own.
-    intervals: HashMap<String, Option<Duration>>,
+    /// What single tags say for themselves.
+    tags: HashMap<String, OwnChoice>,
+}
+
+/// What a tag says for itself.
+#[derive(Default)]
+struct OwnChoice {
+    interval: Option<Duration>,
+    forward: Option<Arc<Forward>>,
 }
 
 impl Choice {
@@ -258,24 +272,25 @@ impl Choice {
         };
         let points = points.map(|item| listed(item).unwrap_or_default());
         let is_text = profile.is_some_and(|profile| matches!(profile.protocol, Protocol::Text(_)));
-        let mut intervals = HashMap::new();
+        let mut own = HashMap::new();
         for (name, item) in tags.rest() {
             if is_known(&item, &name) && points.as_ref().is_some_and(|points| !points.contains(&name)) {
                 item.fault("is not read: it is not among points");
             }
-            intervals.insert(name, item.section().and_then(|section| tag_interval(section, is_text)));
+            let choice = item.section().map(|section| OwnChoice::read(section, is_text));
+            own.insert(name, choice.unwrap_or_default());
         }
-        Self { points, intervals }
+        Self { points, tags: own }
     }
 
     /// What is polled how often: point index and interval, in the order of the profile.
     fn wanted(&self, profile: &Profile, interval: Option<Duration>) -> Vec<(usize, Duration)> {
         let is_wanted = |offer: &Offer<'_>| match &self.points {
             Some(points) => points.iter().any(|name| name == offer.name),
-            None => offer.polled || self.intervals.contains_key(offer.name),
+            None => offer.polled || self.tags.contains_key(offer.name),
         };
         let interval_of = |offer: &Offer<'_>| {
-            let own = self.intervals.get(offer.name).copied().flatten();
+            let own = self.tags.get(offer.name).and_then(|own| own.interval);
             own.or(interval).or(offer.interval).unwrap_or(Duration::from_secs(1))
         };
         let offers = profile.offers();
@@ -284,14 +299,16 @@ impl Choice {
     }
 }
 
-fn tag_interval(mut section: Section<'_, '_>, is_text: bool) -> Option<Duration> {
-    let item = section.take("interval");
-    section.finish();
-    let item = item?;
-    if is_text {
-        item.fault("a text instrument gives all its values at once; set the interval of the device");
+impl OwnChoice {
+    fn read(mut section: Section<'_, '_>, is_text: bool) -> Self {
+        let item = section.take("interval");
+        let forward = forward::forward(&mut section);
+        section.finish();
+        if let Some(item) = item.as_ref().filter(|_| is_text) {
+            item.fault("a text instrument gives all its values at once; set the interval of the device");
+        }
+        Self { interval: item.and_then(|item| item.duration(Duration::ZERO..=INTERVAL_MOST)), forward }
     }
-    item.duration(Duration::ZERO..=INTERVAL_MOST)
 }
 
 /// What could be meant instead: the nearest word, or those that contain all parts of it, or all if few.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::forward::Forward;
 use crate::model::{Name, SeriesInfo, UnitId};
 use crate::profile::Profile;
 
@@ -135,4 +136,6 @@ pub struct TagConfig {
     pub interval: Duration,
     /// What the catalogue says about its series.
     pub series: SeriesInfo,
+    /// What of it goes to the broker; all when nothing is said.
+    pub forward: Option<Arc<Forward>>,
 }

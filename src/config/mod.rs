@@ -3,6 +3,7 @@
 //! [`load`] reads `lineside.toml` and reports every fault of it at once. `check` and `run` use the same code.
 
 mod devices;
+mod forward;
 pub mod link;
 mod links;
 mod site;
@@ -10,6 +11,7 @@ mod site;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use forward::{Changes, Forward};
 pub use link::{DeviceConfig, Endpoint, LinkConfig, Parity, SerialSettings, TagConfig};
 pub use site::host_and_port;
 

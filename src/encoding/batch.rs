@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::withheld::Withheld;
 use crate::model::{Commit, CommitHeader, Epoch, Gap, Identity, Lane, Name, Observed, Records, Row, Sequence};
 use crate::model::{SeriesId, Timestamp};
 
@@ -14,6 +15,8 @@ pub struct Batch {
     pub header: BatchHeader,
     /// In order of their sequence, all of `header.epoch` and within the covered range.
     pub commits: Vec<Commit>,
+    /// Which of their readings are not sent.
+    pub withheld: Withheld,
 }
 
 /// What every batch says about itself, whatever its encoding.
@@ -59,9 +62,27 @@ pub struct Part {
 }
 
 impl Batch {
-    /// How many records the batch holds.
+    /// How many records the batch sends.
     pub fn records(&self) -> usize {
-        self.commits.iter().map(|commit| commit.records.count()).sum()
+        self.commits.iter().map(|commit| commit.records.count()).sum::<usize>() - self.withheld.len()
+    }
+
+    /// The readings that are sent, each with the position of its commit and its index there.
+    pub fn readings(&self) -> impl Iterator<Item = (usize, u32, SeriesId, Timestamp, &Observed)> {
+        let rows = self.commits.iter().enumerate().filter_map(|(commit, content)| match &content.records {
+            Records::Readings(rows) => Some((commit, rows)),
+            Records::Gap(_) | Records::Alarms(_) => None,
+        });
+        let readings = rows.flat_map(|(commit, rows)| {
+            let cells = rows
+                .iter()
+                .flat_map(|row| row.series.iter().zip(&row.observed).map(|(id, observed)| (*id, row.time, observed)));
+            cells.enumerate().map(move |(place, cell)| (commit, place, cell))
+        });
+        let sent = readings.filter(|(commit, place, _)| !self.withheld.contains(*commit, *place));
+        sent.map(|(commit, place, (id, time, observed))| {
+            (commit, self.first_index().saturating_add(count_u32(place)), id, time, observed)
+        })
     }
 
     /// Index that the first record of each commit has: zero, unless the batch is a part of one commit.
@@ -82,7 +103,7 @@ impl Batch {
     }
 
     fn cut_between_commits(mut self) -> (Self, Self) {
-        let half = self.records() / 2;
+        let half = self.commits.iter().map(|commit| commit.records.count()).sum::<usize>() / 2;
         let mut before = 0;
         let middle = self.commits.iter().position(|commit| {
             before += commit.records.count();
@@ -91,8 +112,9 @@ impl Batch {
         let at = middle.unwrap_or(0).clamp(1, self.commits.len() - 1);
 
         let commits = self.commits.split_off(at);
+        let withheld = self.withheld.split_off(at);
         let first = commits[0].header.sequence;
-        let second = Self { header: BatchHeader { first, ..self.header.clone() }, commits };
+        let second = Self { header: BatchHeader { first, ..self.header.clone() }, commits, withheld };
         self.header.last = Sequence(first.0.saturating_sub(1));
         (self, second)
     }
@@ -113,11 +135,12 @@ impl Batch {
             Records::Gap(_) => return Err(self),
         };
         let second = Commit { header: commit.header, records };
+        let withheld = self.withheld.split_commit(middle, count);
 
         let part = |first_index, end_index| Some(Part { first_index, end_index });
         let header = BatchHeader { part: part(at, end), ..self.header.clone() };
         self.header.part = part(start, at);
-        Ok((self, Self { header, commits: vec![second] }))
+        Ok((self, Self { header, commits: vec![second], withheld }))
     }
 }
 

@@ -179,19 +179,15 @@ pub fn encode(batch: &Batch, series: &dyn Fn(SeriesId) -> Option<Arc<SeriesInfo>
     for commit in &batch.commits {
         let sequence = commit.header.sequence;
         match &commit.records {
-            Records::Readings(rows) => {
-                let readings = rows.iter().flat_map(|row| {
-                    row.series.iter().zip(&row.observed).map(|(id, observed)| (*id, row.time, observed))
-                });
-                for (index, (id, time, observed)) in (batch.first_index()..).zip(readings) {
-                    table.add(id, time, observed, sequence, index);
-                }
-            }
+            Records::Readings(_) => {}
             Records::Gap(gap) => message.gaps.push(PlacedGap { sequence, gap: gap.into() }),
             Records::Alarms(_) => {
                 return Err(EncodeError::WrongRecords { sequence, found: "alarms", message: "a JSON batch" });
             }
         }
+    }
+    for (commit, index, id, time, observed) in batch.readings() {
+        table.add(id, time, observed, batch.commits[commit].header.sequence, index);
     }
     message.series = table.known.into_values().map(|(_, series)| series).collect();
     serde_json::to_vec(&message).map_err(|error| EncodeError::Compressor(error.to_string()))

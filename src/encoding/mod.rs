@@ -23,11 +23,13 @@ pub mod json;
 mod one_set;
 mod text;
 mod wire;
+mod withheld;
 
 pub use alarm::AlarmMessage;
 pub use batch::{Batch, BatchHeader, DecodedBatch, DecodedReading, Order, Part};
 pub use catalogue::CataloguePart;
 pub use json::JsonBatch;
+pub use withheld::Withheld;
 
 use crate::model::Sequence;
 

@@ -195,7 +195,11 @@ fn listed(id: SeriesId) -> Option<Arc<SeriesInfo>> {
 
 /// The commits as batches of `size`, each again in so many pieces as `cuts` halvings give.
 fn batches(commits: &[Commit], size: usize, cuts: usize) -> Vec<Batch> {
-    let whole = commits.chunks(size).map(|commits| Batch { header: header(), commits: commits.to_vec() });
+    let whole = commits.chunks(size).map(|commits| Batch {
+        header: header(),
+        commits: commits.to_vec(),
+        withheld: Withheld::default(),
+    });
     let mut batches: Vec<Batch> = whole.collect();
     for _ in 0..cuts {
         let halve = |batch: Batch| match batch.halves() {
@@ -245,7 +249,7 @@ proptest! {
 
     #[test]
     fn halves_hold_and_cover_what_the_batch_did(commits in commits()) {
-        let batch = Batch { header: header(), commits };
+        let batch = Batch { header: header(), commits, withheld: Withheld::default() };
         let whole = expected(&batch);
 
         match batch.clone().halves() {
@@ -267,8 +271,51 @@ proptest! {
     }
 
     #[test]
+    fn what_is_withheld_is_absent_and_moves_no_identity(
+        commits in commits(),
+        bits in prop::collection::vec(any::<bool>(), 40),
+        cuts in 0_usize..4,
+    ) {
+        // Given a batch of which some readings are withheld.
+        let mut batch = Batch { header: header(), commits, withheld: Withheld::default() };
+        let mut everything = expected(&batch);
+        let (mut bits, mut places) = (bits.iter().cycle(), Vec::new());
+        for (commit, content) in batch.commits.iter().enumerate() {
+            let Records::Readings(_) = content.records else { continue };
+            for place in (0..content.records.count()).filter(|_| *bits.next().unwrap()) {
+                batch.withheld.add(commit, place);
+                places.push((content.header.sequence, place as u32));
+            }
+        }
+        everything.readings.retain(|reading| !places.contains(&(reading.sequence, reading.index)));
+
+        // When it is sent, whole or in pieces.
+        let mut pieces = vec![batch.clone()];
+        for _ in 0..cuts {
+            let halve = |batch: Batch| batch.halves().map_or_else(|single| vec![single], |(a, b)| vec![a, b]);
+            pieces = pieces.into_iter().flat_map(halve).collect();
+        }
+        let (mut columnar, mut json) = (Receiver::default(), Receiver::default());
+        for piece in &pieces {
+            columnar.receive_columnar(&columnar::encode(piece).unwrap());
+            json.receive_json(&json::encode(piece, &listed).unwrap());
+        }
+
+        // Then the rest arrives under its old identities.
+        prop_assert_eq!(columnar::decode(&columnar::encode(&batch).unwrap()).unwrap(), everything.clone());
+        let identities = |receiver: &Receiver| -> Vec<(Sequence, u32)> {
+            receiver.0.keys().map(|identity| (identity.sequence, identity.index)).collect()
+        };
+        let sent = everything.readings.iter().map(|reading| (reading.sequence, reading.index));
+        let mut sent: Vec<_> = sent.chain(everything.gaps.iter().map(|(sequence, _)| (*sequence, 0))).collect();
+        sent.sort_unstable();
+        prop_assert_eq!(identities(&columnar), sent.clone());
+        prop_assert_eq!(identities(&json), sent);
+    }
+
+    #[test]
     fn json_says_the_engineering_value_of_what_columns_keep_raw(commits in commits()) {
-        let batch = Batch { header: header(), commits };
+        let batch = Batch { header: header(), commits, withheld: Withheld::default() };
 
         let json = json::decode(&json::encode(&batch, &listed).unwrap()).unwrap();
 
@@ -300,7 +347,7 @@ proptest! {
         commits in commits(),
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
-        let batch = Batch { header: header(), commits };
+        let batch = Batch { header: header(), commits, withheld: Withheld::default() };
         for mut payload in [columnar::encode(&batch).unwrap(), json::encode(&batch, &listed).unwrap()] {
             for (position, byte) in &damage {
                 let position = position.index(payload.len());
@@ -346,7 +393,7 @@ fn what_is_no_payload_is_refused_in_one_line_for_people() {
 
 #[test]
 fn every_kind_of_payload_is_recognised() {
-    let batch = Batch { header: header(), commits: Vec::new() };
+    let batch = Batch { header: header(), commits: Vec::new(), withheld: Withheld::default() };
 
     assert!(matches!(decode_any(&columnar::encode(&batch).unwrap()), Ok(Decoded::Columnar(_))));
     assert!(matches!(decode_any(&json::encode(&batch, &listed).unwrap()), Ok(Decoded::Json(_))));

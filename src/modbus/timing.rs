@@ -224,8 +224,8 @@ mod tests {
             profile: Arc::new(profile),
             labels: BTreeMap::new(),
             tags: vec![
-                TagConfig { point: 0, interval, series: series.clone() },
-                TagConfig { point: 1, interval, series },
+                TagConfig { point: 0, interval, series: series.clone(), forward: None },
+                TagConfig { point: 1, interval, series, forward: None },
             ],
         }
     }

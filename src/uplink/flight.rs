@@ -26,6 +26,8 @@ pub struct Shipment {
     pub last: Sequence,
     /// Readings (or alarms) in them.
     pub records: usize,
+    /// How many of those are not sent.
+    pub withheld: usize,
     /// Bytes of all payloads.
     pub bytes: usize,
 }

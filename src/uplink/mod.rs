@@ -5,7 +5,9 @@
 //! and raises the alarm `BrokerRefuses`. A lost session puts everything under way back to the start.
 
 mod flight;
+mod forward;
 mod packing;
+mod progress;
 mod sizing;
 mod status;
 
@@ -16,9 +18,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use forward::{ForwardRule, ForwardTable};
 pub use status::UplinkStatus;
 
-use crate::buffer::{BufferError, BufferHandle, Catalogue, LaneWatermark, ReadLimit, Watermarks};
+use crate::buffer::{BufferError, BufferHandle, Catalogue, ReadLimit, Watermarks};
 use crate::clock::Clock;
 use crate::config::BatchConfig;
 use crate::encoding::EncodeError;
@@ -28,7 +31,9 @@ use crate::model::{Lane, Name, Sequence};
 use crate::mqtt::backoff::Backoff;
 use crate::mqtt::{Delivery, Message, SessionHandle, SessionState, Topics};
 use flight::{Flight, Shipment};
+use forward::ForwardFilter;
 use packing::{Packer, Packing};
+use progress::{LaneProgress, Passed};
 use sizing::BatchSizer;
 
 /// Wait for the PUBACK under way when the agent stops.
@@ -36,6 +41,9 @@ const FAREWELL: Duration = Duration::from_millis(1500);
 
 /// Free memory is given back at most this often.
 const TRIM_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Commits of which nothing is sent wait at most this long for a batch that says so: they stay undelivered until then.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// Bytes of a PUBLISH beside topic and payload: fixed header, lengths, packet id and properties (MQTT 5.0, 3.3).
 const PUBLISH_OVERHEAD: usize = 128;
@@ -51,33 +59,6 @@ pub struct UplinkSettings {
     pub batch: BatchConfig,
     /// Where messages go.
     pub topics: Topics,
-}
-
-/// Progress of one lane.
-struct LaneProgress {
-    /// The next commit to send.
-    next: Sequence,
-    /// Commits up to here waited already when the connection came.
-    backlog_until: Sequence,
-    /// When a record that is not under way yet was first seen.
-    waiting_since: Option<Instant>,
-    /// Not before this, after a refusal.
-    retry_at: Option<Instant>,
-    refusals: Backoff,
-    refused: bool,
-}
-
-impl LaneProgress {
-    fn new() -> Self {
-        Self {
-            next: Sequence::FIRST,
-            backlog_until: Sequence(0),
-            waiting_since: None,
-            retry_at: None,
-            refusals: Backoff::default(),
-            refused: false,
-        }
-    }
 }
 
 /// Why nothing could be sent. The records stay in the store.
@@ -117,19 +98,23 @@ pub struct Uplink {
     sizer: BatchSizer,
     /// Kept because its memory is large and worth using again.
     encoder: Option<Encoder>,
+    forward: watch::Receiver<Arc<ForwardTable>>,
+    filter: ForwardFilter,
     /// When free memory was last given back.
     trimmed: Option<Instant>,
     status: watch::Sender<UplinkStatus>,
 }
 
 impl Uplink {
-    /// An uplink from `buffer` to `session`. `catalogue` must change whenever series were registered.
+    /// An uplink from `buffer` to `session`. `catalogue` must change whenever series were registered; `forward` says
+    /// what of them is sent.
     pub fn new(
         settings: UplinkSettings,
         buffer: BufferHandle,
         session: SessionHandle,
         clock: Arc<dyn Clock>,
         catalogue: watch::Receiver<Arc<Catalogue>>,
+        forward: watch::Receiver<Arc<ForwardTable>>,
     ) -> Self {
         Self {
             watermarks: buffer.watermarks(),
@@ -146,6 +131,8 @@ impl Uplink {
             flight: Flight::default(),
             sizer: BatchSizer::default(),
             encoder: None,
+            forward,
+            filter: ForwardFilter::default(),
             trimmed: None,
             status: watch::Sender::default(),
         }
@@ -240,14 +227,22 @@ impl Uplink {
     fn begin_session(&mut self, generation: u64, session_present: bool) {
         let marks = *self.watermarks.borrow();
         for (lane, mark) in [(Lane::Alarms, marks.alarms), (Lane::Telemetry, marks.telemetry)] {
-            self.flight.abandon(lane);
+            self.abandon(lane);
             let progress = self.progress(lane);
-            progress.next = Sequence::FIRST;
             progress.backlog_until = mark.durable_last;
             progress.retry_at = None;
         }
         self.catalogue_due |= self.generation.is_none() || !session_present;
         self.generation = Some(generation);
+    }
+
+    /// Gives up what is under way: it is still in the store and will be read again.
+    fn abandon(&mut self, lane: Lane) {
+        self.flight.abandon(lane);
+        self.progress(lane).start_over();
+        if lane == Lane::Telemetry {
+            self.filter.start_over();
+        }
     }
 
     fn progress(&mut self, lane: Lane) -> &mut LaneProgress {
@@ -259,23 +254,24 @@ impl Uplink {
 
     fn alarms_are_due(&self) -> bool {
         let mark = self.watermarks.borrow().alarms;
-        may_retry(&self.alarms) && has_more(&self.alarms, &mark)
+        self.alarms.may_retry() && self.alarms.has_more(&mark)
     }
 
     fn telemetry_is_due(&mut self, payload_max: usize) -> bool {
         let mark = self.watermarks.borrow_and_update().telemetry;
-        if !has_more(&self.telemetry, &mark) {
+        if !self.telemetry.has_more(&mark) {
             self.telemetry.waiting_since = None;
             return false;
         }
         let since = *self.telemetry.waiting_since.get_or_insert_with(Instant::now);
         let is_old = since.elapsed() >= self.settings.batch.max_age;
-        let under_way = self.flight.records(Lane::Telemetry) as u64;
+        let passed = self.telemetry.passed.map_or(0, |passed| passed.readings);
+        let under_way = (self.flight.records(Lane::Telemetry) + passed) as u64;
         let waiting = mark.pending_readings.saturating_sub(under_way);
         let is_full = waiting >= self.sizer.readings(payload_max) as u64;
         let is_backlog = self.telemetry.next <= self.telemetry.backlog_until
             && mark.oldest_undelivered <= self.telemetry.backlog_until;
-        may_retry(&self.telemetry) && (is_old || is_full || is_backlog)
+        self.telemetry.may_retry() && (is_old || is_full || is_backlog)
     }
 
     async fn publish_catalogue(&mut self, payload_max: usize) {
@@ -315,7 +311,8 @@ impl Uplink {
         let oldest = self.watermarks.borrow().alarms.oldest_undelivered;
         let messages = self.packing(oldest).alarms(&commit);
         self.alarms.next = sequence.next();
-        self.launch(Lane::Alarms, (sequence, sequence), commit.records.count(), messages);
+        let (first, last, records) = (sequence, sequence, commit.records.count());
+        self.launch(Shipment { lane: Lane::Alarms, first, last, records, withheld: 0, bytes: 0 }, messages);
         Ok(true)
     }
 
@@ -336,7 +333,17 @@ impl Uplink {
             Some(encoder) => encoder,
             None => Encoder::new().map_err(UplinkError::Encoder)?,
         };
-        let mut packer = Packer { packing, encoder, payload_max, is_backlog };
+        self.filter.set_table(&self.forward.borrow_and_update());
+        let passed = self.telemetry.passed;
+        let mut packer = Packer {
+            packing,
+            encoder,
+            filter: std::mem::take(&mut self.filter),
+            payload_max,
+            is_backlog,
+            covers_from: passed.map(|passed| passed.first),
+            says_nothing: passed.is_some_and(|passed| passed.since.elapsed() >= SILENCE),
+        };
         // Encoding a large batch takes milliseconds; polling must not wait for it.
         let now = Instant::now();
         let trims = self.trimmed.is_none_or(|trimmed| now - trimmed >= TRIM_INTERVAL);
@@ -348,24 +355,41 @@ impl Uplink {
             if trims {
                 kernel::give_back_memory();
             }
-            (packer.encoder, packed)
+            (packer, packed)
         });
-        let (encoder, packed) = packing.await.map_err(|_| UplinkError::Stopping)?;
-        self.encoder = Some(encoder);
+        let (packer, packed) = packing.await.map_err(|_| UplinkError::Stopping)?;
+        self.encoder = Some(packer.encoder);
+        self.filter = packer.filter;
+        self.telemetry.next = last.next();
+        self.telemetry.waiting_since = None;
+        if packed.messages.is_empty() && packed.too_large.is_empty() {
+            let begun = Passed { first, readings: 0, since: Instant::now() };
+            self.telemetry.passed.get_or_insert(begun).readings += records;
+            return Ok(true);
+        }
+        self.telemetry.passed = None;
+        let first = passed.map_or(first, |passed| passed.first);
+        let passed = passed.map_or(0, |passed| passed.readings);
         self.sizer.observe(records, packed.largest_uncut);
         for gap in packed.too_large {
             self.buffer.append_gap(gap).await?;
         }
         let cuts = packed.messages.len().saturating_sub(1) as u64;
         self.status.send_modify(|status| status.split += cuts);
-        self.telemetry.next = last.next();
-        self.telemetry.waiting_since = None;
-        self.launch(Lane::Telemetry, (first, last), records, packed.messages);
+        let shipment = Shipment {
+            lane: Lane::Telemetry,
+            first,
+            last,
+            records: records + passed,
+            withheld: packed.withheld + passed,
+            bytes: 0,
+        };
+        self.launch(shipment, packed.messages);
         Ok(true)
     }
 
-    fn launch(&mut self, lane: Lane, (first, last): (Sequence, Sequence), records: usize, messages: Vec<Message>) {
-        let bytes = messages.iter().map(|message| message.payload.len()).sum();
+    fn launch(&mut self, mut shipment: Shipment, messages: Vec<Message>) {
+        shipment.bytes = messages.iter().map(|message| message.payload.len()).sum();
         let session = self.session.clone();
         let outcome = async move {
             for message in messages {
@@ -378,7 +402,7 @@ impl Uplink {
             }
             Delivery::Acknowledged
         };
-        self.flight.launch(Shipment { lane, first, last, records, bytes }, Box::pin(outcome));
+        self.flight.launch(shipment, Box::pin(outcome));
         self.note_flight();
     }
 
@@ -390,8 +414,7 @@ impl Uplink {
         match delivery {
             Delivery::Acknowledged | Delivery::NoSubscribers => self.settle_delivered(shipment).await,
             Delivery::SessionLost => {
-                self.flight.abandon(shipment.lane);
-                self.progress(shipment.lane).next = Sequence::FIRST;
+                self.abandon(shipment.lane);
             }
             Delivery::TooLarge { .. } | Delivery::Refused { .. } => self.settle_refused(shipment, &delivery).await,
         }
@@ -399,12 +422,12 @@ impl Uplink {
     }
 
     async fn settle_delivered(&mut self, shipment: Shipment) {
-        let Shipment { lane, first, last, records, bytes } = shipment;
+        let Shipment { lane, first, last, .. } = shipment;
         if let Err(error) = self.buffer.delivered(lane, first, last).await {
             tracing::error!(%error, "a delivery could not be marked; it will be repeated");
         }
         let now = self.clock.wall();
-        self.status.send_modify(|status| status.count_delivered(lane, records, bytes, now));
+        self.status.send_modify(|status| status.count_delivered(&shipment, now));
         let progress = self.progress(lane);
         progress.refusals = Backoff::default();
         if std::mem::take(&mut progress.refused) {
@@ -415,9 +438,8 @@ impl Uplink {
     }
 
     async fn settle_refused(&mut self, shipment: Shipment, delivery: &Delivery) {
-        self.flight.abandon(shipment.lane);
+        self.abandon(shipment.lane);
         let progress = self.progress(shipment.lane);
-        progress.next = Sequence::FIRST;
         progress.retry_at = Some(Instant::now() + progress.refusals.after_failure(fastrand::f64()));
         let is_first = !std::mem::replace(&mut progress.refused, true);
         let reason = delivery.to_string();
@@ -433,12 +455,4 @@ impl Uplink {
             tracing::error!(%error, "an alarm could not be stored");
         }
     }
-}
-
-fn may_retry(progress: &LaneProgress) -> bool {
-    progress.retry_at.is_none_or(|retry_at| retry_at <= Instant::now())
-}
-
-fn has_more(progress: &LaneProgress, mark: &LaneWatermark) -> bool {
-    mark.durable_last >= progress.next && mark.durable_last >= mark.oldest_undelivered
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::forward::ForwardFilter;
 use crate::buffer::Catalogue;
 use crate::config::BatchEncoding;
 use crate::encoding::catalogue::EncodedPart;
@@ -28,23 +29,36 @@ pub(super) struct Packed {
     pub largest_uncut: usize,
     /// Records that no message can carry.
     pub too_large: Vec<Gap>,
+    /// Readings that are not sent.
+    pub withheld: usize,
 }
 
 /// Packs telemetry. Owns the encoder for as long as it works.
 pub(super) struct Packer {
     pub packing: Packing,
     pub encoder: Encoder,
+    pub filter: ForwardFilter,
     pub payload_max: usize,
     pub is_backlog: bool,
+    /// Commits before these that were withheld whole: the batch covers them too.
+    pub covers_from: Option<Sequence>,
+    /// A batch without any reading goes out too, to say what it covers.
+    pub says_nothing: bool,
 }
 
 impl Packer {
-    /// One message, or as many as the size demands.
+    /// One message, or as many as the size demands; none when nothing of the commits is to be sent.
     pub fn pack(&mut self, commits: Vec<Commit>) -> Packed {
-        let mut packed = Packed { messages: Vec::new(), largest_uncut: 0, too_large: Vec::new() };
+        let mut packed = Packed { messages: Vec::new(), largest_uncut: 0, too_large: Vec::new(), withheld: 0 };
         let (Some(first), Some(last)) = (commits.first(), commits.last()) else { return packed };
-        let header = self.packing.header(Lane::Telemetry, first, last, self.is_backlog);
-        self.pack_batch(Batch { header, commits }, &mut packed);
+        let mut header = self.packing.header(Lane::Telemetry, first, last, self.is_backlog);
+        header.first = self.covers_from.unwrap_or(header.first);
+        let withheld = self.filter.withhold(&commits);
+        packed.withheld = withheld.len();
+        let batch = Batch { header, commits, withheld };
+        if batch.records() > 0 || self.says_nothing {
+            self.pack_batch(batch, &mut packed);
+        }
         packed
     }
 

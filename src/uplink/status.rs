@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::flight::Shipment;
 use crate::model::{AlarmRecord, AlarmState, Lane, Priority, Timestamp, Transition};
 
 /// What was sent so far.
@@ -13,6 +14,9 @@ pub struct UplinkStatus {
     pub batches: u64,
     /// Telemetry records acknowledged.
     pub readings: u64,
+    /// Telemetry records that the configuration kept back.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub withheld: u64,
     /// Alarm records acknowledged.
     pub alarms: u64,
     /// Payload bytes acknowledged.
@@ -32,15 +36,17 @@ pub struct UplinkStatus {
 }
 
 impl UplinkStatus {
-    pub(super) fn count_delivered(&mut self, lane: Lane, records: usize, bytes: usize, now: Timestamp) {
-        match lane {
-            Lane::Alarms => self.alarms += records as u64,
+    pub(super) fn count_delivered(&mut self, shipment: &Shipment, now: Timestamp) {
+        let sent = shipment.records.saturating_sub(shipment.withheld) as u64;
+        match shipment.lane {
+            Lane::Alarms => self.alarms += sent,
             Lane::Telemetry => {
                 self.batches += 1;
-                self.readings += records as u64;
+                self.readings += sent;
+                self.withheld += shipment.withheld as u64;
             }
         }
-        self.payload_bytes += bytes as u64;
+        self.payload_bytes += shipment.bytes as u64;
         self.last_delivery = Some(now);
     }
 
@@ -48,6 +54,10 @@ impl UplinkStatus {
         self.refused += 1;
         self.refusing = Some(reason.to_owned());
     }
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 pub(super) fn broker_refuses(lane: Lane, reason: &str, time: Timestamp) -> AlarmRecord {

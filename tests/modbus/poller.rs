@@ -55,6 +55,7 @@ fn device(name: &str, unit: u8, interval: Duration) -> DeviceConfig {
             scale: Scale::ONE,
             states: BTreeMap::new(),
         },
+        forward: None,
     };
     let tags = vec![tag(0), tag(1)];
     let modbus = ModbusProfile { limits, pacing: Pacing::default(), points };

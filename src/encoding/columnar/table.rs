@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::super::{EncodeError, wire};
 use super::pack::Packer;
+use crate::encoding::Withheld;
 use crate::encoding::batch::{Batch, count_u32};
 use crate::model::{Observed, Quality, Records, Row, SeriesId, Timestamp, Value, ValueKind};
 
@@ -29,47 +30,86 @@ struct Placed<'a> {
     commit: u32,
     index: u32,
     row: &'a Row,
+    withheld: Kept<'a>,
+}
+
+/// Which readings of a row are withheld.
+#[derive(Clone, Copy)]
+struct Kept<'a> {
+    withheld: Option<&'a Withheld>,
+    commit: usize,
+    place: usize,
+}
+
+impl Kept<'_> {
+    fn back(self, position: usize) -> bool {
+        self.withheld.is_some_and(|withheld| withheld.contains(self.commit, self.place + position))
+    }
+}
+
+impl<'a> Placed<'a> {
+    /// What there is to send at each position of the row.
+    fn sent(&self) -> impl Iterator<Item = Option<&'a Observed>> + use<'a> {
+        let kept = self.withheld;
+        self.row.observed.iter().enumerate().map(move |(position, observed)| (!kept.back(position)).then_some(observed))
+    }
+
+    fn is_sent(&self) -> bool {
+        self.withheld.withheld.is_none() || self.sent().any(|observed| observed.is_some())
+    }
 }
 
 /// The tables of a batch, in the order in which their first rows appear.
 pub(super) fn tables(batch: &Batch) -> Vec<Table<'_>> {
     let mut tables: Vec<Table<'_>> = Vec::new();
     let mut open: HashMap<&[SeriesId], usize> = HashMap::new();
+    let withheld = (!batch.withheld.is_empty()).then_some(&batch.withheld);
     for (commit, content) in batch.commits.iter().enumerate() {
         let Records::Readings(rows) = &content.records else { continue };
-        let mut index = batch.first_index();
+        let mut place = 0;
         for row in rows.iter().filter(|row| !row.observed.is_empty()) {
-            let known = open.get(&*row.series).copied().filter(|position| tables[*position].takes(row));
+            let index = batch.first_index().saturating_add(count_u32(place));
+            let withheld = Kept { withheld, commit, place };
+            place += row.observed.len();
+            let placed = Placed { commit: count_u32(commit), index, row, withheld };
+            if !placed.is_sent() {
+                continue;
+            }
+            let known = open.get(&*row.series).copied().filter(|position| tables[*position].takes(&placed));
             let position = known.unwrap_or_else(|| {
                 tables.push(Table { series: &row.series, kinds: vec![None; row.series.len()], rows: Vec::new() });
                 open.insert(&row.series, tables.len() - 1);
                 tables.len() - 1
             });
-            tables[position].add(Placed { commit: count_u32(commit), index, row });
-            index = index.saturating_add(count_u32(row.observed.len()));
+            tables[position].add(placed);
         }
     }
     tables
 }
 
 impl<'a> Table<'a> {
-    fn takes(&self, row: &Row) -> bool {
-        let same_kinds = row.observed.iter().zip(&self.kinds).all(|(observed, kind)| {
-            let kinds = observed.value().map(Value::kind).zip(*kind);
+    fn takes(&self, placed: &Placed<'_>) -> bool {
+        let same_kinds = placed.sent().zip(&self.kinds).all(|(observed, kind)| {
+            let kinds = observed.and_then(Observed::value).map(Value::kind).zip(*kind);
             kinds.is_none_or(|(a, b)| a == b)
         });
-        same_kinds && self.readings() < TABLE_READINGS
+        same_kinds && self.cells() < TABLE_READINGS
     }
 
     fn add(&mut self, placed: Placed<'a>) {
-        for (kind, observed) in self.kinds.iter_mut().zip(&placed.row.observed) {
-            *kind = kind.or_else(|| observed.value().map(Value::kind));
+        for (kind, observed) in self.kinds.iter_mut().zip(placed.sent()) {
+            *kind = kind.or_else(|| observed.and_then(Observed::value).map(Value::kind));
         }
         self.rows.push(placed);
     }
 
-    pub fn readings(&self) -> usize {
+    /// Readings and places without one.
+    fn cells(&self) -> usize {
         self.rows.len() * self.series.len()
+    }
+
+    pub fn readings(&self) -> usize {
+        self.rows.iter().map(|placed| placed.sent().flatten().count()).sum()
     }
 
     pub fn first_time(&self) -> Option<Timestamp> {
@@ -133,7 +173,7 @@ pub(super) struct Cells {
     counts: Vec<usize>,
     decimals: Vec<i64>,
     /// (column, row, quality), ordered by row, then by column.
-    blemishes: Vec<(usize, u32, Quality)>,
+    blemishes: Vec<(usize, u32, u32)>,
     qualities: Vec<wire::Quality>,
 }
 
@@ -146,15 +186,20 @@ impl Cells {
         self.counts.clear();
         self.counts.resize(table.series.len(), 0);
         for (row, placed) in table.rows.iter().enumerate() {
-            for (position, observed) in placed.row.observed.iter().enumerate() {
+            for (position, observed) in placed.sent().enumerate() {
+                let mut blemish = |code: u32| self.blemishes.push((first_column + position, count_u32(row), code));
                 let value = match observed {
-                    Observed::Good(value) => value,
-                    Observed::Uncertain(value, doubt) => {
-                        self.blemishes.push((first_column + position, count_u32(row), Quality::from(*doubt)));
+                    Some(Observed::Good(value)) => value,
+                    Some(Observed::Uncertain(value, doubt)) => {
+                        blemish(Quality::from(*doubt).code().into());
                         value
                     }
-                    Observed::Bad(fault) => {
-                        self.blemishes.push((first_column + position, count_u32(row), Quality::from(*fault)));
+                    Some(Observed::Bad(fault)) => {
+                        blemish(Quality::from(*fault).code().into());
+                        continue;
+                    }
+                    None => {
+                        blemish(wire::WITHHELD);
                         continue;
                     }
                 };
@@ -216,7 +261,7 @@ impl Cells {
     }
 }
 
-fn runs(first_column: u32, blemishes: &[(usize, u32, Quality)], rows: u32) -> wire::Quality {
+fn runs(first_column: u32, blemishes: &[(usize, u32, u32)], rows: u32) -> wire::Quality {
     let mut quality = wire::Quality { first_column, count: 1, ..wire::Quality::default() };
     let mut extend = |code: u32, length: u32| match (quality.code.last(), quality.rows.last_mut()) {
         _ if length == 0 => {}
@@ -229,7 +274,7 @@ fn runs(first_column: u32, blemishes: &[(usize, u32, Quality)], rows: u32) -> wi
     let mut next = 0;
     for (_, row, blemish) in blemishes {
         extend(Quality::GOOD.code().into(), row - next);
-        extend(blemish.code().into(), 1);
+        extend(*blemish, 1);
         next = row + 1;
     }
     extend(Quality::GOOD.code().into(), rows - next);

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::decode::decode_message;
 use super::*;
-use crate::encoding::DecodeError;
 use crate::encoding::one_set::{commits, expected, header};
+use crate::encoding::{DecodeError, Withheld};
 use crate::model::{CommitHeader, Fault, Observed, Row, Sequence, SeriesId, Timestamp, Value};
 
 fn message(batch: &Batch) -> wire::Batch {
@@ -33,7 +33,7 @@ fn batch(seconds: u64, width: u32, observed: impl Fn(u64, u32) -> Observed) -> B
         };
         Commit { header, records: Records::Readings(vec![Row { series: Arc::clone(&series), time, observed }]) }
     };
-    Batch { header: header(), commits: (0..seconds).map(commit).collect() }
+    Batch { header: header(), commits: (0..seconds).map(commit).collect(), withheld: Withheld::default() }
 }
 
 proptest! {
@@ -41,7 +41,7 @@ proptest! {
     fn any_commits_come_back(commits in commits(), part in prop::option::of(any::<u16>())) {
         let mut header = header();
         header.part = part.map(|first| crate::encoding::Part { first_index: first.into(), end_index: u32::MAX });
-        let batch = Batch { header, commits };
+        let batch = Batch { header, commits, withheld: Withheld::default() };
 
         let mut encoder = Encoder::new().unwrap();
         let payload = encoder.encode(&batch).unwrap();
@@ -55,7 +55,7 @@ proptest! {
         commits in commits(),
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
     ) {
-        let mut bytes = message(&Batch { header: header(), commits }).encode_to_vec();
+        let mut bytes = message(&Batch { header: header(), commits, withheld: Withheld::default() }).encode_to_vec();
         for (position, byte) in &damage {
             let position = position.index(bytes.len());
             bytes[position] = *byte;
