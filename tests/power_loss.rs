@@ -10,8 +10,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use lineside::model::{Commit, Epoch, Lane, Sequence};
-use store::{ALL, Counter, Store, numbers};
+use lineside::buffer::Evaluated;
+use lineside::model::{Commit, Epoch, Lane, Records, Sequence};
+use store::{ALL, Counter, Store, alarm, numbers};
 
 const DIRECTORY: &str = "LINESIDE_TEST_STORE";
 const PLENTY: u64 = 512 << 20;
@@ -40,9 +41,59 @@ fn child_writes_until_killed() {
     });
 }
 
-fn start_child(directory: &Path) -> Child {
+/// Runs in the child: raises alarm after alarm with readings, and remembers the last. Ends only when killed.
+#[test]
+fn child_raises_alarms_until_killed() {
+    let Some(directory) = std::env::var_os(DIRECTORY) else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let store = Store::try_open(Path::new(&directory), PLENTY, Duration::from_millis(200)).unwrap();
+        let remembered = store.handle.rule_state().await.unwrap();
+        let mut number = remembered.try_into().map_or(0, i64::from_le_bytes);
+        let mut counter = Counter(0);
+        let mut watermarks = store.handle.watermarks();
+        loop {
+            for _ in 0..3 {
+                number += 1;
+                let (rows, alarms) = (counter.rows(&[60]), vec![alarm(number)]);
+                let state = Some(number.to_le_bytes().to_vec());
+                store.handle.append_evaluated(Evaluated { rows, alarms, state }).await.unwrap();
+            }
+            watermarks.changed().await.unwrap();
+            println!("durable {}", watermarks.borrow_and_update().alarms.durable_last);
+            std::io::stdout().flush().unwrap();
+        }
+    });
+}
+
+#[tokio::test]
+async fn what_the_rules_remember_agrees_with_the_alarms_after_every_kill() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut random = fastrand::Rng::with_seed(8);
+    let mut before = 0;
+    for _ in 0..KILLS {
+        kill_after(start_child(directory.path(), "child_raises_alarms_until_killed"), random.u32(0..10));
+
+        let store = Store::open(directory.path(), PLENTY);
+        let commits: Vec<Commit> = store.read_all(Lane::Alarms, ALL).await;
+        let raised: Vec<i64> = commits.iter().flat_map(raised_in).collect();
+        let remembered = store.handle.rule_state().await.unwrap();
+        assert_eq!(raised, (1..=raised.len() as i64).collect::<Vec<_>>());
+        assert_eq!(Ok(raised.len() as i64), remembered.try_into().map(i64::from_le_bytes));
+        assert!(raised.len() > before, "alarms are flushed at once");
+        before = raised.len();
+        store.close().await;
+    }
+}
+
+fn raised_in(commit: &Commit) -> Vec<i64> {
+    let Records::Alarms(alarms) = &commit.records else { return Vec::new() };
+    alarms.iter().map(|alarm| alarm.time.0).collect()
+}
+
+fn start_child(directory: &Path, role: &str) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child_writes_until_killed", "--nocapture"])
+        .args(["--exact", role, "--nocapture"])
         .env(DIRECTORY, directory)
         .stdout(Stdio::piped())
         .spawn()
@@ -67,7 +118,7 @@ async fn what_was_durable_is_there_after_every_kill() {
     let mut random = fastrand::Rng::with_seed(7);
     let mut epoch: Option<Epoch> = None;
     for _ in 0..KILLS {
-        let durable = kill_after(start_child(directory.path()), random.u32(0..40));
+        let durable = kill_after(start_child(directory.path(), "child_writes_until_killed"), random.u32(0..40));
 
         let store = Store::open(directory.path(), PLENTY);
         let watermarks = *store.handle.watermarks().borrow();

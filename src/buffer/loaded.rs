@@ -6,6 +6,7 @@ use std::path::Path;
 use super::catalogue::SeriesIds;
 use super::commit::lane_code;
 use super::lane::{LaneState, Tally};
+use super::rule_state::RuleState;
 use crate::database::{Batch, Database, DatabaseError};
 use crate::model::{Epoch, Lane};
 
@@ -42,6 +43,8 @@ pub struct Loaded {
     pub lanes: [LaneState; 2],
     /// The catalogue.
     pub ids: SeriesIds,
+    /// What the rules have to remember.
+    pub rule_state: RuleState,
 }
 
 impl Loaded {
@@ -57,8 +60,9 @@ impl Loaded {
         let (alarms, alarms_generation) = load_lane(&database, Lane::Alarms)?;
         let (telemetry, telemetry_generation) = load_lane(&database, Lane::Telemetry)?;
         let ids = SeriesIds::load(&database)?;
+        let rule_state = RuleState::load(&database)?;
         let generation = alarms_generation.max(telemetry_generation);
-        Ok(Self { database, epoch, generation, lanes: [alarms, telemetry], ids })
+        Ok(Self { database, epoch, generation, lanes: [alarms, telemetry], ids, rule_state })
     }
 }
 

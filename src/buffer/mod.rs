@@ -32,6 +32,7 @@ mod reading;
 mod recovery;
 mod retention;
 mod room;
+mod rule_state;
 mod status;
 mod store;
 mod thread;
@@ -42,7 +43,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::model::{AlarmRecord, Commit, Gap, Lane, Row, Sequence, SeriesId, SeriesInfo};
@@ -65,6 +66,17 @@ pub struct BufferSettings {
     pub limit_bytes: u64,
     /// The longest that a reading waits to become durable: what a power cut can cost.
     pub commit_interval: Duration,
+}
+
+/// What belongs together: readings, the transitions they led to, and what the rules have to remember from then on.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Evaluated {
+    /// Readings, and results of rules.
+    pub rows: Vec<Row>,
+    /// Transitions of alarms.
+    pub alarms: Vec<AlarmRecord>,
+    /// Replaces what [`rule_state`](BufferHandle::rule_state) returns.
+    pub state: Option<Vec<u8>>,
 }
 
 /// How much one [`read`](BufferHandle::read) may return.
@@ -168,18 +180,38 @@ impl BufferHandle {
     /// Adds readings that belong together to the telemetry lane. Durable within the commit interval. Waits while the
     /// thread is behind.
     pub async fn append(&self, rows: Vec<Row>) -> Result<(), BufferError> {
+        let (rows, room) = self.room_for(rows).await?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.send(thread::Request::Append { rows, alarms: Vec::new(), state: None, _room: room }).await
+    }
+
+    /// Checks `rows` and waits until there is room for them.
+    async fn room_for(&self, rows: Vec<Row>) -> Result<(Vec<Row>, OwnedSemaphorePermit), BufferError> {
         let is_even = |row: &&Row| row.series.len() == row.observed.len() && row.observed.len() <= RECORDS_MAX;
         if let Some(row) = rows.iter().find(|row| !is_even(row)) {
             return Err(BufferError::BadRow { series: row.series.len(), observed: row.observed.len() });
         }
         let rows: Vec<Row> = rows.into_iter().filter(|row| !row.observed.is_empty()).collect();
         let readings: usize = rows.iter().map(|row| row.observed.len()).sum();
-        if readings == 0 {
-            return Ok(());
-        }
         let permits = readings.min(READINGS_QUEUED) as u32;
         let room = self.room.clone().acquire_many_owned(permits).await.map_err(|_| BufferError::Closed)?;
-        self.send(thread::Request::Append { rows, _room: room }).await
+        Ok((rows, room))
+    }
+
+    /// Adds readings, what the rules made of them, and what the rules have to remember, so that after a kill at any
+    /// time the alarms and the state agree. With alarms it is committed and flushed as soon as the thread gets to it,
+    /// else within the commit interval.
+    pub async fn append_evaluated(&self, evaluated: Evaluated) -> Result<(), BufferError> {
+        let Evaluated { rows, alarms, state } = evaluated;
+        let (rows, room) = self.room_for(rows).await?;
+        self.send(thread::Request::Append { rows, alarms, state, _room: room }).await
+    }
+
+    /// What the rules had to remember; empty when there is nothing.
+    pub async fn rule_state(&self) -> Result<Vec<u8>, BufferError> {
+        self.ask(thread::Request::RuleState).await
     }
 
     /// Adds alarm transitions to the alarm lane, which are committed and flushed as soon as the thread gets to them.

@@ -90,6 +90,7 @@ impl Store {
         match begun {
             Ok((path, mut loaded)) => {
                 loaded.ids = self.ids.clone();
+                self.rule_state.begin_anew();
                 self.lost_runs.clear();
                 self.deliveries_missed.clear();
                 self.read_failures = 0;

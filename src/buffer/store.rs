@@ -17,6 +17,7 @@ use super::place::{Place, io_text};
 use super::recovery::{set_aside, text};
 use super::retention::Budget;
 use super::room::{Room, Run};
+use super::rule_state::RuleState;
 use super::status::BufferStatus;
 use super::waiting::{Closed, Lost, Waiting};
 use crate::clock::Clock;
@@ -45,6 +46,7 @@ pub struct Store {
     pub(super) epoch: Epoch,
     pub(super) generation: u64,
     pub(super) ids: SeriesIds,
+    pub(super) rule_state: RuleState,
     pub(super) waiting: [Waiting; 2],
     pub(super) in_doubt: Option<Save>,
     budget: Budget,
@@ -88,6 +90,7 @@ pub struct Save {
     pub(super) lost: [Option<Lost>; 2],
     dropped: u64,
     bytes: u64,
+    rule_state: Option<u64>,
 }
 
 pub(super) fn at(lane: Lane) -> usize {
@@ -131,6 +134,7 @@ impl Store {
             epoch: loaded.epoch,
             generation: loaded.generation,
             ids: loaded.ids,
+            rule_state: loaded.rule_state,
             waiting: Default::default(),
             in_doubt: None,
             budget: Budget::new(limit_bytes),
@@ -178,7 +182,10 @@ impl Store {
 
     /// Whether the next save has something to do.
     pub fn has_unsaved(&self) -> bool {
-        self.unsaved || self.in_doubt.is_some() || self.waiting.iter().any(|waiting| !waiting.is_empty())
+        self.unsaved
+            || self.rule_state.is_unsaved()
+            || self.in_doubt.is_some()
+            || self.waiting.iter().any(|waiting| !waiting.is_empty())
     }
 
     /// Whether the last save failed, so that another has to be tried.
@@ -243,13 +250,24 @@ impl Store {
             gaps.push(run.gap(*lane, GapReason::Damaged));
         }
         let dropped = self.make_room(&mut lanes, batch, &mut gaps)?;
-        let mut save =
-            Save { generation: self.generation + 1, lanes, closed: Vec::new(), lost: [None; 2], dropped, bytes: 0 };
+        let mut save = Save {
+            generation: self.generation + 1,
+            lanes,
+            closed: Vec::new(),
+            lost: [None; 2],
+            dropped,
+            bytes: 0,
+            rule_state: None,
+        };
         for lane in Lane::ALL {
             let (lost, closed) = self.waiting[at(lane)].take(BATCH_BYTES);
             save.lost[at(lane)] = lost;
             save.closed.extend(closed);
             gaps.extend(lost.map(|lost| save.lanes[at(lane)].name_lost(lost)));
+        }
+        // Never ahead of the alarms that go with it.
+        if self.waiting[at(Lane::Alarms)].is_empty() {
+            save.rule_state = Some(self.rule_state.put(batch));
         }
         for closed in &mut save.closed {
             save.bytes += put(batch, &mut save.lanes[at(closed.lane)], closed, self.epoch);
@@ -296,6 +314,7 @@ impl Store {
             tracing::debug!(%error, "mark not written");
         }
         self.unsaved = false;
+        save.rule_state.into_iter().for_each(|number| self.rule_state.adopt(number));
         let lost: u64 = save.lost.iter().flatten().map(|lost| lost.records).sum();
         if save.dropped > 0 || lost > 0 {
             tracing::warn!(store_full = save.dropped, not_writable = lost, "records dropped undelivered");

@@ -15,6 +15,9 @@ use crate::model::{AlarmRecord, Commit, Gap, Lane, Records, Row, Sequence, Serie
 /// Requests taken from the channel at once; alarms among them share a flush.
 const REQUESTS_AT_ONCE: usize = 64;
 
+/// Alarms within this time share a flush: a flood of them must not keep a slow card busy with nothing else.
+const ALARMS_SHARE: Duration = Duration::from_millis(20);
+
 /// Alarm transitions in one commit.
 const ALARMS_PER_COMMIT: usize = 16;
 
@@ -25,7 +28,8 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, BufferError>>;
 
 /// What the thread is asked to do.
 pub(super) enum Request {
-    Append { rows: Vec<Row>, _room: OwnedSemaphorePermit },
+    Append { rows: Vec<Row>, alarms: Vec<AlarmRecord>, state: Option<Vec<u8>>, _room: OwnedSemaphorePermit },
+    RuleState(Reply<Vec<u8>>),
     AppendAlarms(Vec<AlarmRecord>),
     AppendGap(Gap),
     Read { lane: Lane, from: Sequence, limit: ReadLimit, reply: Reply<Vec<Commit>> },
@@ -44,6 +48,10 @@ pub(super) struct Keeper {
     /// When what waits now has to be durable.
     due: Option<Instant>,
     save_now: bool,
+    /// When alarms that wait have to be durable.
+    urgent_due: Option<Instant>,
+    /// Not before this the next flush for alarms alone.
+    urgent_next: Option<Instant>,
     delivered: bool,
     flushes: Vec<Reply<()>>,
     watermarks: watch::Sender<Watermarks>,
@@ -63,6 +71,8 @@ impl Keeper {
             commit_interval,
             due: None,
             save_now: false,
+            urgent_due: None,
+            urgent_next: None,
             delivered: false,
             flushes: Vec::new(),
             watermarks,
@@ -81,7 +91,7 @@ impl Keeper {
         while close.is_none() {
             let received = requests.recv_many(&mut taken, REQUESTS_AT_ONCE);
             let count = waiting.block_on(async {
-                match self.due {
+                match self.due.into_iter().chain(self.urgent_due).min() {
                     Some(due) => timeout_at(due.into(), received).await.ok(),
                     None => Some(received.await),
                 }
@@ -111,7 +121,14 @@ impl Keeper {
     /// Does what is asked. Gives back the reply of a request to close: it is answered when the database is closed.
     fn serve(&mut self, request: Request) -> Option<Reply<()>> {
         match request {
-            Request::Append { rows, _room } => self.append(rows),
+            Request::Append { rows, alarms, state, _room } => {
+                self.append(rows);
+                self.append_alarms(&alarms);
+                if let Some(state) = state {
+                    self.store.rule_state.set(state);
+                }
+            }
+            Request::RuleState(reply) => drop(reply.send(Ok(self.store.rule_state.value().to_vec()))),
             Request::AppendAlarms(alarms) => self.append_alarms(&alarms),
             Request::AppendGap(gap) => drop(self.store.close(gap.lane, &Records::Gap(gap))),
             // The asker may be gone; then nobody misses the answer.
@@ -140,11 +157,18 @@ impl Keeper {
         for alarms in alarms.chunks(ALARMS_PER_COMMIT) {
             self.store.close(Lane::Alarms, &Records::Alarms(alarms.to_vec()));
         }
-        self.save_now = true;
+        if !alarms.is_empty() {
+            let now = Instant::now();
+            self.urgent_due.get_or_insert(self.urgent_next.map_or(now, |next| next.max(now)));
+        }
     }
 
     fn save_if_due(&mut self) {
         let now = Instant::now();
+        if self.urgent_due.is_some_and(|due| due <= now) {
+            self.save_now = true;
+            self.urgent_next = Some(now + ALARMS_SHARE);
+        }
         let is_due = self.due.is_some_and(|due| due <= now);
         if is_due || self.save_now || self.store.is_save_due() {
             // Alarms do not close the open commit of readings: they would make many small ones of it.
@@ -172,6 +196,7 @@ impl Keeper {
 
     fn save(&mut self) {
         self.save_now = false;
+        self.urgent_due = None;
         let is_saved = self.store.save();
         // Who waited for the flush finds its result in the watermarks.
         self.publish();
