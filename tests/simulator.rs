@@ -45,6 +45,7 @@ fn registers(address: u16, count: u16) -> Point {
         polled: true,
         unsure: None,
         read_whole: None,
+        computed: false,
     }
 }
 

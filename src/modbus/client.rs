@@ -11,6 +11,8 @@
 //!   timeout must be chosen above half the slowest answer.
 //! - After a bad frame on RTU everything is drained until the line has been quiet.
 
+mod objects;
+
 use std::io;
 use std::time::Duration;
 

@@ -49,6 +49,7 @@ fn decode_value(point: &Point, words: &[u16], factor: Option<Result<i16, Fault>>
         None => return decode_text(words),
     };
     let value = match (point.scale_factor, factor) {
+        (None, _) if point.computed => Value::F64(point.scale.apply(plain.number().unwrap_or(f64::NAN))),
         (None, _) => plain,
         (Some(_), Some(factor)) => Value::F64(scaled(point, &plain, factor?)),
         (Some(_), None) => return Err(Fault::BadScaleFactor),

@@ -5,6 +5,8 @@ pub mod client;
 pub mod codec;
 pub mod error;
 pub mod frame;
+pub mod identify;
+pub mod objects;
 pub mod plan;
 pub mod timing;
 mod transport;

@@ -2,11 +2,13 @@
 //!
 //! A file holds `manufacturer` and `model`, then either `[modbus]` with `[[point]]`s in registers, or `[text]` with
 //! `[[text.pattern]]`s and `[[point]]`s in lines. A key that means nothing is refused, so that a typing error cannot
-//! pass for a setting.
+//! pass for a setting. A Modbus device may have `[identification]`, how it is recognised and where its firmware
+//! version stands, and `[[variant]]`s, what differs from the points of the file for some versions or models.
 
 use std::path::Path;
 
-use super::{Profile, Protocol, modbus_file, shipped, text_file};
+use super::modbus_file::{self, Parts};
+use super::{Profile, Protocol, shipped, text_file};
 use crate::settings::{FileFault, Section, Source, nearest, read_text};
 
 /// The profile `id`: `<directory>/<id>.toml`, or else the one that was compiled in.
@@ -30,6 +32,26 @@ pub fn load(directory: &Path, id: &str) -> Result<Profile, Vec<FileFault>> {
     }
 }
 
+/// Every profile there is, those of `directory` first and each only once, and the faults of those that cannot be used.
+pub fn all(directory: &Path) -> (Vec<Profile>, Vec<FileFault>) {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+    let files = entries.filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    let mut ids: Vec<String> =
+        files.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).filter(|id| is_file_stem(id)).collect();
+    ids.sort();
+    ids.extend(
+        shipped::ids().filter(|shipped| !ids.iter().any(|id| id == shipped)).map(str::to_owned).collect::<Vec<_>>(),
+    );
+    let (mut profiles, mut faults) = (Vec::new(), Vec::new());
+    for id in ids {
+        match load(directory, &id) {
+            Ok(profile) => profiles.push(profile),
+            Err(found) => faults.extend(found),
+        }
+    }
+    (profiles, faults)
+}
+
 /// The profile `id` that `text` describes; `file` is what messages call it.
 ///
 /// # Errors
@@ -49,15 +71,24 @@ fn read(mut root: Section<'_, '_>, id: &str) -> Option<Profile> {
     let model = root.require("model", "what it is called, text").and_then(|item| item.text());
     let modbus = root.take("modbus");
     let text = root.take("text");
+    let identification = root.take("identification");
+    let variants = root.sections("variant");
     let points = root.sections("point");
     if points.is_empty() {
         root.missing("point", "at least one [[point]] with a name");
     }
     let protocol = match (modbus, text) {
         (Some(modbus), None) => {
-            modbus.section().and_then(|modbus| modbus_file::read(modbus, points)).map(Protocol::Modbus)
+            let parts = Parts { identification, variants, points };
+            modbus.section().and_then(|modbus| modbus_file::read(modbus, parts)).map(Protocol::Modbus)
         }
-        (None, Some(text)) => text.section().and_then(|text| text_file::read(text, points)).map(Protocol::Text),
+        (None, Some(text)) => {
+            if let Some(item) = identification {
+                item.fault("a text instrument is not identified");
+            }
+            variants.iter().for_each(|variant| variant.fault("a text instrument has no variants"));
+            text.section().and_then(|text| text_file::read(text, points)).map(Protocol::Text)
+        }
         (Some(_), Some(text)) => {
             text.fault("[modbus] and [text] exclude each other");
             None
@@ -97,6 +128,18 @@ mod tests {
 
         assert_eq!(with_own.manufacturer, "Banner, our map");
         assert_eq!(without.manufacturer, "Banner");
+    }
+
+    #[test]
+    fn all_profiles_are_those_of_the_site_and_the_shipped_ones() {
+        let site = tempfile::tempdir().unwrap();
+        std::fs::write(site.path().join("own.toml"), shipped::text("banner-qm42vt2").unwrap()).unwrap();
+        std::fs::write(site.path().join("broken.toml"), "nonsense").unwrap();
+
+        let (profiles, faults) = all(site.path());
+
+        assert_eq!(profiles.len(), shipped::ids().count() + 1);
+        assert_eq!((profiles[0].id.as_str(), faults.len()), ("own", 1));
     }
 
     #[test]

@@ -1,19 +1,27 @@
 //! What a device type offers: points, limits, pacing. Data from `firmware-profiles/`, never code.
 
 pub mod file;
+pub mod identification;
+mod identification_file;
 mod modbus_file;
 pub mod point;
 mod point_file;
 pub mod shipped;
 pub mod text;
 mod text_file;
+pub mod variant;
+mod variant_file;
+pub mod version;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use identification::Identification;
 pub use point::{Encoding, Point, Registers, Table, WordOrder};
 pub use text::{TextPoint, TextProfile};
+pub use variant::FirmwareMap;
+pub use version::Version;
 
 use crate::model::SeriesInfo;
 
@@ -59,8 +67,19 @@ pub struct ModbusProfile {
     pub limits: ReadLimits,
     /// What the device needs between requests.
     pub pacing: Pacing,
-    /// What can be read.
+    /// What can be read: every point of every firmware, as the first map that has it places it.
     pub points: Vec<Point>,
+    /// How the device is recognised, and where it says which firmware it runs.
+    pub identification: Identification,
+    /// The maps of the firmwares that differ, the first that of `points`. Empty when one map fits all.
+    pub maps: Vec<FirmwareMap>,
+}
+
+impl ModbusProfile {
+    /// A device type with one map for all firmwares and nothing to recognise it by.
+    pub fn plain(limits: ReadLimits, pacing: Pacing, points: Vec<Point>) -> Self {
+        Self { limits, pacing, points, identification: Identification::default(), maps: Vec::new() }
+    }
 }
 
 /// What one read request may ask of a device.

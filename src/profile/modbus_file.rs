@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::point_file::{self, Defaults};
-use super::{ModbusProfile, Pacing, ReadLimits};
+use super::variant_file::{self, Common};
+use super::{ModbusProfile, Pacing, ReadLimits, identification_file};
 use crate::settings::{Item, Section};
 
 /// Most registers one read may return (Modbus Application Protocol 1.1b3, 6.3).
@@ -14,8 +15,15 @@ const BITS_PER_READ: u16 = 2000;
 /// A device that needs longer to breathe is not one to poll.
 const PAUSE_MOST: Duration = Duration::from_secs(60);
 
-/// Reads `[modbus]` and the points; `None` when something essential is missing, which was noted.
-pub(super) fn read(mut section: Section<'_, '_>, points: Vec<Section<'_, '_>>) -> Option<ModbusProfile> {
+/// The sections of a profile beside `[modbus]`.
+pub(super) struct Parts<'s, 'i> {
+    pub identification: Option<Item<'s, 'i>>,
+    pub variants: Vec<Section<'s, 'i>>,
+    pub points: Vec<Section<'s, 'i>>,
+}
+
+/// Reads `[modbus]` and what goes with it; `None` when something essential is missing, which was noted.
+pub(super) fn read(mut section: Section<'_, '_>, parts: Parts<'_, '_>) -> Option<ModbusProfile> {
     let limits = ReadLimits {
         registers: limit(section.take("registers_max"), REGISTERS_PER_READ),
         bits: limit(section.take("bits_max"), BITS_PER_READ),
@@ -25,7 +33,13 @@ pub(super) fn read(mut section: Section<'_, '_>, points: Vec<Section<'_, '_>>) -
     let pacing = Pacing { between_requests: pause("between_requests"), after_connect: pause("after_connect") };
     let defaults = Defaults::read(&mut section);
     section.finish();
-    Some(ModbusProfile { limits, pacing, points: point_file::read(points, defaults, limits)? })
+    let identification = parts.identification.and_then(Item::section);
+    let identification = identification.map(|section| identification_file::read(section, defaults.table));
+    let identification_file::Read { identification, base } = identification.unwrap_or_default();
+    let mut points = point_file::read(parts.points, defaults, limits)?;
+    let common = Common { defaults, limits };
+    let maps = variant_file::read(parts.variants, common, &identification, base, &mut points)?;
+    Some(ModbusProfile { limits, pacing, points, identification, maps })
 }
 
 fn limit(item: Option<Item<'_, '_>>, most: u16) -> u16 {

@@ -150,6 +150,9 @@ pub struct Point {
     pub unsure: Option<String>,
     /// Registers that the device gives only together; a request for this point covers all of them.
     pub read_whole: Option<Registers>,
+    /// Its value is scaled while decoding and kept as a double: firmwares of the device scale it differently, and its
+    /// series means the same whichever runs.
+    pub computed: bool,
 }
 
 /// Some registers (or bits) of one table, one after the other.
@@ -162,13 +165,17 @@ pub struct Registers {
 }
 
 impl Point {
-    /// How values of this point are kept. A scale factor register makes them doubles.
+    /// How values of this point are kept. What is scaled while decoding is a double.
     pub fn kind(&self) -> ValueKind {
-        if self.scale_factor.is_some() { ValueKind::F64 } else { self.encoding.kind() }
+        if self.is_scaled_here() { ValueKind::F64 } else { self.encoding.kind() }
     }
 
-    /// The scale that the catalogue lists: one where the factor is applied while decoding.
+    /// The scale that the catalogue lists: one where the scale is applied while decoding.
     pub fn listed_scale(&self) -> Scale {
-        if self.scale_factor.is_some() { Scale::ONE } else { self.scale }
+        if self.is_scaled_here() { Scale::ONE } else { self.scale }
+    }
+
+    fn is_scaled_here(&self) -> bool {
+        self.scale_factor.is_some() || self.computed
     }
 }

@@ -9,7 +9,7 @@ use super::point::{Encoding, Point, Registers, Table, WordOrder};
 use super::{INTERVAL_MOST, ReadLimits};
 use crate::settings::{Item, Section};
 
-const TABLES: &[(&str, Table)] = &[
+pub(super) const TABLES: &[(&str, Table)] = &[
     ("coil", Table::Coils),
     ("discrete", Table::DiscreteInputs),
     ("holding", Table::HoldingRegisters),
@@ -46,7 +46,7 @@ const NOT_A_FACTOR: &str = "must be a point of encoding i16 that is not scaled i
 /// What a point has when it does not say otherwise.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Defaults {
-    table: Option<Table>,
+    pub table: Option<Table>,
     encoding: Option<Written>,
     word_order: WordOrder,
 }
@@ -121,7 +121,7 @@ pub(super) fn name_point(
 
 /// One point without its name and its scale factor. What has a fault is stood in for, so that the rest can be
 /// checked; `None` when that cannot be.
-fn read_point(mut section: Section<'_, '_>, defaults: Defaults, limits: ReadLimits) -> Option<Point> {
+pub(super) fn read_point(mut section: Section<'_, '_>, defaults: Defaults, limits: ReadLimits) -> Option<Point> {
     let table = match section.take("table") {
         Some(item) => item.choice(TABLES),
         None => defaults.table.or_else(|| {
@@ -169,6 +169,49 @@ fn read_point(mut section: Section<'_, '_>, defaults: Defaults, limits: ReadLimi
         polled,
         unsure,
         read_whole,
+        computed: false,
+    })
+}
+
+/// `base` with what `section` says differs. A scale goes with its offset: what is given of the two replaces both.
+pub(super) fn read_change(mut section: Section<'_, '_>, base: &Point, limits: ReadLimits) -> Option<Point> {
+    let table = section.choice("table", TABLES).unwrap_or(base.table);
+    let address_item = section.take("address");
+    let address = match &address_item {
+        Some(item) => item.integer(0..=65535).and_then(|address| u16::try_from(address).ok()),
+        None => Some(base.address),
+    };
+    let keys = EncodingKeys::take(&mut section);
+    let encoding = if keys.is_empty() { Some(base.encoding) } else { keys.read(&section, Some(table), None) };
+    let word_order = section.choice("word_order", WORD_ORDERS).unwrap_or(base.word_order);
+    let (scale, offset) = (section.take("scale"), section.take("offset"));
+    let (sentinels, range) = (section.take("sentinels"), section.take("range"));
+    let unsure = section.text("unsure").or_else(|| base.unsure.clone());
+    let read_whole = section.take("read_whole");
+    section.finish();
+    let (address, encoding) = (address?, encoding?);
+    let kind = encoding.kind();
+    if let Some(item) = &address_item {
+        check_end(item, address, encoding);
+        check_limit(item, encoding.width(), limits, table);
+    }
+    Some(Point {
+        table,
+        address,
+        encoding,
+        word_order,
+        scale: if scale.is_some() || offset.is_some() { read_scale(scale, offset, kind) } else { base.scale },
+        sentinels: match sentinels {
+            Some(item) => read_sentinels(item, encoding),
+            None => base.sentinels.clone(),
+        },
+        range: range.map_or(base.range, |item| read_range(item, kind)),
+        unsure,
+        read_whole: match read_whole {
+            Some(item) => read_registers(item, address, encoding),
+            None => base.read_whole.filter(|_| address_item.is_none()),
+        },
+        ..base.clone()
     })
 }
 
@@ -202,6 +245,10 @@ impl<'s, 'i> EncodingKeys<'s, 'i> {
             bits: section.take("bits"),
             registers: section.take("registers"),
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.encoding.is_none() && self.bit.is_none() && self.bits.is_none() && self.registers.is_none()
     }
 
     /// `encoding` with what it needs besides, or `bit` or `bits` alone, or nothing where items are bits.

@@ -177,6 +177,7 @@ mod tests {
             polled: true,
             unsure: None,
             read_whole: None,
+            computed: false,
         }
     }
 

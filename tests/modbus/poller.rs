@@ -37,6 +37,7 @@ fn point(address: u16, scale_factor: Option<usize>) -> Point {
         polled: true,
         unsure: None,
         read_whole: None,
+        computed: false,
     }
 }
 
@@ -58,7 +59,7 @@ fn device(name: &str, unit: u8, interval: Duration) -> DeviceConfig {
         forward: None,
     };
     let tags = vec![tag(0), tag(1)];
-    let modbus = ModbusProfile { limits, pacing: Pacing::default(), points };
+    let modbus = ModbusProfile::plain(limits, Pacing::default(), points);
     let profile = Profile {
         id: "test".to_owned(),
         manufacturer: "Test".to_owned(),

@@ -25,6 +25,7 @@ fn point(encoding: Encoding) -> Point {
         polled: true,
         unsure: None,
         read_whole: None,
+        computed: false,
     }
 }
 

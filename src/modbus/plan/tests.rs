@@ -28,6 +28,7 @@ fn point(table: Table, address: u16, encoding: Encoding) -> Point {
         polled: true,
         unsure: None,
         read_whole: None,
+        computed: false,
     }
 }
 

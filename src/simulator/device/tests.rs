@@ -23,6 +23,7 @@ fn point(name: &str, table: Table, address: u16, encoding: Encoding) -> Point {
         polled: true,
         unsure: None,
         read_whole: None,
+        computed: false,
     }
 }
 
