@@ -1,3 +1,17 @@
 //! Windowed rules at the edge: what they say, and what becomes of it. Pure: time is an argument.
+//!
+//! Samples lie in a [`ring`] for each series, a [`window`] slides over it, and a [`summary`] says what is known about
+//! the samples of a window: so the frequent forms of an expression ([`plan`]) cost the same however long their windows
+//! are. The [`engine`] evaluates them; what a rule finds is the condition of an [`alarm`], or a series of its own.
 
 pub mod alarm;
+pub mod bounded;
+pub mod engine;
+pub mod live;
+pub mod plan;
+pub mod range;
+pub mod ring;
+pub mod spec;
+pub mod summary;
+pub mod text;
+pub mod window;

@@ -1,0 +1,415 @@
+//! One alerting rule and its alarms.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{Action, Outcome};
+use crate::model::{AlarmReading, AlarmRecord, AlarmState, Priority, Timestamp, Transition};
+use crate::rules::alarm::{Alarm, Change, Condition, NotPossible};
+use crate::rules::live::{Labels, LiveTable, NAME};
+use crate::rules::plan::{Cell, Of, Plan, without_name};
+use crate::rules::ring::Sample;
+use crate::rules::spec::{ActionSpec, AlertSpec, RuleSpec};
+use crate::rules::text::expand;
+
+/// Most readings that a record names.
+const READINGS_MAX: usize = 8;
+
+/// Most series that are looked at to tell whether the inputs of an alarm are bad.
+const INPUTS_MAX: usize = 64;
+
+/// Annotation that says where a window has no readings because the agent did not run.
+const HOLE: &str = "hole";
+
+/// Annotation of an alarm that is held because it flaps.
+const FLAPPING: &str = "flapping";
+
+type Own = BTreeMap<String, String>;
+
+pub(super) struct Alert {
+    name: String,
+    labels: Own,
+    spec: AlertSpec,
+    plan: Plan,
+    clear: Option<Plan>,
+    alarms: BTreeMap<Own, Instance>,
+    /// Labels of the alarm about a series or group, where no template makes them depend on the value.
+    known: HashMap<Of, Own>,
+    round: u64,
+}
+
+#[derive(Default)]
+struct Instance {
+    alarm: Alarm,
+    of: Option<Of>,
+    value: Option<f64>,
+    seen: u64,
+    inputs: Option<Vec<usize>>,
+}
+
+/// The circumstances of an evaluation.
+pub(super) struct Moment<'a> {
+    pub time: Timestamp,
+    /// Alarms that may explain others.
+    pub active: &'a [(String, Own)],
+    /// Most results; zero for no limit.
+    pub limit: usize,
+    /// Only these series have changed.
+    pub touched: Option<&'a [usize]>,
+    /// Times without readings because the agent did not run.
+    pub holes: &'a [(Timestamp, Timestamp)],
+}
+
+/// What a person wants of an alarm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AlarmRequest {
+    /// I have seen it.
+    Acknowledge,
+    /// Release the latch.
+    Reset,
+    /// Do not tell for so long.
+    Shelve(Duration),
+    /// Tell again.
+    Unshelve,
+    /// Out of service until it is returned.
+    RemoveFromService,
+    /// Back in service.
+    ReturnToService,
+}
+
+/// An alarm as people see it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AlarmView {
+    /// Name of the alarm.
+    pub name: String,
+    /// What it is about.
+    pub labels: Own,
+    /// State as the standard names it; `pending` alarms are normal still.
+    pub state: AlarmState,
+    /// How soon somebody has to act.
+    pub priority: Priority,
+    /// The condition holds since then, not yet long enough.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pending_since: Option<Timestamp>,
+    /// Active since then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub active_since: Option<Timestamp>,
+    /// Shelved until then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shelved_until: Option<Timestamp>,
+    /// The value that decided it last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
+    /// Raised so often that it is held.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub flapping: bool,
+}
+
+impl Alert {
+    pub fn new(rule: &RuleSpec, spec: &AlertSpec, plan: Plan, clear: Option<Plan>) -> Self {
+        Self {
+            name: rule.name.clone(),
+            labels: rule.labels.clone(),
+            spec: spec.clone(),
+            plan,
+            clear,
+            alarms: BTreeMap::new(),
+            known: HashMap::new(),
+            round: 0,
+        }
+    }
+
+    pub fn name(&self) -> &String {
+        &self.name
+    }
+
+    pub fn is_on_arrival(&self) -> bool {
+        self.spec.on_arrival
+    }
+
+    pub fn suppressed_by(&self) -> &[String] {
+        &self.spec.suppressed_by
+    }
+
+    pub fn selector(&self, table: &LiveTable) -> usize {
+        self.plan.selector(table)
+    }
+
+    /// Alarms whose condition holds.
+    pub fn active(&self) -> impl Iterator<Item = (String, Own)> {
+        let active = self.alarms.iter().filter(|(_, instance)| instance.alarm.is_active());
+        active.map(|(labels, _)| (self.name.clone(), labels.clone()))
+    }
+
+    pub fn evaluate(&mut self, table: &mut LiveTable, at: &Moment<'_>, cells: &mut Vec<Cell>, outcome: &mut Outcome) {
+        let touched = at.touched.filter(|_| self.plan.is_of_single_series());
+        match touched {
+            Some(positions) => self.plan.evaluate_of(table, at.time, positions, cells),
+            None => self.plan.evaluate(table, at.time, cells),
+        }
+        if at.limit > 0 && cells.len() > at.limit {
+            tracing::debug!(rule = self.name, limit = at.limit, "more results than the limit of the group");
+            return;
+        }
+        self.round += 1;
+        for cell in cells.iter() {
+            let labels = self.labels_of(table, *cell);
+            let instance = self.alarms.entry(labels).or_default();
+            instance.of = Some(cell.of);
+            instance.value = Some(cell.value);
+            instance.seen = self.round;
+        }
+        let is_concerned = |instance: &Instance| match (touched, instance.of) {
+            (None, _) => true,
+            (Some(positions), Some(Of::Series(position))) => positions.binary_search(&position).is_ok(),
+            (Some(_), Some(Of::Group(_)) | None) => false,
+        };
+        let concerned: Vec<Own> = self
+            .alarms
+            .iter()
+            .filter(|(_, instance)| is_concerned(instance))
+            .map(|(labels, _)| labels.clone())
+            .collect();
+        if concerned.is_empty() {
+            return;
+        }
+        let cleared = self.cleared(table, at);
+        for labels in concerned {
+            self.step(table, at, labels, cleared.as_deref(), outcome);
+        }
+    }
+
+    /// Labels that the clear expression has results for; nothing when there is no such expression.
+    fn cleared(&mut self, table: &mut LiveTable, at: &Moment<'_>) -> Option<Vec<(Labels, f64)>> {
+        let clear = self.clear.as_mut()?;
+        let mut cells = Vec::new();
+        clear.evaluate(table, at.time, &mut cells);
+        Some(cells.iter().map(|cell| (without_name(&clear.labels(table, cell.of)), cell.value)).collect())
+    }
+
+    fn step(
+        &mut self,
+        table: &mut LiveTable,
+        at: &Moment<'_>,
+        labels: Own,
+        cleared: Option<&[(Labels, f64)]>,
+        outcome: &mut Outcome,
+    ) {
+        let selector = self.plan.selector(table);
+        let Some(instance) = self.alarms.get_mut(&labels) else { return };
+        let before = instance.alarm.clone();
+        let clear = cleared.map(|cleared| cleared.iter().find(|(found, _)| agree(found, &labels)));
+        let condition = if instance.seen == self.round {
+            Condition::Holds(instance.value.unwrap_or(f64::NAN))
+        } else if instance.inputs_are_bad(table, selector, &labels, at.time) {
+            Condition::Unknown
+        } else {
+            match clear {
+                None => Condition::Gone(None),
+                Some(Some((_, value))) => Condition::Gone(Some(*value)),
+                Some(None) => Condition::Between,
+            }
+        };
+        if let Condition::Gone(value) = condition {
+            instance.value = value.or_else(|| value_of(&mut self.plan, table, instance.of, at.time));
+        }
+        let is_explained =
+            at.active.iter().any(|(name, of)| self.spec.suppressed_by.contains(name) && agree(of, &labels));
+        let change = instance.alarm.evaluate(at.time, condition, is_explained, &self.spec.policy);
+        outcome.is_changed |= instance.alarm != before;
+        let is_idle = instance.alarm.is_idle();
+        if let Some(change) = change {
+            let record = self.record(table, at, &labels, change, None);
+            self.act(&record, outcome);
+            outcome.alarms.push(record);
+        }
+        if is_idle {
+            self.alarms.remove(&labels);
+        }
+    }
+
+    fn labels_of(&mut self, table: &LiveTable, cell: Cell) -> Own {
+        if let Some(known) = self.known.get(&cell.of) {
+            return known.clone();
+        }
+        let found = self.plan.labels(table, cell.of);
+        let mut labels: Own = (*without_name(&found)).clone();
+        for (key, template) in &self.labels {
+            let value = expand(template, &found, cell.value);
+            if value.is_empty() {
+                labels.remove(key)
+            } else {
+                labels.insert(key.clone(), value)
+            };
+        }
+        if !self.labels.values().any(|template| template.contains("{{")) {
+            self.known.insert(cell.of, labels.clone());
+        }
+        labels
+    }
+
+    fn record(
+        &self,
+        table: &LiveTable,
+        at: &Moment<'_>,
+        labels: &Own,
+        change: Change,
+        by: Option<String>,
+    ) -> AlarmRecord {
+        let instance = self.alarms.get(labels);
+        let value = instance.and_then(|instance| instance.value);
+        let shown = value.unwrap_or(f64::NAN);
+        let mut annotations: Own =
+            self.spec.annotations.iter().map(|(key, text)| (key.clone(), expand(text, labels, shown))).collect();
+        let from = Timestamp(at.time.0.saturating_sub(self.plan.reach(table)));
+        if let Some((begin, end)) = at.holes.iter().find(|(_, end)| *end > from) {
+            annotations.insert(HOLE.to_owned(), format!("no readings from {begin} to {end}: the agent did not run"));
+        }
+        if instance.is_some_and(|instance| instance.alarm.flaps(&self.spec.policy)) {
+            annotations.insert(FLAPPING.to_owned(), "raised so often that it is held until it was quiet".to_owned());
+        }
+        AlarmRecord {
+            name: self.name.clone(),
+            labels: labels.clone(),
+            time: at.time,
+            transition: change.transition,
+            state: change.state,
+            priority: self.spec.priority,
+            value: value.filter(|value| value.is_finite()),
+            annotations,
+            readings: self.readings(table, labels, at.time),
+            by,
+        }
+    }
+
+    /// The newest readings of the series that an alarm is about.
+    fn readings(&self, table: &LiveTable, labels: &Own, time: Timestamp) -> Vec<AlarmReading> {
+        let inputs = inputs(table, self.plan.selector(table), labels, READINGS_MAX);
+        let reading = |position: usize| {
+            let series = table.series(position);
+            let Sample { time, value } = series.ring.at(time)?;
+            Some(AlarmReading {
+                series: shown(&series.spec.labels),
+                time,
+                value: Some(value).filter(|it| it.is_finite()),
+            })
+        };
+        inputs.into_iter().filter_map(reading).collect()
+    }
+
+    fn act(&self, record: &AlarmRecord, outcome: &mut Outcome) {
+        let actions = match record.transition {
+            Transition::Raised => &self.spec.on_raised,
+            Transition::Cleared => &self.spec.on_cleared,
+            _ => return,
+        };
+        let fill = |text: &String| expand(text, &record.labels, record.value.unwrap_or(f64::NAN));
+        outcome.actions.extend(actions.iter().map(|action| Action {
+            alarm: record.name.clone(),
+            labels: record.labels.clone(),
+            time: record.time,
+            what: match action {
+                ActionSpec::Write { device, point, value } => {
+                    ActionSpec::Write { device: fill(device), point: point.clone(), value: *value }
+                }
+                ActionSpec::PollFaster { device, interval, lasts } => {
+                    ActionSpec::PollFaster { device: fill(device), interval: *interval, lasts: *lasts }
+                }
+                ActionSpec::Capture { series, before, after } => {
+                    ActionSpec::Capture { series: fill(series), before: *before, after: *after }
+                }
+                ActionSpec::Publish { topic, payload } => {
+                    ActionSpec::Publish { topic: topic.clone(), payload: fill(payload) }
+                }
+            },
+        }));
+    }
+
+    /// Does what a person wants of the alarms that `wanted` fits.
+    pub fn request(
+        &mut self,
+        table: &LiveTable,
+        at: &Moment<'_>,
+        wanted: &Own,
+        request: AlarmRequest,
+        by: &str,
+    ) -> Vec<Result<AlarmRecord, NotPossible>> {
+        let fits = |labels: &&Own| wanted.iter().all(|(key, value)| labels.get(key) == Some(value));
+        let found: Vec<Own> = self.alarms.keys().filter(fits).cloned().collect();
+        let ask = |labels: Own| {
+            let alarm = &mut self.alarms.get_mut(&labels)?.alarm;
+            let change = match request {
+                AlarmRequest::Acknowledge => alarm.acknowledge(),
+                AlarmRequest::Reset => alarm.reset(),
+                AlarmRequest::Shelve(span) => alarm.shelve(at.time.after(span)),
+                AlarmRequest::Unshelve => alarm.unshelve(),
+                AlarmRequest::RemoveFromService => alarm.remove_from_service(),
+                AlarmRequest::ReturnToService => alarm.return_to_service(),
+            };
+            Some(change.map(|change| self.record(table, at, &labels, change, Some(by.to_owned()))))
+        };
+        let answers = found.into_iter().filter_map(ask).collect();
+        self.alarms.retain(|_, instance| !instance.alarm.is_idle());
+        answers
+    }
+
+    pub fn views(&self) -> impl Iterator<Item = AlarmView> {
+        self.alarms.iter().map(|(labels, instance)| AlarmView {
+            name: self.name.clone(),
+            labels: labels.clone(),
+            state: instance.alarm.state(),
+            priority: self.spec.priority,
+            pending_since: instance.alarm.pending_since(),
+            active_since: instance.alarm.active_since(),
+            shelved_until: instance.alarm.shelved_until(),
+            value: instance.value.filter(|value| value.is_finite()),
+            flapping: instance.alarm.flaps(&self.spec.policy),
+        })
+    }
+
+    pub fn remembered(&self) -> impl Iterator<Item = (&Own, &Alarm)> {
+        self.alarms.iter().map(|(labels, instance)| (labels, &instance.alarm))
+    }
+
+    pub fn remember(&mut self, labels: Own, alarm: Alarm) {
+        self.alarms.insert(labels, Instance { alarm, ..Instance::default() });
+    }
+}
+
+impl Instance {
+    /// Whether no series that the alarm is about has a reading that stands for it. Without any series nothing is bad:
+    /// they are no longer part of the configuration.
+    fn inputs_are_bad(&mut self, table: &LiveTable, selector: usize, labels: &Own, time: Timestamp) -> bool {
+        let inputs = self.inputs.get_or_insert_with(|| inputs(table, selector, labels, INPUTS_MAX));
+        !inputs.is_empty() && inputs.iter().all(|position| table.series(*position).at(time).is_none())
+    }
+}
+
+/// The value that was compared, where it is that of one series.
+fn value_of(plan: &mut Plan, table: &mut LiveTable, of: Option<Of>, time: Timestamp) -> Option<f64> {
+    let Some(Of::Series(position)) = of else { return None };
+    let mut cells = Vec::new();
+    plan.compared().evaluate_of(table, time, &[position], &mut cells);
+    cells.first().map(|cell| cell.value)
+}
+
+/// Series of a selector that have the labels of an alarm, as far as both have them.
+fn inputs(table: &LiveTable, selector: usize, labels: &Own, most: usize) -> Vec<usize> {
+    let agrees = |position: &usize| agree(&table.series(*position).spec.labels, labels);
+    table.members(selector, None).filter(agrees).take(most).collect()
+}
+
+/// Whether labels that both have are equal.
+fn agree(some: &Own, others: &Own) -> bool {
+    some.iter().all(|(key, value)| key == NAME || others.get(key).is_none_or(|other| other == value))
+}
+
+/// `name{label="value"}`, without what is the same for all series of a gateway.
+fn shown(labels: &Own) -> String {
+    let name = labels.get(NAME).map_or("", String::as_str);
+    let others = labels.iter().filter(|(key, _)| !matches!(key.as_str(), NAME | "site" | "gateway"));
+    let others: Vec<String> = others.map(|(key, value)| format!("{key}={value:?}")).collect();
+    format!("{name}{{{}}}", others.join(","))
+}

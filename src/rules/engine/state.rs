@@ -1,0 +1,121 @@
+//! What has to be remembered across a restart, and what a person asks of alarms.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::alert::{Alert, Moment};
+use super::{AlarmRequest, AlarmView, Engine, Outcome, Rule};
+use crate::model::{AlarmRecord, Timestamp};
+use crate::rules::alarm::{Alarm, NotPossible};
+
+const VERSION: u32 = 1;
+
+/// What has to be remembered: as JSON, because it outlives releases.
+#[derive(Debug, Serialize, Deserialize)]
+struct Memory {
+    version: u32,
+    /// Everything up to then was evaluated.
+    until: Timestamp,
+    alarms: Vec<RememberedAlarm>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct RememberedAlarm {
+    name: String,
+    labels: BTreeMap<String, String>,
+    alarm: Alarm,
+}
+
+impl Engine {
+    /// What has to be remembered of everything up to `until`.
+    pub fn remember(&self, until: Timestamp) -> Vec<u8> {
+        let of = |alert: &Alert| -> Vec<RememberedAlarm> {
+            let alarm = |(labels, alarm): (&BTreeMap<String, String>, &Alarm)| RememberedAlarm {
+                name: alert.name().clone(),
+                labels: labels.clone(),
+                alarm: alarm.clone(),
+            };
+            alert.remembered().map(alarm).collect()
+        };
+        let alarms = self.alerts().flat_map(of).collect();
+        serde_json::to_vec(&Memory { version: VERSION, until, alarms }).unwrap_or_default()
+    }
+
+    /// Takes up what was remembered. Alarms whose rule is gone end, which is announced in `outcome`. Returns until when
+    /// everything was evaluated; nothing when there is nothing to remember.
+    pub fn restore(&mut self, remembered: &[u8], now: Timestamp, outcome: &mut Outcome) -> Option<Timestamp> {
+        if remembered.is_empty() {
+            return None;
+        }
+        let memory: Memory = match serde_json::from_slice(remembered) {
+            Ok(memory) => memory,
+            Err(error) => {
+                tracing::warn!(%error, "state of the rules cannot be read; they begin anew");
+                return None;
+            }
+        };
+        for RememberedAlarm { name, labels, mut alarm } in memory.alarms {
+            match self.alerts_mut().find(|alert| *alert.name() == name) {
+                Some(alert) => alert.remember(labels, alarm),
+                None => {
+                    outcome.is_changed = true;
+                    outcome.alarms.extend(alarm.retire().map(|change| AlarmRecord {
+                        name,
+                        labels,
+                        time: now,
+                        transition: change.transition,
+                        state: change.state,
+                        priority: crate::model::Priority::Low,
+                        value: None,
+                        annotations: [("summary".to_owned(), "the rule is no longer in force".to_owned())].into(),
+                        readings: Vec::new(),
+                        by: None,
+                    }));
+                }
+            }
+        }
+        Some(memory.until)
+    }
+
+    /// Does what a person wants of the alarms with this name whose labels contain `labels`. Empty when there is none.
+    pub fn request(
+        &mut self,
+        now: Timestamp,
+        name: &str,
+        labels: &BTreeMap<String, String>,
+        request: AlarmRequest,
+        by: &str,
+    ) -> Vec<Result<AlarmRecord, NotPossible>> {
+        let mut answers = Vec::new();
+        let Self { groups, table, holes, .. } = self;
+        for rule in groups.iter_mut().flat_map(|group| &mut group.rules) {
+            if let Rule::Alert(alert) = rule
+                && alert.name() == name
+            {
+                let at = Moment { time: now, active: &[], limit: 0, touched: None, holes };
+                answers.extend(alert.request(table, &at, labels, request, by));
+            }
+        }
+        answers
+    }
+
+    /// Alarms that are not normal, and those about to be.
+    pub fn views(&self) -> Vec<AlarmView> {
+        self.alerts().flat_map(|alert| alert.views()).collect()
+    }
+
+    pub(super) fn alerts(&self) -> impl Iterator<Item = &Alert> + Clone {
+        self.groups.iter().flat_map(|group| &group.rules).filter_map(|rule| match rule {
+            Rule::Alert(alert) => Some(&**alert),
+            Rule::Record(_) => None,
+        })
+    }
+
+    fn alerts_mut(&mut self) -> impl Iterator<Item = &mut Alert> {
+        self.groups.iter_mut().flat_map(|group| &mut group.rules).filter_map(|rule| match rule {
+            Rule::Alert(alert) => Some(&mut **alert),
+            Rule::Record(_) => None,
+        })
+    }
+}

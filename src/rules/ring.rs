@@ -1,0 +1,223 @@
+//! The samples of one series, as long as some window needs them. Pure.
+//!
+//! Samples lie in chunks of [`CHUNK`]: twelve bytes each, and whole chunks go when they are too old. A window knows its
+//! samples by their number, which counts from the first that ever was.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::model::Timestamp;
+
+/// Samples in a chunk: few enough to run through at every evaluation, many enough that summaries of chunks are small
+/// beside them.
+pub const CHUNK: usize = 64;
+
+/// A clock that goes back by more than this was set; what was before belongs to another time.
+const CLOCK_SET: Duration = Duration::from_secs(10);
+
+/// One number at one time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sample {
+    /// When it was taken.
+    pub time: Timestamp,
+    /// The engineering value.
+    pub value: f64,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    base: i64,
+    length: u32,
+    offsets: [u32; CHUNK],
+    values: [f64; CHUNK],
+}
+
+impl Chunk {
+    fn sample(&self, place: usize) -> Sample {
+        Sample { time: Timestamp(self.base + i64::from(self.offsets[place])), value: self.values[place] }
+    }
+
+    fn last(&self) -> Sample {
+        self.sample(self.length as usize - 1)
+    }
+}
+
+/// What became of a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pushed {
+    /// It is the newest now.
+    Kept,
+    /// It is not newer than the newest: Prometheus drops such samples, and so does this.
+    OutOfOrder,
+    /// The clock was set back: everything before is forgotten.
+    BeganAnew,
+}
+
+/// Samples in the order of their times.
+#[derive(Debug, Default)]
+pub struct Ring {
+    chunks: VecDeque<Box<Chunk>>,
+    /// How many chunks are gone.
+    dropped: u64,
+    last: Option<Sample>,
+}
+
+impl Ring {
+    /// Adds a sample.
+    pub fn push(&mut self, sample: Sample) -> Pushed {
+        let mut pushed = Pushed::Kept;
+        if let Some(last) = self.last.filter(|last| sample.time <= last.time) {
+            if last.time.since(sample.time) <= CLOCK_SET {
+                return Pushed::OutOfOrder;
+            }
+            self.forget();
+            pushed = Pushed::BeganAnew;
+        }
+        let fits = self
+            .chunks
+            .back()
+            .is_some_and(|chunk| (chunk.length as usize) < CHUNK && u32::try_from(sample.time.0 - chunk.base).is_ok());
+        if !fits {
+            let base = sample.time.0;
+            self.chunks.push_back(Box::new(Chunk { base, length: 0, offsets: [0; CHUNK], values: [0.0; CHUNK] }));
+        }
+        if let Some(chunk) = self.chunks.back_mut() {
+            let place = chunk.length as usize;
+            chunk.offsets[place] = u32::try_from(sample.time.0 - chunk.base).unwrap_or(u32::MAX);
+            chunk.values[place] = sample.value;
+            chunk.length += 1;
+        }
+        self.last = Some(sample);
+        pushed
+    }
+
+    /// Forgets chunks in which no sample is newer than `time`; the newest sample stays in any case.
+    pub fn forget_until(&mut self, time: Timestamp) {
+        while self.chunks.len() > 1 && self.chunks.front().is_some_and(|chunk| chunk.last().time <= time) {
+            self.chunks.pop_front();
+            self.dropped += 1;
+        }
+    }
+
+    /// Forgets everything.
+    pub fn forget(&mut self) {
+        self.dropped += self.chunks.len() as u64;
+        self.chunks.clear();
+        self.last = None;
+    }
+
+    /// The newest sample.
+    pub fn last(&self) -> Option<Sample> {
+        self.last
+    }
+
+    /// The newest sample that is not after `time`.
+    pub fn at(&self, time: Timestamp) -> Option<Sample> {
+        if let Some(last) = self.last.filter(|last| last.time <= time) {
+            return Some(last);
+        }
+        let chunk = self.chunks.iter().rev().find(|chunk| chunk.base <= time.0)?;
+        let place = (0..chunk.length as usize).rev().find(|place| chunk.sample(*place).time <= time)?;
+        Some(chunk.sample(place))
+    }
+
+    /// The samples after `from` and not after `to`, in order.
+    pub fn range(&self, from: Timestamp, to: Timestamp) -> impl Iterator<Item = Sample> {
+        let first = self.chunks.partition_point(|chunk| chunk.last().time <= from);
+        let samples =
+            self.chunks.range(first..).flat_map(|chunk| (0..chunk.length as usize).map(|at| chunk.sample(at)));
+        samples.skip_while(move |sample| sample.time <= from).take_while(move |sample| sample.time <= to)
+    }
+
+    /// The newest samples not after `to`, newest first.
+    pub fn newest(&self, to: Timestamp) -> impl Iterator<Item = Sample> {
+        let samples =
+            self.chunks.iter().rev().flat_map(|chunk| (0..chunk.length as usize).rev().map(|at| chunk.sample(at)));
+        samples.skip_while(move |sample| sample.time > to)
+    }
+
+    /// Number of the oldest chunk.
+    pub(super) fn first_chunk(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Number of the chunk after the newest.
+    pub(super) fn end_chunk(&self) -> u64 {
+        self.dropped + self.chunks.len() as u64
+    }
+
+    /// Time of the last sample of a chunk, and whether the chunk takes no more samples.
+    pub(super) fn span(&self, number: u64) -> Option<(Timestamp, bool)> {
+        Some((self.chunk(number)?.last().time, number + 1 < self.end_chunk()))
+    }
+
+    /// The samples of a chunk.
+    pub(super) fn samples(&self, number: u64) -> impl Iterator<Item = Sample> {
+        let chunk = self.chunk(number);
+        chunk.into_iter().flat_map(|chunk| (0..chunk.length as usize).map(|at| chunk.sample(at)))
+    }
+
+    fn chunk(&self, number: u64) -> Option<&Chunk> {
+        let place = usize::try_from(number.checked_sub(self.dropped)?).ok()?;
+        self.chunks.get(place).map(|chunk| &**chunk)
+    }
+
+    /// Bytes that the samples take.
+    pub fn bytes(&self) -> usize {
+        self.chunks.len() * (size_of::<Chunk>() + size_of::<Box<Chunk>>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(second: i64) -> Sample {
+        Sample { time: Timestamp(second * 1000), value: second as f64 }
+    }
+
+    fn ring(seconds: i64) -> Ring {
+        let mut ring = Ring::default();
+        for second in 1..=seconds {
+            ring.push(sample(second));
+        }
+        ring
+    }
+
+    #[test]
+    fn ranges_are_open_on_the_left_and_closed_on_the_right() {
+        let ring = ring(300);
+
+        let seconds: Vec<f64> = ring.range(Timestamp(100_000), Timestamp(103_000)).map(|sample| sample.value).collect();
+
+        assert_eq!(seconds, [101.0, 102.0, 103.0]);
+        assert_eq!(ring.at(Timestamp(103_999)), Some(sample(103)));
+        assert_eq!(ring.at(Timestamp(999)), None);
+        let newest: Vec<f64> = ring.newest(Timestamp(130_500)).take(2).map(|sample| sample.value).collect();
+        assert_eq!(newest, [130.0, 129.0]);
+    }
+
+    #[test]
+    fn old_chunks_go_and_the_newest_sample_stays() {
+        let mut ring = ring(300);
+        let before = ring.bytes();
+
+        ring.forget_until(Timestamp(200_000));
+        assert!(ring.bytes() < before);
+        assert_eq!(ring.range(Timestamp(200_000), Timestamp(300_000)).count(), 100);
+        ring.forget_until(Timestamp(i64::MAX));
+
+        assert_eq!(ring.last(), Some(sample(300)));
+        assert!(ring.at(Timestamp(300_000)).is_some());
+    }
+
+    #[test]
+    fn what_is_not_newer_is_dropped_unless_the_clock_was_set() {
+        let mut ring = ring(300);
+
+        assert_eq!(ring.push(sample(300)), Pushed::OutOfOrder);
+        assert_eq!(ring.push(sample(295)), Pushed::OutOfOrder);
+        assert_eq!(ring.push(sample(100)), Pushed::BeganAnew);
+        assert_eq!(ring.range(Timestamp(0), Timestamp(i64::MAX)).count(), 1);
+    }
+}

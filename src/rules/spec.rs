@@ -1,0 +1,109 @@
+//! What a rule is, once its file has been read. Pure.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use promql_parser::parser::Expr;
+
+use super::alarm::AlarmPolicy;
+use super::bounded::BoundBy;
+use crate::model::Priority;
+
+/// Rules that are evaluated together, in their order.
+#[derive(Debug, Clone)]
+pub struct GroupSpec {
+    /// Name, unique in its file.
+    pub name: String,
+    /// Time between evaluations, which are aligned to the clock. Not zero.
+    pub interval: Duration,
+    /// How far behind the clock the group looks.
+    pub query_offset: Duration,
+    /// Most results of one rule; zero for no limit.
+    pub limit: usize,
+    /// The rules.
+    pub rules: Vec<RuleSpec>,
+}
+
+/// One rule.
+#[derive(Debug, Clone)]
+pub struct RuleSpec {
+    /// Name of the alarm, or of the series that it records.
+    pub name: String,
+    /// The expression.
+    pub expression: Expr,
+    /// Labels that every result gets; templates for alarms.
+    pub labels: BTreeMap<String, String>,
+    /// What becomes of the results.
+    pub kind: RuleKind,
+}
+
+/// What becomes of the results of a rule.
+#[derive(Debug, Clone)]
+pub enum RuleKind {
+    /// A series of its own.
+    Record,
+    /// Alarms, one for each set of labels.
+    Alert(Box<AlertSpec>),
+}
+
+/// What an alert has beyond its expression.
+#[derive(Debug, Clone)]
+pub struct AlertSpec {
+    /// Delays, latch and the like.
+    pub policy: AlarmPolicy,
+    /// How soon somebody has to act.
+    pub priority: Priority,
+    /// The alarm is gone when this has a result, and not before.
+    pub clear: Option<Expr>,
+    /// Names of alarms that explain this one.
+    pub suppressed_by: Vec<String>,
+    /// Texts for people, with templates.
+    pub annotations: BTreeMap<String, String>,
+    /// Evaluated with every sample, not only at the interval.
+    pub on_arrival: bool,
+    /// Which samples of a range count; all when nothing is said.
+    pub bound: Option<BoundBy>,
+    /// Done when the alarm is raised.
+    pub on_raised: Vec<ActionSpec>,
+    /// Done when it is cleared.
+    pub on_cleared: Vec<ActionSpec>,
+}
+
+/// What a rule does beside telling.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ActionSpec {
+    /// Write a tag.
+    Write {
+        /// The device; a template.
+        device: String,
+        /// The point.
+        point: String,
+        /// The value.
+        value: f64,
+    },
+    /// Poll a device more often for a while.
+    PollFaster {
+        /// The device; a template.
+        device: String,
+        /// How often.
+        interval: Duration,
+        /// For how long.
+        lasts: Duration,
+    },
+    /// Send readings at full rate from around the event.
+    Capture {
+        /// A selector of the series.
+        series: String,
+        /// From so long before.
+        before: Duration,
+        /// To so long after.
+        after: Duration,
+    },
+    /// Publish a message.
+    Publish {
+        /// Topic below that of the gateway.
+        topic: String,
+        /// Text; a template.
+        payload: String,
+    },
+}
