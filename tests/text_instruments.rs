@@ -119,6 +119,7 @@ fn link(port: &Path, profile: TextProfile) -> LinkConfig {
             name: Name::new("instrument").expect("a name"),
             unit: None,
             profile: Arc::new(profile),
+            firmware: None,
             labels: BTreeMap::new(),
             tags,
         }],

@@ -64,6 +64,14 @@ fn concerns(status: &Value) -> Vec<String> {
             let why = device["last_error"].as_str().map(|error| format!(": {error}")).unwrap_or_default();
             concerns.push(format!("{} does not answer{why}", text(&device["name"])));
         }
+        let identity = &device["identity"];
+        if identity["state"] == "wrong_device" {
+            let reason = text(&identity["reason"]);
+            concerns.push(format!("{} is another device than its profile is for: it {reason}", text(&device["name"])));
+        } else if identity["state"] == "unknown_firmware" {
+            let firmware = identity["firmware"].as_str().unwrap_or("not told");
+            concerns.push(format!("{}: its profile does not know the firmware {firmware}", text(&device["name"])));
+        }
     }
     concerns.extend(list(&status["warnings"]).map(text));
     if status["clock"] == "unsynchronised" {

@@ -11,7 +11,7 @@ use super::link::{DeviceConfig, Endpoint, LinkConfig, TagConfig};
 use super::links::{self, Declared};
 use super::site::name;
 use crate::model::{Name, SeriesInfo, UnitId, UnitIdError};
-use crate::profile::{INTERVAL_MOST, Offer, Profile, Protocol, file};
+use crate::profile::{INTERVAL_MOST, Offer, Profile, Protocol, Version, file};
 use crate::settings::{FileFault, Item, Section, nearest};
 
 /// Longest label value, in bytes: labels are part of every catalogue entry.
@@ -103,6 +103,7 @@ fn device(
     };
     let profile_item = section.require("profile", "the name of a profile, for example \"eastron-sdm630\"");
     let profile = profile_item.as_ref().and_then(|item| profile(item, link, profiles));
+    let firmware = firmware(&mut section, profile.as_deref());
     let labels = labels(section.section("labels"));
     let interval = section.duration("interval", Duration::ZERO..=INTERVAL_MOST);
     let forward = forward::forward(&mut section);
@@ -128,7 +129,7 @@ fn device(
     };
     let tags: Vec<TagConfig> = wanted.into_iter().map(tag).collect();
     if let Some(link) = declared.and_then(|declared| links[declared].link.as_mut()) {
-        link.devices.push(DeviceConfig { name, unit, profile, labels, tags });
+        link.devices.push(DeviceConfig { name, unit, profile, firmware, labels, tags });
     }
     declared
 }
@@ -210,6 +211,38 @@ fn profile(item: &Item<'_, '_>, link: Option<&LinkConfig>, profiles: &mut Profil
     };
     item.fault(mismatch);
     None
+}
+
+/// The firmware that the operator names. A profile whose maps differ and which cannot read the version needs it.
+fn firmware(section: &mut Section<'_, '_>, profile: Option<&Profile>) -> Option<Version> {
+    let item = section.take("firmware");
+    let modbus = match &profile?.protocol {
+        Protocol::Modbus(modbus) => modbus,
+        Protocol::Text(_) => {
+            if let Some(item) = item {
+                item.fault("a text instrument has no firmware to tell apart");
+            }
+            return None;
+        }
+    };
+    let Some(item) = item else {
+        if modbus.needs_firmware() {
+            let known: Vec<&str> = modbus.maps.iter().map(|map| map.name.as_str()).collect();
+            section.missing(
+                "firmware",
+                &format!(
+                    "the version in quotes; the map depends on it ({}) and the device does not say",
+                    known.join("; ")
+                ),
+            );
+        }
+        return None;
+    };
+    let version = item.text().and_then(|text| modbus.identification.scheme.parse(&text));
+    if version.is_none() {
+        item.fault("must be a version as the device writes it, such as \"2.6.1\"");
+    }
+    version
 }
 
 /// Labels of a device. Keys follow the rule of Prometheus: `[a-zA-Z_][a-zA-Z0-9_]*`.

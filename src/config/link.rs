@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::forward::Forward;
 use crate::model::{Name, SeriesInfo, UnitId};
-use crate::profile::Profile;
+use crate::profile::{Profile, Version};
 
 /// One TCP endpoint or serial port and the devices behind it. One request at a time.
 #[derive(Debug, Clone, PartialEq)]
@@ -121,6 +121,8 @@ pub struct DeviceConfig {
     pub unit: Option<UnitId>,
     /// What it is.
     pub profile: Arc<Profile>,
+    /// The firmware it runs, for devices that do not say; what a device says goes before.
+    pub firmware: Option<Version>,
     /// Free labels, on every series of the device.
     pub labels: BTreeMap<String, String>,
     /// What is read, in the order of the profile's points; at least one.

@@ -56,6 +56,8 @@ fn observed() -> impl Strategy<Value = Observed> {
         Fault::LinkDown,
         Fault::NoMatch,
         Fault::DeviceFault,
+        Fault::WrongDevice,
+        Fault::NotInFirmware,
     ];
     let doubt = prop::sample::select(vec![Doubt::Unstable, Doubt::UnknownFirmware, Doubt::UnsureMap]);
     prop_oneof![

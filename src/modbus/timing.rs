@@ -222,6 +222,7 @@ mod tests {
             name: Name::new(name).unwrap(),
             unit: Some(UnitId::serial(unit).unwrap()),
             profile: Arc::new(profile),
+            firmware: None,
             labels: BTreeMap::new(),
             tags: vec![
                 TagConfig { point: 0, interval, series: series.clone(), forward: None },

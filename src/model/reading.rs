@@ -95,6 +95,10 @@ pub enum Fault {
     NoMatch,
     /// The device itself reports that it cannot measure (overload, sensor fault).
     DeviceFault,
+    /// What answers is another device than the configured profile is for.
+    WrongDevice,
+    /// The firmware of the device does not have this point.
+    NotInFirmware,
 }
 
 /// What became of one reading.
@@ -181,6 +185,8 @@ impl Quality {
             10 => Some(Fault::LinkDown),
             11 => Some(Fault::NoMatch),
             12 => Some(Fault::DeviceFault),
+            13 => Some(Fault::WrongDevice),
+            14 => Some(Fault::NotInFirmware),
             _ => None,
         }
     }
@@ -225,6 +231,8 @@ impl From<Fault> for Quality {
             Fault::LinkDown => 10,
             Fault::NoMatch => 11,
             Fault::DeviceFault => 12,
+            Fault::WrongDevice => 13,
+            Fault::NotInFirmware => 14,
         };
         Self(BAD + reason)
     }
@@ -268,6 +276,8 @@ impl fmt::Display for Fault {
             Self::LinkDown => "link down",
             Self::NoMatch => "no match",
             Self::DeviceFault => "device fault",
+            Self::WrongDevice => "wrong device",
+            Self::NotInFirmware => "not in this firmware",
         })
     }
 }
@@ -328,7 +338,7 @@ mod tests {
             };
             assert_eq!(again.code(), *code);
         }
-        assert_eq!(codes.len(), 1 + 3 + 12 + 256);
+        assert_eq!(codes.len(), 1 + 3 + 14 + 256);
     }
 
     #[test]

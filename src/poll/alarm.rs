@@ -1,9 +1,31 @@
-//! The alarm that a device does not answer.
+//! The alarms about devices: it does not answer, its firmware is not known, it is another device.
 
 use crate::model::{AlarmRecord, AlarmState, Name, Priority, Timestamp, Transition};
 
-/// `DeviceSilent` with the labels `device` and `link`.
-pub(super) fn device_silent(
+/// What is the matter with a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Matter {
+    /// It does not answer.
+    Silent,
+    /// The profile does not know its firmware: readings are uncertain, nothing is written.
+    FirmwareUnknown,
+    /// It is not what the configured profile is for: readings are bad, nothing is written.
+    WrongDevice,
+}
+
+impl Matter {
+    fn alarm_name(self) -> &'static str {
+        match self {
+            Self::Silent => "DeviceSilent",
+            Self::FirmwareUnknown => "FirmwareUnknown",
+            Self::WrongDevice => "WrongDevice",
+        }
+    }
+}
+
+/// An alarm with the labels `device` and `link`.
+pub(super) fn device_alarm(
+    matter: Matter,
     link: &Name,
     device: &Name,
     time: Timestamp,
@@ -12,7 +34,7 @@ pub(super) fn device_silent(
 ) -> AlarmRecord {
     let label = |key: &str, value: &Name| (key.to_owned(), value.to_string());
     AlarmRecord {
-        name: "DeviceSilent".to_owned(),
+        name: matter.alarm_name().to_owned(),
         labels: [label("device", device), label("link", link)].into(),
         time,
         transition,

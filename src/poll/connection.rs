@@ -35,6 +35,8 @@ pub(super) struct Connection {
     /// The present connection replaces one that carried no answer either: no news.
     is_repeat: bool,
     last_error: Option<String>,
+    /// Counts the connections made.
+    made: u64,
 }
 
 enum State {
@@ -68,12 +70,13 @@ impl Connection {
             is_proven: false,
             is_repeat: false,
             last_error: None,
+            made: 0,
         }
     }
 
-    /// The client. Waits only for the first attempt after a connection; otherwise a link that is down
+    /// The client, and how many connections were made up to this one. Waits only for the first attempt after a connection; otherwise a link that is down
     /// is an error at once. May be cancelled.
-    pub(super) async fn client(&mut self) -> Result<&mut Client, PollError> {
+    pub(super) async fn client(&mut self) -> Result<(&mut Client, u64), PollError> {
         if let State::Up(client) = &mut self.state
             && let Err(error) = client.check_open()
         {
@@ -84,7 +87,7 @@ impl Connection {
             self.opened(outcome);
         }
         match &mut self.state {
-            State::Up(client) => Ok(client),
+            State::Up(client) => Ok((client, self.made)),
             State::Opening { .. } | State::Down { .. } => {
                 let reason = self.last_error.as_deref().unwrap_or("not connected");
                 Err(PollError::LinkDown(io::Error::new(io::ErrorKind::NotConnected, reason)))
@@ -159,6 +162,7 @@ impl Connection {
                     tracing::info!(link = %self.link, endpoint = %self.endpoint, "connected");
                 }
                 self.last_error = None;
+                self.made += 1;
                 self.state = State::Up(Box::new(client));
                 true
             }

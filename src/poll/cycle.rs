@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::DeviceConfig;
+use crate::config::{DeviceConfig, TagConfig};
 use crate::modbus::codec;
-use crate::modbus::plan::{self, Block, PlanPoint};
-use crate::model::{Fault, Name, Observed, Row, SeriesId, Timestamp, UnitId};
-use crate::profile::{Pacing, Point, Profile, Protocol};
+use crate::modbus::identify::Identity;
+use crate::modbus::plan::{self, Block, PlanError, PlanPoint};
+use crate::model::{Doubt, Fault, Name, Observed, Row, SeriesId, Timestamp, UnitId};
+use crate::profile::{FirmwareMap, ModbusProfile, Pacing, Point, Profile, Protocol};
 
+use super::identity::judgement;
 use super::poller::PollerError;
 
 /// One device, ready to be asked.
@@ -20,6 +22,22 @@ pub(super) struct DevicePlan {
     pub(super) groups: Vec<GroupPlan>,
     pub(super) probe: Block,
     profile: Arc<Profile>,
+    /// Index of the map of the profile in use.
+    map: usize,
+    /// Why the values are doubtful, whatever they are.
+    doubt: Option<Doubt>,
+    /// Why there are no values, whatever the device answers.
+    bar: Option<Fault>,
+    tags: Vec<Tag>,
+    absent: Vec<SeriesId>,
+}
+
+/// A point that is read, how often, and as which series.
+#[derive(Clone, Copy)]
+struct Tag {
+    point: usize,
+    interval: Duration,
+    series: SeriesId,
 }
 
 /// The blocks of one interval.
@@ -50,29 +68,62 @@ struct FactorPlace {
 }
 
 impl DevicePlan {
-    /// Plans the reads of `device`; `series` holds the id of each of its tags.
+    /// Plans the reads of `device`; `series` holds the id of each of its tags. Until the device is identified its map
+    /// is the first of the profile.
     pub(super) fn new(device: &DeviceConfig, series: &[SeriesId]) -> Result<Self, PollerError> {
         let not_modbus = || PollerError::NotModbus { device: device.name.clone() };
         let unit = device.unit.ok_or_else(not_modbus)?;
         let Protocol::Modbus(modbus) = &device.profile.protocol else { return Err(not_modbus()) };
-        let wanted: Vec<PlanPoint> =
-            device.tags.iter().map(|tag| PlanPoint { point: tag.point, interval: tag.interval }).collect();
-        let plan = plan::plan(&modbus.points, &wanted, modbus.limits)
-            .map_err(|source| PollerError::Plan { device: device.name.clone(), source })?;
-        let ids: HashMap<usize, SeriesId> =
-            device.tags.iter().map(|tag| tag.point).zip(series.iter().copied()).collect();
-        let group = |group: plan::PollGroup| GroupPlan {
-            interval: group.interval,
-            blocks: group.blocks.iter().map(|block| block_plan(block, &group.blocks, &modbus.points, &ids)).collect(),
-        };
-        Ok(Self {
-            name: device.name.clone(),
-            unit,
-            pacing: modbus.pacing,
-            groups: plan.groups.into_iter().map(group).collect(),
-            probe: plan.probe,
-            profile: Arc::clone(&device.profile),
-        })
+        let tag =
+            |(tag, series): (&TagConfig, &SeriesId)| Tag { point: tag.point, interval: tag.interval, series: *series };
+        let tags: Vec<Tag> = device.tags.iter().zip(series).map(tag).collect();
+        let fault = |source| PollerError::Plan { device: device.name.clone(), source };
+        // Every map must be one that can be read: what a device says later must not end its poller.
+        for map in &modbus.maps {
+            Reads::plan(modbus, Some(map), &tags).map_err(fault)?;
+        }
+        let Reads { groups, probe, absent } = Reads::plan(modbus, modbus.maps.first(), &tags).map_err(fault)?;
+        let (pacing, doubt) = (modbus.pacing, (!modbus.maps.is_empty()).then_some(Doubt::UnknownFirmware));
+        let (name, profile) = (device.name.clone(), Arc::clone(&device.profile));
+        Ok(Self { name, unit, pacing, groups, probe, profile, map: 0, doubt, bar: None, tags, absent })
+    }
+
+    /// The profile, which is a Modbus one.
+    pub(super) fn modbus(&self) -> Option<&ModbusProfile> {
+        match &self.profile.protocol {
+            Protocol::Modbus(modbus) => Some(modbus),
+            Protocol::Text(_) => None,
+        }
+    }
+
+    /// From now on the registers are read and understood as fits this device.
+    pub(super) fn adopt(&mut self, identity: &Identity) {
+        (self.doubt, self.bar) = judgement(&identity.verdict);
+        let Protocol::Modbus(modbus) = &self.profile.protocol else { return };
+        // Planned once before, so there is a plan.
+        if let (true, Ok(reads)) =
+            (self.map != identity.chosen.map, Reads::plan(modbus, modbus.maps.get(identity.chosen.map), &self.tags))
+        {
+            self.map = identity.chosen.map;
+            Reads { groups: self.groups, probe: self.probe, absent: self.absent } = reads;
+        }
+    }
+
+    /// The device may have become another: until that is known its values are doubtful, where maps differ.
+    pub(super) fn doubt_all(&mut self) {
+        let depends = self.modbus().is_some_and(|modbus| !modbus.maps.is_empty());
+        self.doubt = depends.then_some(Doubt::UnknownFirmware);
+    }
+
+    /// Why the device must not be polled.
+    pub(super) fn barred(&self) -> Option<Fault> {
+        self.bar
+    }
+
+    /// The tags that the firmware of the device does not have, bad; `None` when it has all.
+    pub(super) fn absent_row(&self, time: Timestamp) -> Option<Row> {
+        let absent = (!self.absent.is_empty()).then(|| self.absent.as_slice().into());
+        absent.map(|series| Row::all_bad(series, time, Fault::NotInFirmware))
     }
 
     /// The rows of one round of the group with this index. A block that was not asked gives none, and neither does
@@ -115,18 +166,62 @@ impl DevicePlan {
                 Err(fault) => Err(fault),
             }),
         };
-        Some(match words.get(place.offset..place.offset + place.width) {
+        let observed = match words.get(place.offset..place.offset + place.width) {
             Some(words) => codec::decode(&points[place.point], words, factor),
             None => Observed::Bad(Fault::WrongAnswer),
+        };
+        Some(match (observed, self.doubt) {
+            (Observed::Good(value), Some(doubt)) => Observed::Uncertain(value, doubt),
+            (observed, _) => observed,
         })
     }
 
     fn points(&self) -> &[Point] {
-        match &self.profile.protocol {
-            Protocol::Modbus(modbus) => &modbus.points,
-            Protocol::Text(_) => &[],
-        }
+        self.modbus().map_or(&[], |modbus| points_of(modbus, modbus.maps.get(self.map)))
     }
+}
+
+fn points_of<'a>(modbus: &'a ModbusProfile, map: Option<&'a FirmwareMap>) -> &'a [Point] {
+    map.map_or(&modbus.points, |map| &map.points)
+}
+
+/// The requests of one map.
+struct Reads {
+    groups: Vec<GroupPlan>,
+    probe: Block,
+    absent: Vec<SeriesId>,
+}
+
+impl Reads {
+    /// Plans the reads of `tags`. There is a group for each interval, whichever map it is: the schedule stays.
+    fn plan(modbus: &ModbusProfile, map: Option<&FirmwareMap>, tags: &[Tag]) -> Result<Self, PlanError> {
+        let points = points_of(modbus, map);
+        let is_absent = |tag: &&Tag| map.is_some_and(|map| map.absent[tag.point]);
+        let (absent, present): (Vec<&Tag>, Vec<&Tag>) = tags.iter().partition(is_absent);
+        let wanted: Vec<PlanPoint> =
+            present.iter().map(|tag| PlanPoint { point: tag.point, interval: tag.interval }).collect();
+        let (found, probe) = match plan::plan(points, &wanted, modbus.limits) {
+            Ok(plan) => (plan.groups, plan.probe),
+            // A firmware that has none of the tags: any register shows whether the device answers.
+            Err(PlanError::NothingWanted) if !absent.is_empty() => (Vec::new(), lone_probe(points, modbus)?),
+            Err(error) => return Err(error),
+        };
+        let ids: HashMap<usize, SeriesId> = present.iter().map(|tag| (tag.point, tag.series)).collect();
+        let mut intervals: Vec<Duration> = tags.iter().map(|tag| tag.interval).collect();
+        intervals.sort_unstable();
+        intervals.dedup();
+        let group = |interval: Duration| {
+            let blocks = found.iter().find(|group| group.interval == interval).map_or(&[][..], |group| &group.blocks);
+            let blocks = blocks.iter().map(|block| block_plan(block, blocks, points, &ids)).collect();
+            GroupPlan { interval, blocks }
+        };
+        let groups = intervals.into_iter().map(group).collect();
+        Ok(Self { groups, probe, absent: absent.iter().map(|tag| tag.series).collect() })
+    }
+}
+
+fn lone_probe(points: &[Point], modbus: &ModbusProfile) -> Result<Block, PlanError> {
+    plan::plan(points, &[PlanPoint { point: 0, interval: Duration::ZERO }], modbus.limits).map(|plan| plan.probe)
 }
 
 fn block_plan(block: &Block, group: &[Block], points: &[Point], ids: &HashMap<usize, SeriesId>) -> BlockPlan {
@@ -184,6 +279,11 @@ impl Answers {
         self.answers[self.asked].time = time;
         self.answers[self.asked].fault = fault;
         self.asked += 1;
+    }
+
+    /// Completes `blocks` blocks that were not asked, for one reason.
+    pub(super) fn finish_all(&mut self, blocks: usize, time: Timestamp, fault: Fault) {
+        (0..blocks).for_each(|_| self.finish(time, Some(fault)));
     }
 
     fn get(&self, block: usize) -> Option<(Timestamp, Result<&[u16], Fault>)> {

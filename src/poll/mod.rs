@@ -2,11 +2,17 @@
 //!
 //! What decides is pure ([`schedule`], [`health`]); [`poller`] acts. Device faults, timeouts and broken links are
 //! normal life and become bad readings here; nothing of it ends the task.
+//!
+//! A device whose profile says how is identified on every connection and after every silence, before its first poll:
+//! its firmware decides by which map it is read. A firmware that the profile does not know makes readings uncertain, a
+//! device that is another makes them bad, and both raise an alarm. A series means the same whatever the firmware: tags
+//! that a firmware does not have are bad once, each time the device is identified, and are not asked for.
 
 mod alarm;
 mod connection;
 mod cycle;
 pub mod health;
+mod identity;
 pub mod link;
 pub mod poller;
 pub mod schedule;

@@ -1,5 +1,8 @@
 //! The task of one link: asks its devices when they are due and hands on what they say.
 
+mod identifying;
+
+use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,17 +12,19 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::config::LinkConfig;
+use crate::config::{DeviceConfig, LinkConfig};
 use crate::modbus::PollError;
+use crate::modbus::objects::Objects;
 use crate::modbus::plan::{Block, PlanError};
 use crate::model::{AlarmRecord, Fault, Name, Row, SeriesId, Transition, UnitId};
 use crate::profile::Table;
 
 use super::PollCycle;
-use super::alarm::device_silent;
+use super::alarm::{Matter, device_alarm};
 use super::connection::Connection;
 use super::cycle::{Answers, DevicePlan};
 use super::health::{Change, DeviceState, Health};
+use super::identity::DeviceIdentity;
 use super::link::{LinkHandle, Request};
 use super::schedule::{Due, Schedule, Work};
 use super::status::{LinkStatus, Load};
@@ -70,6 +75,22 @@ struct Device {
     plan: DevicePlan,
     health: Health,
     last_fault: Option<Fault>,
+    identity: DeviceIdentity,
+    /// What the device does not have is still to be told.
+    tells_absent: bool,
+}
+
+/// One request, and which connection it may go out on: on another one the device may be another one.
+struct Question<'a> {
+    wanted: Wanted<'a>,
+    /// `None` where it does not matter.
+    on: Option<u64>,
+}
+
+/// What is asked, and where the answer goes.
+enum Wanted<'a> {
+    Words { table: Table, address: u16, count: u16, into: &'a mut Vec<u16> },
+    Objects { code: u8, object: u8, into: &'a mut Objects },
 }
 
 impl Poller {
@@ -81,8 +102,8 @@ impl Poller {
         clock: Arc<dyn Clock>,
         cycles: mpsc::Sender<PollCycle>,
     ) -> Result<(Self, LinkHandle), PollerError> {
-        let plans = link.devices.iter().zip(&series).map(|(device, series)| DevicePlan::new(device, series));
-        let devices = plans.map(|plan| plan.map(Device::new)).collect::<Result<Vec<Device>, PollerError>>()?;
+        let devices = link.devices.iter().zip(&series).map(|(device, series)| Device::new(device, series));
+        let devices = devices.collect::<Result<Vec<Device>, PollerError>>()?;
         let groups = devices.iter().enumerate().flat_map(|(index, device)| {
             let groups = device.plan.groups.iter().enumerate();
             groups.map(move |(group, plan)| (index, group, plan.interval))
@@ -151,6 +172,7 @@ impl Poller {
         let mut cycle = PollCycle::default();
         self.read_group(due.device, group, stop, &mut cycle.alarms).await;
         cycle.rows = self.devices[due.device].plan.rows(group, &self.answers);
+        cycle.rows.extend(self.absent_rows(due.device));
         cycle
     }
 
@@ -162,11 +184,30 @@ impl Poller {
         stop: &CancellationToken,
         alarms: &mut Vec<AlarmRecord>,
     ) {
+        let identified = self.identify(device, stop, alarms).await;
         let mut answers = std::mem::take(&mut self.answers);
         answers.clear();
         let mut answered = false;
         let mut silences = 0;
         let mut last_error = None;
+        if let Err(error) = identified {
+            if !matches!(error, PollError::Stopped) {
+                answers.finish_all(
+                    self.devices[device].plan.groups[group].blocks.len(),
+                    self.clock.wall(),
+                    error.fault(),
+                );
+                alarms.extend(self.judge(device, Some(&error)));
+            }
+            self.answers = answers;
+            return;
+        }
+        if let Some(fault) = self.devices[device].plan.barred() {
+            answers.finish_all(self.devices[device].plan.groups[group].blocks.len(), self.clock.wall(), fault);
+            self.answers = answers;
+            alarms.extend(self.judge(device, None));
+            return;
+        }
         for index in 0..self.devices[device].plan.groups[group].blocks.len() {
             if index > 0 && stop.is_cancelled() {
                 break;
@@ -192,6 +233,7 @@ impl Poller {
         }
         self.answers = answers;
         if answered {
+            self.conclude(device, true, alarms);
             alarms.extend(self.judge(device, None));
         } else if let Some(error) = last_error {
             alarms.extend(self.judge(device, Some(&error)));
@@ -207,14 +249,15 @@ impl Poller {
         stop: &CancellationToken,
     ) -> Result<(), PollError> {
         let Block { table, address, count, .. } = self.devices[device].plan.groups[group].blocks[index].block;
-        self.ask(device, (table, address, count), words, stop).await
+        let on = self.devices[device].identity.asked_on();
+        self.ask(device, (table, address, count), on, words, stop).await
     }
 
     /// The cheapest request to a device that was left alone. Only a failure gives readings: all tags bad, once.
     async fn probe(&mut self, device: usize, stop: &CancellationToken) -> PollCycle {
         let mut words = Vec::new();
         let Block { table, address, count, .. } = self.devices[device].plan.probe;
-        let outcome = self.ask(device, (table, address, count), &mut words, stop).await;
+        let outcome = self.ask(device, (table, address, count), None, &mut words, stop).await;
         if matches!(outcome, Err(PollError::Stopped)) {
             return PollCycle::default();
         }
@@ -232,6 +275,7 @@ impl Poller {
         &mut self,
         device: usize,
         (table, address, count): (Table, u16, u16),
+        on: Option<u64>,
         words: &mut Vec<u16>,
         stop: &CancellationToken,
     ) -> Result<(), PollError> {
@@ -239,7 +283,8 @@ impl Poller {
         let pause = self.devices[device].plan.pacing.between_requests;
         let mut outcome = Err(PollError::Stopped);
         for _ in 0..2 {
-            outcome = self.ask_once(Some(device), unit, pause, (table, address, count), words, stop).await;
+            let mut question = Question { wanted: Wanted::Words { table, address, count, into: words }, on };
+            outcome = self.ask_once(Some(device), unit, pause, &mut question, stop).await;
             let retry = outcome.as_ref().is_err_and(PollError::is_bad_frame) && !stop.is_cancelled();
             if !retry {
                 break;
@@ -253,8 +298,7 @@ impl Poller {
         device: Option<usize>,
         unit: UnitId,
         pause: Duration,
-        (table, address, count): (Table, u16, u16),
-        words: &mut Vec<u16>,
+        question: &mut Question<'_>,
         stop: &CancellationToken,
     ) -> Result<(), PollError> {
         let client = tokio::select! {
@@ -263,16 +307,19 @@ impl Poller {
             () = stop.cancelled() => Err(PollError::Stopped),
         };
         let client = match client {
+            Ok((_, made)) if question.on.is_some_and(|on| on != made) => Err(connected_anew()),
+            Ok((client, _)) => Ok(client),
+            Err(error) => Err(error),
+        };
+        let client = match client {
             Ok(client) => client,
             Err(error) => {
                 self.count(device, Duration::ZERO, Err(&error));
                 return Err(error);
             }
         };
-        let begun = Instant::now();
         client.rest(pause).await;
-        let outcome = client.read(unit, table, address, count, words).await;
-        let took = begun.elapsed();
+        let (took, outcome) = Self::ask_client(client, unit, question).await;
         self.load.busy += took;
         for unit in client.take_stale() {
             if let Some(late) = self.devices.iter().position(|device| device.plan.unit.get() == unit) {
@@ -283,13 +330,13 @@ impl Poller {
             self.schedule.hold(device, until);
         }
         let in_doubt = client.is_in_doubt();
-        self.count(device, took, outcome.as_ref().map(|_| ()));
+        self.count(device, took, outcome.as_ref().copied());
         match &outcome {
-            Ok(_) | Err(PollError::Exception(_)) => self.connection.proven(),
+            Ok(()) | Err(PollError::Exception(_)) => self.connection.proven(),
             Err(error) if error.ends_session() || in_doubt => self.connection.lost(error),
             Err(_) => {}
         }
-        outcome.map(|_| ())
+        outcome
     }
 
     fn count(&mut self, device: Option<usize>, took: Duration, outcome: Result<(), &PollError>) {
@@ -301,11 +348,13 @@ impl Poller {
     /// Draws the consequences of one round: back-off, return, and the alarm that tells of it.
     fn judge(&mut self, device: usize, failure: Option<&PollError>) -> Option<AlarmRecord> {
         let now = Instant::now();
-        let Device { plan, health, last_fault } = &mut self.devices[device];
+        let Device { plan, health, last_fault, identity, .. } = &mut self.devices[device];
         let change = match failure {
             None => health.answered(),
             Some(error) => {
                 *last_fault = Some(error.fault());
+                identity.forget();
+                identity.start_over();
                 health.failed()
             }
         };
@@ -318,7 +367,7 @@ impl Poller {
                 let reason = failure.map_or_else(String::new, ToString::to_string);
                 tracing::warn!(link = %self.link, device = %name, reason, "device does not answer");
                 let summary = format!("{name} on {} does not answer: {reason}", self.link);
-                Some(device_silent(&self.link, &name, self.clock.wall(), Transition::Raised, summary))
+                Some(device_alarm(Matter::Silent, &self.link, &name, self.clock.wall(), Transition::Raised, summary))
             }
             Change::StillSilent(wait) => {
                 self.schedule.suspend(device, now + wait);
@@ -328,7 +377,7 @@ impl Poller {
                 self.schedule.resume(device, now);
                 tracing::info!(link = %self.link, device = %name, "device answers again");
                 let summary = format!("{name} on {} answers again", self.link);
-                Some(device_silent(&self.link, &name, self.clock.wall(), Transition::Cleared, summary))
+                Some(device_alarm(Matter::Silent, &self.link, &name, self.clock.wall(), Transition::Cleared, summary))
             }
         }
     }
@@ -350,7 +399,9 @@ impl Poller {
                 let mut words = Vec::new();
                 let device = self.devices.iter().position(|device| device.plan.unit == unit);
                 let pause = device.map_or(Duration::ZERO, |device| self.devices[device].plan.pacing.between_requests);
-                let outcome = self.ask_once(device, unit, pause, (table, address, count), &mut words, stop).await;
+                let wanted = Wanted::Words { table, address, count, into: &mut words };
+                let mut question = Question { wanted, on: None };
+                let outcome = self.ask_once(device, unit, pause, &mut question, stop).await;
                 // Whoever asked may have gone away.
                 let _ = reply.send(outcome.map(|()| words));
                 ControlFlow::Continue(())
@@ -379,6 +430,7 @@ impl Poller {
             self.read_group(device, group, stop, alarms).await;
             rows.extend(self.devices[device].plan.rows(group, &self.answers));
         }
+        rows.extend(self.devices[device].plan.absent_row(self.clock.wall()));
         Ok(rows)
     }
 
@@ -407,10 +459,20 @@ impl Poller {
 }
 
 impl Device {
-    fn new(plan: DevicePlan) -> Self {
+    fn new(device: &DeviceConfig, series: &[SeriesId]) -> Result<Self, PollerError> {
+        let plan = DevicePlan::new(device, series)?;
         let shortest = plan.groups.iter().map(|group| group.interval).min().unwrap_or_default();
-        Self { plan, health: Health::new(shortest), last_fault: None }
+        let identity = match plan.modbus() {
+            Some(modbus) => DeviceIdentity::new(modbus, device.firmware.clone()),
+            None => return Err(PollerError::NotModbus { device: device.name.clone() }),
+        };
+        Ok(Self { plan, health: Health::new(shortest), last_fault: None, identity, tells_absent: false })
     }
+}
+
+fn connected_anew() -> PollError {
+    let reason = "connected anew; the device is identified first";
+    PollError::LinkDown(io::Error::new(io::ErrorKind::ConnectionReset, reason))
 }
 
 /// Nothing came from the device itself: a silence, or a gateway that says so for it.

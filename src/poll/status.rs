@@ -11,6 +11,7 @@ use crate::modbus::PollError;
 use crate::model::{Fault, Name, Timestamp};
 
 pub use super::health::DeviceState;
+pub use super::identity::{IdentityState, IdentityStatus};
 
 /// A snapshot of one link. Counters count from the start of the agent.
 #[derive(Debug, Clone, Serialize)]
@@ -48,6 +49,8 @@ pub struct DeviceStatus {
     pub name: Name,
     /// How it behaves.
     pub state: DeviceState,
+    /// Who it is; `None` until it was identified, and where its profile has nothing to tell.
+    pub identity: Option<IdentityStatus>,
     /// Requests sent, retries included.
     pub requests: u64,
     /// Requests answered with words.
@@ -99,6 +102,7 @@ impl DeviceStatus {
         Self {
             name,
             state: DeviceState::Answering,
+            identity: None,
             requests: 0,
             answers: 0,
             timeouts: 0,

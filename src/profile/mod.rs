@@ -21,7 +21,7 @@ pub use identification::Identification;
 pub use point::{Encoding, Point, Registers, Table, WordOrder};
 pub use text::{TextPoint, TextProfile};
 pub use variant::FirmwareMap;
-pub use version::Version;
+pub use version::{Version, VersionRange};
 
 use crate::model::SeriesInfo;
 
@@ -79,6 +79,12 @@ impl ModbusProfile {
     /// A device type with one map for all firmwares and nothing to recognise it by.
     pub fn plain(limits: ReadLimits, pacing: Pacing, points: Vec<Point>) -> Self {
         Self { limits, pacing, points, identification: Identification::default(), maps: Vec::new() }
+    }
+
+    /// True when the map depends on the firmware and the device has no way to say which it runs.
+    pub fn needs_firmware(&self) -> bool {
+        let depends = self.maps.iter().any(|map| map.versions != VersionRange::default());
+        depends && self.identification.versions.is_empty()
     }
 }
 

@@ -39,6 +39,8 @@ pub struct Device {
     points: Arc<[Point]>,
     motion: Option<Motion>,
     answered: u64,
+    /// Objects of Read Device Identification; none at all when the device has no such function.
+    objects: Vec<(u8, String)>,
 }
 
 /// What moves the values of a device.
@@ -110,7 +112,23 @@ impl Device {
             points,
             motion: None,
             answered: 0,
+            objects: Vec::new(),
         }
+    }
+
+    /// A device with these registers alone, `(table, first address, words)` each, and no gap that can be read along.
+    pub fn of_registers<'a>(unit: u8, registers: impl IntoIterator<Item = (Table, u16, &'a [u16])>) -> Self {
+        let limits = ReadLimits { registers: 125, bits: 2000, gap: 0 };
+        let mut device = Self::new(unit, Vec::new(), limits);
+        registers.into_iter().for_each(|(table, address, words)| device.write(table, address, words));
+        device
+    }
+
+    /// Answers Read Device Identification with these objects (Modbus Application Protocol 1.1b3, 6.21).
+    pub fn identified<'a>(mut self, objects: impl IntoIterator<Item = (u8, &'a str)>) -> Self {
+        self.objects = objects.into_iter().map(|(number, text)| (number, text.to_owned())).collect();
+        self.objects.sort();
+        self
     }
 
     /// Lets the points of these indices follow their courses; a course without a point only drives others. The
@@ -187,6 +205,7 @@ impl Device {
 
     fn serve(&mut self, request: &[u8], answer: &mut Vec<u8>) -> Result<Access, u8> {
         let (function, first, second, rest) = match request {
+            [0x2b, 0x0e, code, object] if !self.objects.is_empty() => return self.identify(*code, *object, answer),
             [function @ (1..=6 | 15 | 16), a, b, c, d, rest @ ..] => {
                 (*function, u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]), rest)
             }
@@ -201,6 +220,31 @@ impl Device {
             15 => self.write_many(access, BITS_PER_WRITE, rest, answer),
             _ => self.write_many(access, REGISTERS_PER_WRITE, rest, answer),
         }
+    }
+
+    /// As many objects as one answer holds, from `object` on.
+    fn identify(&self, code: u8, object: u8, answer: &mut Vec<u8>) -> Result<Access, u8> {
+        let most = match code {
+            1 => 2,
+            2 => 0x7f,
+            3 => u8::MAX,
+            _ => return Err(ILLEGAL_DATA_VALUE),
+        };
+        let wanted = self.objects.iter().filter(|(number, _)| (object..=most).contains(number));
+        answer.extend_from_slice(&[0x2b, 0x0e, code, 0x83, 0, 0, 0]);
+        for (number, text) in wanted {
+            if answer.len() + 2 + text.len() > 253 {
+                (answer[4], answer[5]) = (0xff, *number);
+                break;
+            }
+            answer.extend_from_slice(&[*number, u8::try_from(text.len()).map_err(|_| ILLEGAL_DATA_VALUE)?]);
+            answer.extend_from_slice(text.as_bytes());
+            answer[6] += 1;
+        }
+        if answer[6] == 0 {
+            return Err(ILLEGAL_DATA_ADDRESS);
+        }
+        Ok(Access { function: 0x2b, address: u16::from(object), count: 0 })
     }
 
     fn read(&self, access: Access, limit: u16, answer: &mut Vec<u8>) -> Result<Access, u8> {

@@ -151,6 +151,12 @@ impl Endpoint {
         self.order(|done| Order::Write { unit, table, address, words: words.to_vec(), done }).await?
     }
 
+    /// Puts another device in the place of the one with its unit id, as a change of firmware does: it starts anew, so
+    /// all connections are closed with it.
+    pub async fn replace(&self, device: Device) -> Result<(), SimulatorError> {
+        self.order(|done| Order::Replace { device: Box::new(device), done }).await?
+    }
+
     /// Closes all connections; new ones are accepted. Of no effect on a serial line.
     pub async fn disconnect(&self) -> Result<(), SimulatorError> {
         self.order(|done| Order::Disconnect { done }).await?
@@ -176,6 +182,7 @@ pub(super) enum Order {
     Misbehave { unit: u8, misbehaviour: Option<Misbehaviour>, done: Done },
     Set { unit: u8, point: String, value: f64, done: Done },
     Write { unit: u8, table: Table, address: u16, words: Vec<u16>, done: Done },
+    Replace { device: Box<Device>, done: Done },
     Disconnect { done: Done },
     Log { reply: oneshot::Sender<AnswerLog> },
 }
@@ -371,6 +378,10 @@ impl Responder {
             }
             Order::Write { unit, table, address, words, done } => {
                 let _gone = done.send(self.device_mut(unit).map(|device| device.write(table, address, &words)));
+            }
+            Order::Replace { device, done } => {
+                let _gone = done.send(self.device_mut(device.unit).map(|old| *old = *device));
+                return Effect::Disconnect;
             }
             Order::Log { reply } => {
                 let _gone = reply.send(self.log.clone().unwrap_or_default());

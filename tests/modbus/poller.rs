@@ -70,6 +70,7 @@ fn device(name: &str, unit: u8, interval: Duration) -> DeviceConfig {
         name: Name::new(name).unwrap(),
         unit: Some(UnitId::tcp(unit.into()).unwrap()),
         profile: Arc::new(profile),
+        firmware: None,
         labels: BTreeMap::new(),
         tags,
     }

@@ -85,6 +85,11 @@ impl Inquiry {
         self.replies.push((ask, outcome));
     }
 
+    /// On another connection the device may be another one: forgets what it said, but not which questions go unheard.
+    pub fn keep_silences(&mut self) {
+        self.replies.retain(|(_, outcome)| *outcome == Outcome::Silent);
+    }
+
     /// True when the device has answered or refused at least one question.
     pub fn is_answered(&self) -> bool {
         self.replies.iter().any(|(_, outcome)| *outcome != Outcome::Silent)

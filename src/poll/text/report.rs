@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::config::LinkConfig;
 use crate::model::{AlarmRecord, Fault, Name, Timestamp, Transition};
-use crate::poll::alarm::device_silent;
+use crate::poll::alarm::{Matter, device_alarm};
 use crate::poll::health::DeviceState;
 use crate::poll::status::{DeviceStatus, LinkStatus, Load};
 
@@ -89,7 +89,7 @@ impl Report {
         }
         tracing::info!(link = %self.link, device = %self.device, "device answers again");
         let summary = format!("{} on {} answers again", self.device, self.link);
-        Some(device_silent(&self.link, &self.device, time, Transition::Cleared, summary))
+        Some(device_alarm(Matter::Silent, &self.link, &self.device, time, Transition::Cleared, summary))
     }
 
     /// Something came that could not be used; whether the device is silent is not decided by it.
@@ -112,7 +112,7 @@ impl Report {
         let reason = &failure.reason;
         tracing::warn!(link = %self.link, device = %self.device, reason, "device does not answer");
         let summary = format!("{} on {} does not answer: {reason}", self.device, self.link);
-        Some(device_silent(&self.link, &self.device, time, Transition::Raised, summary))
+        Some(device_alarm(Matter::Silent, &self.link, &self.device, time, Transition::Raised, summary))
     }
 
     fn device(&self, change: impl FnOnce(&mut DeviceStatus)) {
