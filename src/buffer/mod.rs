@@ -29,6 +29,7 @@ mod mark;
 mod place;
 mod ranges;
 mod reading;
+mod recent;
 mod recovery;
 mod retention;
 mod room;
@@ -46,7 +47,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
-use crate::model::{AlarmRecord, Commit, Gap, Lane, Row, Sequence, SeriesId, SeriesInfo};
+use crate::model::{AlarmRecord, Commit, Gap, Lane, Row, Sequence, SeriesId, SeriesInfo, Timestamp};
 pub use catalogue::Catalogue;
 pub use commit::{ClockReading, Codec, CommitError, RECORDS_MAX, seal};
 pub use status::{BufferStatus, LaneWatermark, Watermarks};
@@ -231,6 +232,12 @@ impl BufferHandle {
     /// at least one. Empty when there is none.
     pub async fn read(&self, lane: Lane, from: Sequence, limit: ReadLimit) -> Result<Vec<Commit>, BufferError> {
         self.ask(|reply| thread::Request::Read { lane, from, limit, reply }).await
+    }
+
+    /// Durable telemetry, delivered or not, that may hold records of `from` or later, from the commit after `after` on (0
+    /// for the beginning), within `limit` but at least one commit. Empty when there is no more.
+    pub async fn recent(&self, from: Timestamp, after: Sequence, limit: ReadLimit) -> Result<Vec<Commit>, BufferError> {
+        self.ask(|reply| thread::Request::Recent { from, after, limit, reply }).await
     }
 
     /// Notes that the commits from `first` to `last` were delivered. Durable within the commit interval.

@@ -10,7 +10,7 @@ use super::gather::Gather;
 use super::status::{BufferStatus, Watermarks};
 use super::store::Store;
 use super::{BufferError, ReadLimit};
-use crate::model::{AlarmRecord, Commit, Gap, Lane, Records, Row, Sequence, SeriesId, SeriesInfo};
+use crate::model::{AlarmRecord, Commit, Gap, Lane, Records, Row, Sequence, SeriesId, SeriesInfo, Timestamp};
 
 /// Requests taken from the channel at once; alarms among them share a flush.
 const REQUESTS_AT_ONCE: usize = 64;
@@ -33,6 +33,7 @@ pub(super) enum Request {
     AppendAlarms(Vec<AlarmRecord>),
     AppendGap(Gap),
     Read { lane: Lane, from: Sequence, limit: ReadLimit, reply: Reply<Vec<Commit>> },
+    Recent { from: Timestamp, after: Sequence, limit: ReadLimit, reply: Reply<Vec<Commit>> },
     Delivered { lane: Lane, first: Sequence, last: Sequence },
     Register { series: Vec<SeriesInfo>, reply: Reply<Vec<SeriesId>> },
     Catalogue(Reply<Catalogue>),
@@ -133,6 +134,9 @@ impl Keeper {
             Request::AppendGap(gap) => drop(self.store.close(gap.lane, &Records::Gap(gap))),
             // The asker may be gone; then nobody misses the answer.
             Request::Read { lane, from, limit, reply } => drop(reply.send(self.store.read(lane, from, limit))),
+            Request::Recent { from, after, limit, reply } => {
+                drop(reply.send(self.store.recent(from, after, limit)));
+            }
             Request::Delivered { lane, first, last } => {
                 self.store.delivered(lane, first, last);
                 self.delivered = true;

@@ -327,6 +327,13 @@ impl Alarm {
         Ok(self.announce_as(Transition::ReturnedToService))
     }
 
+    /// Nobody saw the condition hold for a while: a delay that runs starts anew.
+    pub fn break_delay(&mut self) {
+        if matches!(self.base, Base::Pending { .. }) {
+            self.base = Base::Normal;
+        }
+    }
+
     /// The rule is gone: what was announced has to end. Nothing to say when it was normal.
     pub fn retire(&mut self) -> Option<Change> {
         *self = Self { announced: self.announced, ..Self::default() };

@@ -120,8 +120,22 @@ pub struct EngineStatus {
     pub bytes: usize,
 }
 
+/// What an engine is made of.
+#[derive(Debug, Clone, Default)]
+pub struct RuleSetup {
+    /// The rules.
+    pub groups: Vec<GroupSpec>,
+    /// The series there are.
+    pub series: Vec<SeriesSpec>,
+    /// Labels that every recorded series gets where it has none of that name: site and gateway.
+    pub external: BTreeMap<String, String>,
+}
+
 /// All rules with what they remember.
 pub struct Engine {
+    external: BTreeMap<String, String>,
+    /// Every evaluation up to then was made.
+    evaluated: Timestamp,
     groups: Vec<Group>,
     table: LiveTable,
     /// For each series the alerts that are evaluated with every sample of it: group and rule.
@@ -137,13 +151,15 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine of `groups` over `series`; of the series only those that are selected are kept. `now` is when it
-    /// begins.
+    /// An engine of these rules; of the series only those that are selected are kept. `now` is when it begins.
     ///
     /// # Errors
     /// Every rule that cannot be evaluated.
-    pub fn new(groups: Vec<GroupSpec>, series: Vec<SeriesSpec>, now: Timestamp) -> Result<Self, Vec<EngineError>> {
+    pub fn new(setup: RuleSetup, now: Timestamp) -> Result<Self, Vec<EngineError>> {
+        let RuleSetup { groups, series, external } = setup;
         let mut engine = Self {
+            external,
+            evaluated: now,
             groups: Vec::with_capacity(groups.len()),
             table: LiveTable::default(),
             arrivals: Vec::new(),
@@ -238,6 +254,38 @@ impl Engine {
         }
     }
 
+    /// Takes rows that were evaluated before they were stored.
+    pub fn take_history(&mut self, rows: &[Row]) {
+        for row in rows {
+            for (id, observed) in row.series.iter().zip(&row.observed) {
+                let (Some(position), Some(value)) = (self.table.position(*id), number(observed)) else { continue };
+                let value = self.table.series(position).spec.scale.apply(value);
+                self.push(position, Sample { time: row.time, value });
+            }
+        }
+    }
+
+    /// Nobody saw the conditions hold for a while: delays that run start anew.
+    pub fn break_delays(&mut self) {
+        self.alerts_mut().for_each(Alert::break_delays);
+    }
+
+    /// The shortest time for which a sample stands for its series; nothing without series.
+    pub fn shortest_look_back(&self) -> Option<Duration> {
+        self.table.all().iter().map(|series| series.spec.look_back).min()
+    }
+
+    /// Names of the series that rules record, with the time for which their samples stand.
+    pub fn recordings(&self) -> BTreeMap<String, Duration> {
+        let named = self.groups.iter().flat_map(|group| {
+            group.rules.iter().filter_map(|rule| match rule {
+                Rule::Record(recording) => Some((recording.name.clone(), group.spec.interval * LOOK_BACK_INTERVALS)),
+                Rule::Alert(_) => None,
+            })
+        });
+        named.collect()
+    }
+
     /// Takes one sample of a series by its labels.
     pub fn take_sample(&mut self, labels: &Labels, sample: Sample) {
         if let Some(position) = self.table.position_of(labels) {
@@ -279,6 +327,7 @@ impl Engine {
 
     /// Evaluates every group that is due at `now`, oldest first. A group that is far behind passes over what it missed.
     pub fn advance(&mut self, now: Timestamp, outcome: &mut Outcome) {
+        self.evaluated = self.evaluated.max(now);
         while let Some(due) = self.due().filter(|due| *due <= now) {
             for group in 0..self.groups.len() {
                 if self.groups[group].due == due {
@@ -297,8 +346,9 @@ impl Engine {
 
     /// Passes over evaluations up to `time`: there were no samples to evaluate.
     pub fn skip_to(&mut self, time: Timestamp) {
+        self.evaluated = time;
         for group in &mut self.groups {
-            group.due = group.due.max(next_multiple(time, group.spec.interval));
+            group.due = next_multiple(time, group.spec.interval);
         }
     }
 
@@ -322,7 +372,7 @@ impl Engine {
                         continue;
                     }
                     let named = self.cells.iter().map(|cell| {
-                        let labels = recorded_labels(name, labels, &plan.labels(&self.table, cell.of));
+                        let labels = recorded_labels(name, labels, &plan.labels(&self.table, cell.of), &self.external);
                         Recorded { labels, time, value: cell.value }
                     });
                     let results: Vec<Recorded> = named.collect();
@@ -390,8 +440,14 @@ fn number(observed: &Observed) -> Option<f64> {
     observed.value().and_then(Value::number)
 }
 
-fn recorded_labels(name: &str, own: &BTreeMap<String, String>, labels: &Labels) -> Labels {
-    let mut all: BTreeMap<String, String> = (*without_name(labels)).clone();
+fn recorded_labels(
+    name: &str,
+    own: &BTreeMap<String, String>,
+    labels: &Labels,
+    external: &BTreeMap<String, String>,
+) -> Labels {
+    let mut all = external.clone();
+    all.extend(without_name(labels).iter().map(|(key, value)| (key.clone(), value.clone())));
     for (key, value) in own {
         if value.is_empty() {
             all.remove(key)

@@ -7,6 +7,7 @@
 pub mod alarm;
 pub mod bounded;
 pub mod engine;
+pub mod file;
 pub mod live;
 pub mod plan;
 pub mod range;

@@ -53,6 +53,8 @@ pub struct AlertSpec {
     pub policy: AlarmPolicy,
     /// How soon somebody has to act.
     pub priority: Priority,
+    /// The longest that it can be shelved.
+    pub shelve_most: Duration,
     /// The alarm is gone when this has a result, and not before.
     pub clear: Option<Expr>,
     /// Names of alarms that explain this one.

@@ -338,12 +338,13 @@ impl Alert {
     ) -> Vec<Result<AlarmRecord, NotPossible>> {
         let fits = |labels: &&Own| wanted.iter().all(|(key, value)| labels.get(key) == Some(value));
         let found: Vec<Own> = self.alarms.keys().filter(fits).cloned().collect();
+        let shelve_most = self.spec.shelve_most;
         let ask = |labels: Own| {
             let alarm = &mut self.alarms.get_mut(&labels)?.alarm;
             let change = match request {
                 AlarmRequest::Acknowledge => alarm.acknowledge(),
                 AlarmRequest::Reset => alarm.reset(),
-                AlarmRequest::Shelve(span) => alarm.shelve(at.time.after(span)),
+                AlarmRequest::Shelve(span) => alarm.shelve(at.time.after(span.min(shelve_most))),
                 AlarmRequest::Unshelve => alarm.unshelve(),
                 AlarmRequest::RemoveFromService => alarm.remove_from_service(),
                 AlarmRequest::ReturnToService => alarm.return_to_service(),
@@ -367,6 +368,10 @@ impl Alert {
             value: instance.value.filter(|value| value.is_finite()),
             flapping: instance.alarm.flaps(&self.spec.policy),
         })
+    }
+
+    pub fn break_delays(&mut self) {
+        self.alarms.values_mut().for_each(|instance| instance.alarm.break_delay());
     }
 
     pub fn remembered(&self) -> impl Iterator<Item = (&Own, &Alarm)> {

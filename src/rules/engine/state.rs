@@ -28,8 +28,8 @@ struct RememberedAlarm {
 }
 
 impl Engine {
-    /// What has to be remembered of everything up to `until`.
-    pub fn remember(&self, until: Timestamp) -> Vec<u8> {
+    /// What has to be remembered.
+    pub fn remember(&self) -> Vec<u8> {
         let of = |alert: &Alert| -> Vec<RememberedAlarm> {
             let alarm = |(labels, alarm): (&BTreeMap<String, String>, &Alarm)| RememberedAlarm {
                 name: alert.name().clone(),
@@ -39,7 +39,7 @@ impl Engine {
             alert.remembered().map(alarm).collect()
         };
         let alarms = self.alerts().flat_map(of).collect();
-        serde_json::to_vec(&Memory { version: VERSION, until, alarms }).unwrap_or_default()
+        serde_json::to_vec(&Memory { version: VERSION, until: self.evaluated, alarms }).unwrap_or_default()
     }
 
     /// Takes up what was remembered. Alarms whose rule is gone end, which is announced in `outcome`. Returns until when
@@ -112,7 +112,7 @@ impl Engine {
         })
     }
 
-    fn alerts_mut(&mut self) -> impl Iterator<Item = &mut Alert> {
+    pub(super) fn alerts_mut(&mut self) -> impl Iterator<Item = &mut Alert> {
         self.groups.iter_mut().flat_map(|group| &mut group.rules).filter_map(|rule| match rule {
             Rule::Alert(alert) => Some(&mut **alert),
             Rule::Record(_) => None,

@@ -12,6 +12,7 @@ fn alert(name: &str, expression: &str) -> RuleSpec {
     let spec = AlertSpec {
         policy: AlarmPolicy::default(),
         priority: Priority::High,
+        shelve_most: 3600 * SECOND,
         clear: None,
         suppressed_by: Vec::new(),
         annotations: BTreeMap::from([("summary".to_owned(), "{{ $labels.device }} at {{ $value }}".to_owned())]),
@@ -45,7 +46,8 @@ fn engine(rules: Vec<RuleSpec>) -> Engine {
         let labels = [(NAME, name), ("device", device)].map(|(key, value)| (key.to_owned(), value.to_owned()));
         SeriesSpec { id: Some(SeriesId(id)), labels: Arc::new(labels.into()), scale: Scale::ONE, look_back: 3 * SECOND }
     });
-    Engine::new(vec![spec], series.collect(), Timestamp(0)).unwrap()
+    let setup = RuleSetup { groups: vec![spec], series: series.collect(), ..RuleSetup::default() };
+    Engine::new(setup, Timestamp(0)).unwrap()
 }
 
 /// A row of one reading for series `id`.
@@ -189,7 +191,7 @@ fn timers_go_on_after_a_restart_as_if_nothing_had_happened() {
         // Given an engine that is killed after some seconds: what it remembers may be older than what is stored.
         let mut before = engine(rules());
         let announced = run(&mut before, 1, &values[..killed]);
-        let remembered = before.remember(Timestamp(killed as i64 * 1000));
+        let remembered = before.remember();
 
         // When another takes up what it remembered, and the history.
         let mut after = engine(rules());
@@ -197,7 +199,7 @@ fn timers_go_on_after_a_restart_as_if_nothing_had_happened() {
         let until = after.restore(&remembered, Timestamp(0), &mut outcome).unwrap();
         after.skip_to(until);
         let history: Vec<Row> = (1..).zip(&values[..killed]).map(|(second, value)| row(second, 0, *value)).collect();
-        after.take(&history, &mut outcome);
+        after.take_history(&history);
         assert_eq!(outcome.alarms, []);
 
         // Then the two together say what one would have said.
@@ -212,7 +214,7 @@ fn an_alarm_whose_rule_is_gone_is_ended() {
     run(&mut before, 1, &[90.0]);
 
     let mut outcome = Outcome::default();
-    engine(vec![]).restore(&before.remember(Timestamp(1000)), Timestamp(2000), &mut outcome);
+    engine(vec![]).restore(&before.remember(), Timestamp(2000), &mut outcome);
 
     assert_eq!(outcome.alarms.iter().map(|alarm| alarm.transition).collect::<Vec<_>>(), [Transition::Cleared]);
 }
