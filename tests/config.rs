@@ -284,12 +284,15 @@ fn plan_all(profile: &Profile) {
 
 /// What a configuration means, for people to compare.
 fn shown(config: &Config) -> String {
-    let Config { gateway, clock, store, mqtt, links } = config;
+    let Config { gateway, clock, store, mqtt, rules, links } = config;
     let mut text = format!("gateway {}/{}, socket {}\n", gateway.site, gateway.id, gateway.socket.display());
     let limit = store.limit_bytes;
     writeln!(text, "clock {clock:?}").unwrap();
     writeln!(text, "store {}, {limit} bytes, commits each {:?}", store.path.display(), store.commit_interval).unwrap();
     show_mqtt(&mut text, mqtt);
+    if !rules.files.is_empty() {
+        writeln!(text, "rules {:?}", rules.files).unwrap();
+    }
     links.iter().for_each(|link| show_link(&mut text, link));
     text
 }

@@ -6,6 +6,7 @@
 mod links;
 mod notify;
 mod online;
+mod rules;
 pub mod service;
 
 use std::collections::HashMap;
@@ -24,14 +25,17 @@ use crate::config::{ClockTrust, Config};
 use crate::diagnostics::health::HealthReporter;
 use crate::diagnostics::socket::{Directory, Services, SocketServer};
 use crate::diagnostics::{Board, Parts};
-use crate::ingest::{Ingest, LiveHandle};
+use crate::ingest::{Ingest, LiveHandle, RuleParts, RulesHandle};
 use crate::model::SeriesId;
 use crate::mqtt::{Session, Topics};
 use crate::poll::PollCycle;
+use crate::rules::spec::GroupSpec;
+use crate::settings::FileFault;
 use crate::supervisor::{Stage, Supervisor, TaskEnd};
 use crate::uplink::{ForwardTable, Uplink, UplinkSettings};
 use links::RunningLink;
 pub use links::warnings;
+pub use rules::load as load_rules;
 
 /// Cycles between the pollers and ingest: five seconds of fifty devices at ten cycles a second, the longest flush seen
 /// on a slow card.
@@ -67,6 +71,9 @@ pub struct Agent {
     parts: watch::Sender<Parts>,
     directory: watch::Sender<Directory>,
     catalogue: watch::Sender<Arc<Catalogue>>,
+    rules: RulesHandle,
+    /// The rules in force.
+    groups: Vec<GroupSpec>,
     forward: watch::Sender<Arc<ForwardTable>>,
     /// Payload of the state topic.
     online: watch::Sender<Bytes>,
@@ -75,6 +82,7 @@ pub struct Agent {
 impl Agent {
     /// Opens the store and starts every task. Nothing is left running when it fails.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
+        let groups = load_rules(&config).map_err(|faults| anyhow::anyhow!(listed(&faults)))?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new(config.clock == ClockTrust::Local));
         let settings = BufferSettings {
             path: config.store.path.clone(),
@@ -84,7 +92,9 @@ impl Agent {
         let (buffer_thread, buffer) = buffer::open(settings, clock.clone())?;
         let catalogue = Arc::new(buffer.catalogue().await?);
         let (cycles, queue) = mpsc::channel(CYCLES_QUEUED);
-        let (ingest, live) = Ingest::new(queue, buffer.clone());
+        let catalogue = watch::Sender::new(catalogue);
+        let rule_parts = RuleParts { buffer: buffer.clone(), clock: clock.clone(), catalogue: catalogue.clone() };
+        let (ingest, live, rules) = Ingest::new(queue, rule_parts);
         let parts = watch::Sender::new(Parts::default());
         let board = Board {
             site: config.gateway.site.clone(),
@@ -92,6 +102,7 @@ impl Agent {
             started: clock.wall(),
             clock: clock.clone(),
             ingest: ingest.status(),
+            rules: rules.status(),
             store: buffer.status(),
             lanes: buffer.watermarks(),
             parts: parts.subscribe(),
@@ -111,7 +122,9 @@ impl Agent {
             board,
             parts,
             directory: watch::Sender::new(Directory::default()),
-            catalogue: watch::Sender::new(catalogue),
+            catalogue,
+            rules,
+            groups,
             forward: watch::Sender::default(),
             online: watch::Sender::default(),
         };
@@ -182,6 +195,10 @@ impl Agent {
         let wanted = std::mem::take(&mut self.config.links);
         let series = self.register_series(&wanted).await?;
         self.forward.send_replace(Arc::new(links::forward_table(&wanted, &series)));
+        let setup = rules::setup(&self.groups, &self.config.gateway, &wanted, &series);
+        if let Err(errors) = self.rules.replace(setup).await {
+            errors.iter().for_each(|error| tracing::error!(%error, "rules are not in force"));
+        }
         let (kept, gone): (Vec<RunningLink>, Vec<RunningLink>) =
             std::mem::take(&mut self.links).into_iter().partition(|running| wanted.contains(&running.config));
         for link in gone {
@@ -249,6 +266,12 @@ impl Agent {
         ];
         let ignored = fixed.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect();
         let uplink_differs = self.config.mqtt != config.mqtt;
+        match load_rules(&config) {
+            Ok(groups) => self.groups = groups,
+            Err(faults) => {
+                faults.iter().for_each(|fault| tracing::error!(%fault, "rules not reloaded; those in force stay"));
+            }
+        }
         self.config.links = config.links;
         if uplink_differs {
             self.config.mqtt = config.mqtt;
@@ -299,4 +322,8 @@ impl Agent {
         }
         closed.is_ok()
     }
+}
+
+fn listed(faults: &[FileFault]) -> String {
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }

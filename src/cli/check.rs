@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::table::Table;
 use super::{ConfigOption, Exit, Failure, findings, plural, write_json, written};
+use crate::agent;
 use crate::config::{self, Config, DeviceConfig, LinkConfig};
 use crate::modbus::timing::{self, GroupLoad};
 use crate::model::UnitId;
@@ -77,7 +78,7 @@ impl Check {
     pub fn run(self) -> Result<Exit, Failure> {
         let path = self.file.unwrap_or(self.config.config);
         let file = path.display().to_string();
-        let report = match config::load(&path) {
+        let report = match config::load(&path).and_then(checked_rules) {
             Ok(config) => report(file, &config),
             Err(error) if self.json => {
                 let (warnings, notes, links) = (Vec::new(), Vec::new(), Vec::new());
@@ -95,6 +96,14 @@ impl Check {
             (true, false) => Ok(Exit::Findings),
             (false, _) => Err(Failure::Refused(format!("{}: refused", report.file))),
         }
+    }
+}
+
+/// The configuration, when its rules can be put in force.
+fn checked_rules(config: Config) -> Result<Config, config::ConfigError> {
+    match agent::load_rules(&config) {
+        Ok(_) => Ok(config),
+        Err(faults) => Err(config::ConfigError { faults }),
     }
 }
 

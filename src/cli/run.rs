@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{ConfigOption, Exit, Failure, runtime, start_logging};
-use crate::agent::service;
+use crate::agent::{self, service};
 use crate::buffer::BufferError;
 use crate::config;
 
@@ -17,6 +17,9 @@ pub(super) struct Run {
 impl Run {
     pub fn run(self) -> Result<Exit, Failure> {
         let config = config::load(&self.config.config).map_err(|error| Failure::Refused(error.to_string()))?;
+        if let Err(faults) = agent::load_rules(&config) {
+            return Err(Failure::Refused(config::ConfigError { faults }.to_string()));
+        }
         start_logging("info");
         // Fails only when a provider is there already.
         let _ = rustls::crypto::ring::default_provider().install_default();

@@ -38,8 +38,17 @@ pub struct Config {
     pub store: StoreConfig,
     /// Where readings go.
     pub mqtt: MqttConfig,
+    /// Which rules are in force.
+    pub rules: RulesConfig,
     /// Links with their devices, in the order of the file.
     pub links: Vec<LinkConfig>,
+}
+
+/// Which rules are in force.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RulesConfig {
+    /// Rule files, and directories of such.
+    pub files: Vec<PathBuf>,
 }
 
 /// Who this gateway is.
@@ -177,9 +186,10 @@ pub fn parse(text: &str, file: &str, directory: &Path) -> Result<Config, ConfigE
         let clock = site::clock(root.section("clock"));
         let store = site::store(root.section("store"), directory);
         let mqtt = site::mqtt(root.section("mqtt"), directory, gateway.as_ref());
+        let rules = site::rules(root.section("rules"), directory);
         let links = devices::links(&mut root, gateway.as_ref(), devices::Profiles::new(profiles));
         root.finish();
-        Some(Config { gateway: gateway?, clock, store: store?, mqtt: mqtt?, links })
+        Some(Config { gateway: gateway?, clock, store: store?, mqtt: mqtt?, rules, links })
     });
     match (config, source.into_faults()) {
         (Some(config), faults) if faults.is_empty() => Ok(config),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     BatchConfig, BatchEncoding, ClockTrust, Credentials, DEFAULT_PROFILES, DEFAULT_SOCKET, GatewayConfig, MqttConfig,
-    MqttProtocol, StoreConfig, TlsConfig,
+    MqttProtocol, RulesConfig, StoreConfig, TlsConfig,
 };
 use crate::model::Name;
 use crate::settings::{Item, Section};
@@ -45,6 +45,20 @@ pub(super) fn clock(mut section: Section<'_, '_>) -> ClockTrust {
     let trust = section.choice("trust", &words).unwrap_or(ClockTrust::Kernel);
     section.finish();
     trust
+}
+
+/// Files and directories of rules.
+pub(super) fn rules(mut section: Section<'_, '_>, directory: &Path) -> RulesConfig {
+    let listed = section.take("files").and_then(Item::list).unwrap_or_default();
+    section.finish();
+    let exists = |item: Item<'_, '_>| {
+        let found = directory.join(item.path()?);
+        if !found.exists() {
+            item.fault("must be a rule file, or a directory of rule files (*.yml, *.yaml)");
+        }
+        Some(found)
+    };
+    RulesConfig { files: listed.into_iter().filter_map(exists).collect() }
 }
 
 pub(super) fn store(mut section: Section<'_, '_>, directory: &Path) -> Option<StoreConfig> {

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::buffer::{BufferStatus, Watermarks};
 use crate::clock::Clock;
-use crate::ingest::IngestStatus;
+use crate::ingest::{IngestStatus, RulesStatus};
 use crate::model::{BootId, ClockState, Name, Timestamp};
 use crate::mqtt::SessionStatus;
 use crate::poll::LinkStatus;
@@ -42,6 +42,9 @@ pub struct Status {
     pub links: Vec<LinkStatus>,
     /// Readings taken.
     pub ingest: IngestStatus,
+    /// Rules evaluated, where there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rules: Option<RulesStatus>,
     /// What is kept.
     pub store: BufferStatus,
     /// How far each lane is delivered.
@@ -81,6 +84,8 @@ pub struct Board {
     pub clock: Arc<dyn Clock>,
     /// Readings taken.
     pub ingest: watch::Receiver<IngestStatus>,
+    /// Rules evaluated.
+    pub rules: watch::Receiver<Option<RulesStatus>>,
     /// What is kept.
     pub store: watch::Receiver<BufferStatus>,
     /// How far each lane is delivered.
@@ -104,6 +109,7 @@ impl Board {
             warnings: parts.warnings,
             links: parts.links.iter().map(|link| link.borrow().clone()).collect(),
             ingest: self.ingest.borrow().clone(),
+            rules: self.rules.borrow().clone(),
             store: self.store.borrow().clone(),
             lanes: *self.lanes.borrow(),
             uplink: parts.uplink.map(|uplink| uplink.borrow().clone()).unwrap_or_default(),

@@ -270,6 +270,11 @@ impl Engine {
         self.alerts_mut().for_each(Alert::break_delays);
     }
 
+    /// The longest time between evaluations of a group.
+    pub fn longest_interval(&self) -> Duration {
+        self.groups.iter().map(|group| group.spec.interval).max().unwrap_or_default()
+    }
+
     /// The shortest time for which a sample stands for its series; nothing without series.
     pub fn shortest_look_back(&self) -> Option<Duration> {
         self.table.all().iter().map(|series| series.spec.look_back).min()
@@ -413,6 +418,11 @@ impl Engine {
         }
         let own = alerts.filter(|alert| asked.contains(&alert.name())).flat_map(|alert| alert.active());
         own.chain(self.foreign.iter().filter(|(name, _)| asked.contains(&name)).cloned()).collect()
+    }
+
+    /// Whether there are no rules.
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
     }
 
     /// Figures about the engine.

@@ -1,0 +1,73 @@
+//! What the configuration means to the rules: which files, which series.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{Config, GatewayConfig, LinkConfig};
+use crate::model::SeriesId;
+use crate::model::Timestamp;
+use crate::rules::engine::{Engine, RuleSetup};
+use crate::rules::file;
+use crate::rules::live::{NAME, SeriesSpec};
+use crate::rules::spec::GroupSpec;
+use crate::settings::FileFault;
+
+/// A sample stands for its series this many intervals.
+const LOOK_BACK_INTERVALS: u32 = 3;
+
+/// What comes without an interval stands for its series so long.
+const LOOK_BACK_OF_STREAMS: Duration = Duration::from_secs(5);
+
+/// The rules that a configuration names.
+///
+/// # Errors
+/// Everything that is wrong with them.
+pub fn load(config: &Config) -> Result<Vec<GroupSpec>, Vec<FileFault>> {
+    let groups = file::load(&config.rules.files)?;
+    let series = specs(&config.links, None);
+    let setup = RuleSetup { groups: groups.clone(), series, external: external(&config.gateway) };
+    match Engine::new(setup, Timestamp(0)) {
+        Ok(_) => Ok(groups),
+        Err(errors) => Err(errors.into_iter().map(|error| FileFault::of_file("rules", error.to_string())).collect()),
+    }
+}
+
+/// Everything the engine needs; `series` holds the id of each tag of each device.
+pub(super) fn setup(
+    groups: &[GroupSpec],
+    gateway: &GatewayConfig,
+    links: &[LinkConfig],
+    series: &[Vec<Vec<SeriesId>>],
+) -> RuleSetup {
+    let series = if groups.is_empty() { Vec::new() } else { specs(links, Some(series)) };
+    RuleSetup { groups: groups.to_vec(), series, external: external(gateway) }
+}
+
+fn external(gateway: &GatewayConfig) -> BTreeMap<String, String> {
+    [("site", &gateway.site), ("gateway", &gateway.id)].map(|(key, name)| (key.to_owned(), name.to_string())).into()
+}
+
+fn specs(links: &[LinkConfig], series: Option<&[Vec<Vec<SeriesId>>]>) -> Vec<SeriesSpec> {
+    let mut specs = Vec::new();
+    for (link_at, link) in links.iter().enumerate() {
+        for (device_at, device) in link.devices.iter().enumerate() {
+            for (tag_at, tag) in device.tags.iter().enumerate() {
+                let mut labels = (*tag.series.labels).clone();
+                labels.insert(NAME.to_owned(), tag.series.name.clone());
+                let intervals = match tag.interval {
+                    Duration::ZERO => LOOK_BACK_OF_STREAMS,
+                    interval => interval * LOOK_BACK_INTERVALS,
+                };
+                specs.push(SeriesSpec {
+                    id: series.map(|series| series[link_at][device_at][tag_at]),
+                    labels: Arc::new(labels),
+                    scale: tag.series.scale,
+                    // A request that fails and its repetition must not look like silence.
+                    look_back: intervals.max(tag.interval + 2 * link.timeout),
+                });
+            }
+        }
+    }
+    specs
+}

@@ -1,0 +1,348 @@
+//! The rules at work: what the engine says becomes rows, alarms and state in one append.
+//!
+//! After a restart windows are rebuilt from the store, and evaluations that were due before the last stored reading are
+//! made up for. Arrival needs no making up: what a reading led to is stored with it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::buffer::{BufferError, BufferHandle, Catalogue, Evaluated, ReadLimit};
+use crate::clock::Clock;
+use crate::model::{AlarmRecord, Fault, Observed, Records, Row, Scale, Sequence, SeriesId, SeriesInfo, Timestamp};
+use crate::model::{Value, ValueKind};
+use crate::rules::alarm::NotPossible;
+use crate::rules::engine::{Action, AlarmRequest, AlarmView, Engine, EngineError, EngineStatus, Outcome, RuleSetup};
+use crate::rules::live::{Labels, NAME, SeriesSpec};
+
+/// Evaluations wait so long for readings that were taken before they were due and are still on their way.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// State is written at least this often, so that little has to be made up for after a restart.
+const STATE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// An engine further behind than this, after the machine slept or its clock was set, goes on from now.
+const BEHIND_MOST: Duration = Duration::from_secs(120);
+
+/// A pause between stored readings longer than this is a hole, however long samples stand for their series.
+const HOLE_LEAST: Duration = Duration::from_secs(5);
+
+/// Commits read at once when windows are rebuilt.
+const COMMITS_AT_ONCE: usize = 64;
+
+/// Requests that may wait: what a few people ask at once.
+const REQUESTS_QUEUED: usize = 8;
+
+/// What was evaluated, and what is active.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct RulesStatus {
+    /// Figures of the engine.
+    #[serde(flatten)]
+    pub engine: EngineStatus,
+    /// Transitions since the start of the process.
+    pub transitions: u64,
+    /// Results recorded since the start of the process.
+    pub recorded: u64,
+    /// Actions that could not be done, since the start of the process.
+    pub actions_refused: u64,
+}
+
+pub(super) enum RuleRequest {
+    Replace { setup: RuleSetup, reply: oneshot::Sender<Result<(), Vec<EngineError>>> },
+    View(oneshot::Sender<Vec<AlarmView>>),
+    Act { wanted: Wanted, reply: oneshot::Sender<Vec<Result<AlarmRecord, NotPossible>>> },
+}
+
+/// What a person wants of some alarms.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wanted {
+    /// Name of the alarms.
+    pub name: String,
+    /// Labels that they must have.
+    pub labels: BTreeMap<String, String>,
+    /// What is wanted.
+    pub request: AlarmRequest,
+    /// Who wants it.
+    pub by: String,
+}
+
+/// Asks the rules. Clones ask the same ones.
+#[derive(Debug, Clone)]
+pub struct RulesHandle {
+    requests: mpsc::Sender<RuleRequest>,
+    status: watch::Receiver<Option<RulesStatus>>,
+}
+
+impl RulesHandle {
+    pub(super) fn new(status: watch::Receiver<Option<RulesStatus>>) -> (Self, mpsc::Receiver<RuleRequest>) {
+        let (requests, received) = mpsc::channel(REQUESTS_QUEUED);
+        (Self { requests, status }, received)
+    }
+
+    /// Puts other rules in force; alarms and windows go on. Without groups there are no rules, and they cost nothing.
+    ///
+    /// # Errors
+    /// Every rule that cannot be evaluated; the rules in force stay in force.
+    pub async fn replace(&self, setup: RuleSetup) -> Result<(), Vec<EngineError>> {
+        let (reply, answer) = oneshot::channel();
+        if self.requests.send(RuleRequest::Replace { setup, reply }).await.is_err() {
+            return Ok(());
+        }
+        answer.await.unwrap_or(Ok(()))
+    }
+
+    /// Alarms that are not normal, and those about to be.
+    pub async fn alarms(&self) -> Vec<AlarmView> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.requests.send(RuleRequest::View(reply)).await;
+        if sent.is_ok() { answer.await.unwrap_or_default() } else { Vec::new() }
+    }
+
+    /// Does what a person wants of alarms. Empty when no alarm fits.
+    pub async fn act(&self, wanted: Wanted) -> Vec<Result<AlarmRecord, NotPossible>> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.requests.send(RuleRequest::Act { wanted, reply }).await;
+        if sent.is_ok() { answer.await.unwrap_or_default() } else { Vec::new() }
+    }
+
+    /// Figures; nothing while there are no rules.
+    pub fn status(&self) -> watch::Receiver<Option<RulesStatus>> {
+        self.status.clone()
+    }
+}
+
+/// What the rules need of the agent.
+#[derive(Clone)]
+pub struct RuleParts {
+    /// The store.
+    pub buffer: BufferHandle,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Told when a rule records a new series.
+    pub catalogue: watch::Sender<Arc<Catalogue>>,
+}
+
+/// Rules in force.
+pub(super) struct Rules {
+    engine: Engine,
+    parts: RuleParts,
+    ids: HashMap<Labels, SeriesId>,
+    saved: Timestamp,
+    pub(super) status: RulesStatus,
+}
+
+impl Rules {
+    /// Puts the rules of `setup` in force: takes up `remembered`, rebuilds windows from the store, and makes up for
+    /// evaluations that were missed. What comes of that is appended.
+    pub async fn start(parts: RuleParts, setup: RuleSetup, remembered: &[u8]) -> Result<Self, Vec<EngineError>> {
+        let now = parts.clock.wall();
+        let mut engine = Engine::new(setup, now)?;
+        let mut ids = HashMap::new();
+        for (id, spec) in recorded_before(&engine, &parts.catalogue.borrow()) {
+            ids.insert(spec.labels.clone(), id);
+            engine.add_series(spec);
+        }
+        let mut rules = Self { engine, parts, ids, saved: now, status: RulesStatus::default() };
+        let mut outcome = Outcome::default();
+        let until = rules.engine.restore(remembered, now, &mut outcome);
+        if rules.engine.is_empty() {
+            // What was active is ended, and nothing is left to remember.
+        } else if let Err(error) = rules.rebuild(until, now, &mut outcome).await {
+            tracing::error!(%error, "windows of the rules could not be rebuilt from the store");
+        }
+        outcome.is_changed = true;
+        rules.finish(Vec::new(), Vec::new(), outcome).await;
+        Ok(rules)
+    }
+
+    async fn rebuild(
+        &mut self,
+        until: Option<Timestamp>,
+        now: Timestamp,
+        outcome: &mut Outcome,
+    ) -> Result<(), BufferError> {
+        let oldest = until.unwrap_or(now).min(now);
+        let span = i64::try_from(self.engine.longest().as_millis()).unwrap_or(i64::MAX);
+        let from = Timestamp(oldest.0.saturating_sub(span));
+        let pause = self.engine.shortest_look_back().unwrap_or_default().max(HOLE_LEAST);
+        if let Some(until) = until {
+            self.engine.skip_to(until);
+        }
+        let (mut after, mut newest) = (Sequence(0), None::<Timestamp>);
+        loop {
+            let limit = ReadLimit { commits: COMMITS_AT_ONCE, records: usize::MAX };
+            let commits = self.parts.buffer.recent(from, after, limit).await?;
+            let Some(last) = commits.last() else { break };
+            after = last.header.sequence;
+            for commit in commits {
+                let Records::Readings(rows) = commit.records else { continue };
+                for row in rows {
+                    let seen = newest.unwrap_or(row.time);
+                    if row.time.since(seen) > pause {
+                        self.engine.note_hole(seen, row.time);
+                        self.engine.break_delays();
+                    }
+                    newest = Some(seen.max(row.time));
+                    if until.is_some() {
+                        self.engine.advance(before_settle(row.time), outcome);
+                    }
+                    self.engine.take_history(std::slice::from_ref(&row));
+                }
+            }
+        }
+        if let Some(newest) = newest {
+            if until.is_some() {
+                self.engine.advance(newest.min(before_settle(now)), outcome);
+            }
+            if now.since(newest) > pause {
+                self.engine.note_hole(newest, now);
+                self.engine.break_delays();
+            }
+        }
+        self.engine.skip_to(before_settle(now));
+        Ok(())
+    }
+
+    /// What the engine remembers, for rules that come after these.
+    pub fn remembered(&self) -> Vec<u8> {
+        self.engine.remember()
+    }
+
+    /// How long until an evaluation is due.
+    pub fn due_in(&self) -> Option<Duration> {
+        let due = self.engine.due()?.after(SETTLE);
+        // Looked at again at least each second: the clock may be set meanwhile.
+        Some(due.since(self.parts.clock.wall()).min(Duration::from_secs(1)))
+    }
+
+    /// Stores rows and alarms of a poller with what the rules make of them.
+    pub async fn take(&mut self, rows: Vec<Row>, alarms: Vec<AlarmRecord>) {
+        let mut outcome = Outcome::default();
+        alarms.iter().for_each(|alarm| self.engine.note_foreign(alarm));
+        self.engine.take(&rows, &mut outcome);
+        self.finish(rows, alarms, outcome).await;
+    }
+
+    /// Evaluates what is due by now.
+    pub async fn advance(&mut self) {
+        let now = before_settle(self.parts.clock.wall());
+        let Some(due) = self.engine.due() else { return };
+        if now.since(due) > BEHIND_MOST || due.since(now) > self.engine.longest_interval() + BEHIND_MOST {
+            tracing::warn!("the clock was set, or the machine slept: evaluations go on from now");
+            self.engine.skip_to(now);
+            return;
+        }
+        let mut outcome = Outcome::default();
+        self.engine.advance(now, &mut outcome);
+        self.finish(Vec::new(), Vec::new(), outcome).await;
+    }
+
+    /// What people want of alarms.
+    pub async fn act(&mut self, wanted: Wanted) -> Vec<Result<AlarmRecord, NotPossible>> {
+        let now = self.parts.clock.wall();
+        let answers = self.engine.request(now, &wanted.name, &wanted.labels, wanted.request, &wanted.by);
+        let alarms: Vec<AlarmRecord> = answers.iter().flatten().cloned().collect();
+        if !alarms.is_empty() {
+            let outcome = Outcome { is_changed: true, ..Outcome::default() };
+            self.finish(Vec::new(), alarms, outcome).await;
+        }
+        answers
+    }
+
+    /// Alarms that are not normal, and those about to be.
+    pub fn views(&self) -> Vec<AlarmView> {
+        self.engine.views()
+    }
+
+    /// The last word before the agent stops.
+    pub async fn close(&mut self) {
+        let outcome = Outcome { is_changed: true, ..Outcome::default() };
+        self.finish(Vec::new(), Vec::new(), outcome).await;
+    }
+
+    async fn finish(&mut self, mut rows: Vec<Row>, mut alarms: Vec<AlarmRecord>, outcome: Outcome) {
+        let Outcome { alarms: transitions, recorded, actions, is_changed } = outcome;
+        self.status.transitions += transitions.len() as u64;
+        self.status.recorded += recorded.len() as u64;
+        self.refuse(&actions);
+        alarms.extend(transitions);
+        for result in recorded {
+            if let Some(id) = self.id_of(&result.labels).await {
+                let observed = if result.value.is_finite() {
+                    Observed::Good(Value::F64(result.value))
+                } else {
+                    Observed::Bad(Fault::NotANumber)
+                };
+                rows.push(Row { series: [id].into(), time: result.time, observed: vec![observed] });
+            }
+        }
+        let now = self.parts.clock.wall();
+        let is_state_due = is_changed || now.since(self.saved) >= STATE_INTERVAL || now < self.saved;
+        let state = is_state_due.then(|| {
+            self.saved = now;
+            if self.engine.is_empty() { Vec::new() } else { self.engine.remember() }
+        });
+        if rows.is_empty() && alarms.is_empty() && state.is_none() {
+            return;
+        }
+        if let Err(error) = self.parts.buffer.append_evaluated(Evaluated { rows, alarms, state }).await {
+            tracing::error!(%error, "readings could not be handed to the store");
+        }
+        self.status.engine = self.engine.status();
+    }
+
+    fn refuse(&mut self, actions: &[Action]) {
+        for action in actions {
+            self.status.actions_refused += 1;
+            tracing::warn!(alarm = action.alarm, action = ?action.what, "an action of a rule cannot be done by this version");
+        }
+    }
+
+    /// The id of a recorded series, which is new at its first result.
+    async fn id_of(&mut self, labels: &Labels) -> Option<SeriesId> {
+        if let Some(known) = self.ids.get(labels) {
+            return Some(*known);
+        }
+        let mut others = (**labels).clone();
+        let info = SeriesInfo {
+            name: others.remove(NAME).unwrap_or_default(),
+            labels: Arc::new(others),
+            unit: String::new(),
+            kind: ValueKind::F64,
+            scale: Scale::ONE,
+            states: BTreeMap::new(),
+        };
+        let registered = match self.parts.buffer.register(vec![info]).await {
+            Ok(ids) => ids.first().copied(),
+            Err(error) => {
+                tracing::error!(%error, "a recorded series could not be registered");
+                None
+            }
+        };
+        let id = registered?;
+        self.ids.insert(labels.clone(), id);
+        if let Ok(catalogue) = self.parts.buffer.catalogue().await {
+            self.parts.catalogue.send_replace(Arc::new(catalogue));
+        }
+        Some(id)
+    }
+}
+
+/// Series of the catalogue that the rules record: their windows are rebuilt too.
+fn recorded_before(engine: &Engine, catalogue: &Catalogue) -> Vec<(SeriesId, SeriesSpec)> {
+    let recordings = engine.recordings();
+    let spec = |(id, info): &(SeriesId, Arc<SeriesInfo>)| {
+        let look_back = *recordings.get(&info.name)?;
+        let mut labels = (*info.labels).clone();
+        labels.insert(NAME.to_owned(), info.name.clone());
+        Some((*id, SeriesSpec { id: Some(*id), labels: Arc::new(labels), scale: info.scale, look_back }))
+    };
+    catalogue.series.iter().filter_map(spec).collect()
+}
+
+fn before_settle(time: Timestamp) -> Timestamp {
+    Timestamp(time.0 - SETTLE.as_millis() as i64)
+}

@@ -1,0 +1,156 @@
+//! Rules on the running program: alarms on the broker, in time, once each, whatever is killed.
+
+#![cfg(test)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use lineside::model::Transition;
+use lineside::simulator::Servers;
+use support::broker::Broker;
+use support::consumer::{Consumer, Harvest};
+use support::plant::{COUNTER, COUNTER_PROFILE, counters};
+use support::site::{Configuration, Site};
+
+/// The counter goes round in so many answers, and in the upper half of them the alarm is active.
+const ROUND: u64 = 20;
+
+const RULES: &str = r#"
+groups:
+  - name: counters
+    interval: 1s
+    rules:
+      - alert: UpperHalf
+        expr: answers % 20 >= 10
+        annotations: { summary: "{{ $labels.device }} at {{ $value }}" }
+        edge: { evaluate: arrival, priority: high }
+      - record: device:answers:rate
+        expr: rate(answers[5s])
+      - alert: Stopped
+        expr: device:answers:rate < 5
+        for: 2s
+"#;
+
+fn site(broker: &Broker, address: std::net::SocketAddr) -> Site {
+    let site = Site::with_profiles(&[(COUNTER, COUNTER_PROFILE)]);
+    std::fs::write(site.path().join("rules.yml"), RULES).unwrap();
+    let configuration = Configuration::to_port(broker.port(), "batch = { max_age = \"300ms\" }")
+        .link("hall", address, "timeout = \"100ms\"")
+        .device("press-1", "hall", 1, COUNTER, "50ms")
+        .lines("[rules]\nfiles = [\"rules.yml\"]");
+    site.configure(&configuration);
+    site
+}
+
+/// How often each round of the counter was announced.
+fn rounds(harvest: &Harvest, transition: Transition) -> BTreeMap<u64, usize> {
+    let mut rounds = BTreeMap::new();
+    for found in harvest.transitions("UpperHalf") {
+        if found.transition == transition {
+            let number = found.readings[0].value.unwrap() as u64;
+            *rounds.entry(number / ROUND).or_default() += 1;
+        }
+    }
+    rounds
+}
+
+#[tokio::test]
+async fn alarms_and_recorded_series_reach_the_broker_and_broken_rules_change_nothing() {
+    let mut servers = Servers::default();
+    let endpoint = counters(&mut servers, &[1]).await;
+    let broker = Broker::start().await;
+    let mut consumer = Consumer::start(&broker).await;
+    let site = site(&broker, endpoint.address());
+
+    // When the agent runs, its rules are broken and read again, and then lose the alarm.
+    let mut agent = site.start();
+    consumer.until("alarms", |harvest| harvest.transitions("UpperHalf").len() >= 4).await;
+    std::fs::write(site.path().join("rules.yml"), RULES.replace("% 20", "% %")).unwrap();
+    agent.hang_up();
+    agent.logged("rules not reloaded; those in force stay").await;
+    let before = consumer.harvest.transitions("UpperHalf").len();
+    consumer.until("more alarms", |harvest| harvest.transitions("UpperHalf").len() >= before + 4).await;
+    consumer.until("a recorded series", |harvest| !recorded(harvest).is_empty()).await;
+    let active = site.until("figures", |status| status["rules"]["transitions"].as_u64() > Some(3)).await;
+    std::fs::write(site.path().join("rules.yml"), "groups: []").unwrap();
+    consumer.until("an active alarm", is_active).await;
+    agent.hang_up();
+    consumer.until("its end", |harvest| !is_active(harvest)).await;
+    agent.terminate();
+    assert!(agent.exit().await.success());
+    consumer.catch_up(&broker).await;
+
+    // Then each transition says what decided it, and they alternate.
+    consumer.harvest.assert_sound();
+    assert_eq!(active["rules"]["rules"], 3, "{active}");
+    let found = consumer.harvest.transitions("UpperHalf");
+    for pair in found.windows(2) {
+        assert_ne!(pair[0].transition, pair[1].transition);
+    }
+    assert!(found[0].annotations["summary"].starts_with("press-1 at 1"), "{:?}", found[0]);
+    assert_eq!(found[0].readings[0].series, "answers{device=\"press-1\"}");
+    let rates = recorded(&consumer.harvest);
+    assert!(rates.iter().any(|rate| (10.0..=21.0).contains(rate)), "{rates:?}");
+}
+
+fn is_active(harvest: &Harvest) -> bool {
+    harvest.transitions("UpperHalf").last().is_some_and(|last| last.transition == Transition::Raised)
+}
+
+fn recorded(harvest: &Harvest) -> Vec<f64> {
+    let is_rate =
+        |id| harvest.catalogue.iter().any(|((_, known), info)| *known == id && info.name == "device:answers:rate");
+    harvest.readings.values().filter(|taken| is_rate(taken.series)).filter_map(|taken| taken.number).collect()
+}
+
+#[tokio::test]
+async fn no_transition_is_lost_and_none_comes_twice_when_the_agent_is_killed_at_any_time() {
+    let mut servers = Servers::default();
+    let endpoint = counters(&mut servers, &[1]).await;
+    let broker = Broker::start().await;
+    let mut consumer = Consumer::start(&broker).await;
+    let site = site(&broker, endpoint.address());
+
+    // When the agent is killed again and again.
+    let mut random = fastrand::Rng::with_seed(5);
+    for _ in 0..12 {
+        let mut agent = site.start();
+        let before = consumer.harvest.alarms.len();
+        consumer.until("a transition", |harvest| harvest.alarms.len() > before).await;
+        tokio::time::sleep(Duration::from_millis(random.u64(0..700))).await;
+        agent.kill();
+    }
+    let mut agent = site.start();
+    let before = consumer.harvest.alarms.len();
+    consumer.until("a transition", |harvest| harvest.alarms.len() > before + 2).await;
+    agent.terminate();
+    assert!(agent.exit().await.success());
+    consumer.catch_up(&broker).await;
+
+    // Then what was stored of the upper half of a round was announced once, and so was its end.
+    let mut harvest = consumer.harvest.clone();
+    harvest.add_stored(&site.undelivered().await);
+    harvest.assert_sound();
+    let raised = rounds(&harvest, Transition::Raised);
+    let cleared = rounds(&harvest, Transition::Cleared);
+    assert!(raised.values().chain(cleared.values()).all(|times| *times == 1), "{raised:?} {cleared:?}");
+    let stored: Vec<u64> = harvest.numbers("press-1", "answers").into_keys().collect();
+    let mut was_active = false;
+    for number in &stored {
+        let is_active = number % ROUND >= ROUND / 2;
+        let announced = if is_active { &raised } else { &cleared };
+        let round = number / ROUND;
+        if is_active != was_active {
+            assert!(announced.contains_key(&round), "{number} changed it, {raised:?} {cleared:?}");
+        }
+        was_active = is_active;
+    }
+    let found = harvest.transitions("UpperHalf");
+    for pair in found.windows(2) {
+        assert_ne!(pair[0].transition, pair[1].transition, "{pair:?}");
+        assert!(pair[0].time <= pair[1].time);
+    }
+    println!("{} transitions, {} readings, {}", found.len(), stored.len(), harvest.summary());
+}
