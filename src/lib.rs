@@ -53,9 +53,9 @@
 //! - **A fresh MQTT client for every connection**: the buffer is the only queue, so there is nothing to replay.
 //! - **One runtime thread** for all tasks; the store and the encoding of batches have threads of their own because they
 //!   block.
-//! - **Summaries are only ever put together, never taken apart**: a window is a queue of two stacks of them, so no rounding
-//!   piles up, and an infinity leaves with its sample.
-- **Rows, not readings**, are the unit of memory, disk and wire: what one answer of a device gave shares its time.
+//! - **Summaries are only ever put together, never taken apart**: a window is a queue of two stacks of them, so no
+//!   rounding piles up, and an infinity leaves with its sample.
+//! - **Rows, not readings**, are the unit of memory, disk and wire: what one answer of a device gave shares its time.
 
 pub mod agent;
 pub mod buffer;
