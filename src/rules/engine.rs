@@ -136,6 +136,10 @@ pub struct Engine {
     external: BTreeMap<String, String>,
     /// Every evaluation up to then was made.
     evaluated: Timestamp,
+    /// The newest reading that was evaluated when it arrived.
+    arrived: Timestamp,
+    /// What was remembered takes readings up to then into account, also those that the kill has cost.
+    resumed: Timestamp,
     groups: Vec<Group>,
     table: LiveTable,
     /// For each series the alerts that are evaluated with every sample of it: group and rule.
@@ -160,6 +164,8 @@ impl Engine {
         let mut engine = Self {
             external,
             evaluated: now,
+            arrived: Timestamp(i64::MIN),
+            resumed: Timestamp(i64::MIN),
             groups: Vec::with_capacity(groups.len()),
             table: LiveTable::default(),
             arrivals: Vec::new(),
@@ -307,6 +313,7 @@ impl Engine {
     }
 
     fn evaluate_touched(&mut self, time: Timestamp, outcome: &mut Outcome) {
+        self.arrived = self.arrived.max(time);
         let touched = std::mem::take(&mut self.touched);
         let mut rules: Vec<(usize, usize)> =
             touched.iter().flat_map(|position| self.arrivals[*position].iter().copied()).collect();
@@ -318,7 +325,8 @@ impl Engine {
             if let Rule::Alert(alert) = &mut self.groups[group].rules[rule] {
                 self.evaluations += 1;
                 let holes = &self.holes;
-                let moment = Moment { time, active: &active, limit, touched: Some(&touched), holes };
+                let moment =
+                    Moment { time, active: &active, limit, touched: Some(&touched), holes, resumed: self.resumed };
                 alert.evaluate(&mut self.table, &moment, &mut self.cells, outcome);
             }
         }
@@ -365,7 +373,14 @@ impl Engine {
                 Rule::Alert(_) => {
                     let active = self.active();
                     if let Rule::Alert(alert) = &mut self.groups[group].rules[rule] {
-                        let moment = Moment { time, active: &active, limit, touched: None, holes: &self.holes };
+                        let moment = Moment {
+                            time,
+                            active: &active,
+                            limit,
+                            touched: None,
+                            holes: &self.holes,
+                            resumed: self.resumed,
+                        };
                         alert.evaluate(&mut self.table, &moment, &mut self.cells, outcome);
                     }
                 }

@@ -38,6 +38,9 @@ pub(super) struct Alert {
     /// Labels of the alarm about a series or group, where no template makes them depend on the value.
     known: HashMap<Of, Own>,
     round: u64,
+    /// When it was last evaluated because a reading arrived.
+    arrived: Timestamp,
+    has_remembered: bool,
 }
 
 #[derive(Default)]
@@ -60,6 +63,19 @@ pub(super) struct Moment<'a> {
     pub touched: Option<&'a [usize]>,
     /// Times without readings because the agent did not run.
     pub holes: &'a [(Timestamp, Timestamp)],
+    /// What was remembered takes readings up to then into account, also those that a kill has cost.
+    pub resumed: Timestamp,
+}
+
+impl Moment<'_> {
+    /// Whether a series has nothing new to say. After a restart that is what was stored before: the alarm may rest on
+    /// a later reading that was not. And what is evaluated with each reading has been evaluated with a later one.
+    fn is_behind(&self, table: &LiveTable, position: usize, on_arrival: bool) -> bool {
+        let series = table.series(position);
+        let Some(newest) = series.ring.last() else { return false };
+        let is_old = newest.time <= self.resumed && self.time.since(self.resumed) < series.spec.look_back;
+        is_old || (on_arrival && self.touched.is_none() && newest.time > self.time)
+    }
 }
 
 /// What a person wants of an alarm.
@@ -118,6 +134,8 @@ impl Alert {
             alarms: BTreeMap::new(),
             known: HashMap::new(),
             round: 0,
+            arrived: Timestamp(i64::MIN),
+            has_remembered: false,
         }
     }
 
@@ -145,6 +163,7 @@ impl Alert {
 
     pub fn evaluate(&mut self, table: &mut LiveTable, at: &Moment<'_>, cells: &mut Vec<Cell>, outcome: &mut Outcome) {
         let touched = at.touched.filter(|_| self.plan.is_of_single_series());
+        self.find_series(table);
         match touched {
             Some(positions) => self.plan.evaluate_of(table, at.time, positions, cells),
             None => self.plan.evaluate(table, at.time, cells),
@@ -153,7 +172,17 @@ impl Alert {
             tracing::debug!(rule = self.name, limit = at.limit, "more results than the limit of the group");
             return;
         }
+        if at.touched.is_some() {
+            self.arrived = self.arrived.max(at.time);
+        } else if at.time < self.arrived && !self.plan.is_of_single_series() {
+            return;
+        }
         self.round += 1;
+        let on_arrival = self.spec.on_arrival;
+        cells.retain(|cell| match cell.of {
+            Of::Series(position) => !at.is_behind(table, position, on_arrival),
+            Of::Group(_) => true,
+        });
         for cell in cells.iter() {
             let labels = self.labels_of(table, *cell);
             let instance = self.alarms.entry(labels).or_default();
@@ -164,7 +193,9 @@ impl Alert {
         let is_concerned = |instance: &Instance| match (touched, instance.of) {
             (None, _) => true,
             (Some(positions), Some(Of::Series(position))) => positions.binary_search(&position).is_ok(),
-            (Some(_), Some(Of::Group(_)) | None) => false,
+            (Some(_), Some(Of::Group(_))) => false,
+            // Nobody knows which series it is about, so any may be.
+            (Some(_), None) => true,
         };
         let concerned: Vec<Own> = self
             .alarms
@@ -178,6 +209,18 @@ impl Alert {
         let cleared = self.cleared(table, at);
         for labels in concerned {
             self.step(table, at, labels, cleared.as_deref(), outcome);
+        }
+    }
+
+    /// Finds out which series alarms are about that were only remembered so far.
+    fn find_series(&mut self, table: &LiveTable) {
+        if !std::mem::take(&mut self.has_remembered) || !self.plan.is_of_single_series() {
+            return;
+        }
+        let selector = self.plan.selector(table);
+        for (labels, instance) in self.alarms.iter_mut().filter(|(_, instance)| instance.of.is_none()) {
+            let inputs = inputs(table, selector, labels, INPUTS_MAX);
+            instance.of = inputs.first().filter(|_| inputs.len() == 1).map(|position| Of::Series(*position));
         }
     }
 
@@ -199,6 +242,10 @@ impl Alert {
     ) {
         let selector = self.plan.selector(table);
         let Some(instance) = self.alarms.get_mut(&labels) else { return };
+        let on_arrival = self.spec.on_arrival;
+        if instance.seen != self.round && instance.is_behind(table, selector, &labels, at, on_arrival) {
+            return;
+        }
         let before = instance.alarm.clone();
         let clear = cleared.map(|cleared| cleared.iter().find(|(found, _)| agree(found, &labels)));
         let condition = if instance.seen == self.round {
@@ -379,11 +426,25 @@ impl Alert {
     }
 
     pub fn remember(&mut self, labels: Own, alarm: Alarm) {
+        self.has_remembered = true;
         self.alarms.insert(labels, Instance { alarm, ..Instance::default() });
     }
 }
 
 impl Instance {
+    /// Whether none of the series that the alarm is about has anything new to say.
+    fn is_behind(
+        &mut self,
+        table: &LiveTable,
+        selector: usize,
+        labels: &Own,
+        at: &Moment<'_>,
+        on_arrival: bool,
+    ) -> bool {
+        let inputs = self.inputs.get_or_insert_with(|| inputs(table, selector, labels, INPUTS_MAX));
+        !inputs.is_empty() && inputs.iter().all(|position| at.is_behind(table, *position, on_arrival))
+    }
+
     /// Whether no series that the alarm is about has a reading that stands for it. Without any series nothing is bad:
     /// they are no longer part of the configuration.
     fn inputs_are_bad(&mut self, table: &LiveTable, selector: usize, labels: &Own, time: Timestamp) -> bool {

@@ -17,6 +17,9 @@ struct Memory {
     version: u32,
     /// Everything up to then was evaluated.
     until: Timestamp,
+    /// The newest reading that was evaluated when it arrived.
+    #[serde(default)]
+    arrived: Timestamp,
     alarms: Vec<RememberedAlarm>,
 }
 
@@ -39,7 +42,8 @@ impl Engine {
             alert.remembered().map(alarm).collect()
         };
         let alarms = self.alerts().flat_map(of).collect();
-        serde_json::to_vec(&Memory { version: VERSION, until: self.evaluated, alarms }).unwrap_or_default()
+        serde_json::to_vec(&Memory { version: VERSION, until: self.evaluated, arrived: self.arrived, alarms })
+            .unwrap_or_default()
     }
 
     /// Takes up what was remembered. Alarms whose rule is gone end, which is announced in `outcome`. Returns until when
@@ -75,6 +79,8 @@ impl Engine {
                 }
             }
         }
+        self.arrived = memory.arrived;
+        self.resumed = memory.until.max(memory.arrived).min(now);
         Some(memory.until)
     }
 
@@ -93,7 +99,8 @@ impl Engine {
             if let Rule::Alert(alert) = rule
                 && alert.name() == name
             {
-                let at = Moment { time: now, active: &[], limit: 0, touched: None, holes };
+                let at =
+                    Moment { time: now, active: &[], limit: 0, touched: None, holes, resumed: Timestamp(i64::MIN) };
                 answers.extend(alert.request(table, &at, labels, request, by));
             }
         }

@@ -142,6 +142,52 @@ fn with_arrival_each_sample_is_evaluated_at_once() {
 }
 
 #[test]
+fn what_arrived_is_not_taken_back_by_an_evaluation_that_was_due_before() {
+    let mut engine = engine(vec![with(alert("Hot", "temperature_c > 80"), |spec| spec.on_arrival = true)]);
+    let mut outcome = Outcome::default();
+    let early = |millis, value| Row { time: Timestamp(millis), ..row(0, 0, value) };
+
+    engine.take(&[early(900, 90.0), early(1050, 20.0)], &mut outcome);
+    engine.advance(Timestamp(1000), &mut outcome);
+
+    let announced: Vec<(i64, Transition)> = outcome.alarms.iter().map(|it| (it.time.0, it.transition)).collect();
+    assert_eq!(announced, [(900, Transition::Raised), (1050, Transition::Cleared)]);
+}
+
+#[test]
+fn an_alarm_that_rests_on_a_reading_that_was_lost_stays_until_there_is_a_newer_one() {
+    let mut before = engine(vec![alert("Hot", "temperature_c > 80")]);
+    assert_eq!(run(&mut before, 1, &[20.0, 90.0]), [(2, Transition::Raised)]);
+
+    // The second reading is not stored when the agent is killed.
+    let mut after = engine(vec![alert("Hot", "temperature_c > 80")]);
+    let mut outcome = Outcome::default();
+    let until = after.restore(&before.remember(), Timestamp(2500), &mut outcome).unwrap();
+    after.skip_to(until);
+    after.take_history(&[row(1, 0, 20.0)]);
+    after.advance(Timestamp(3000), &mut outcome);
+
+    assert_eq!(outcome.alarms, []);
+    assert_eq!(run(&mut after, 4, &[90.0, 20.0]), [(5, Transition::Cleared)]);
+}
+
+#[test]
+fn a_remembered_alarm_is_cleared_by_the_first_reading_that_arrives() {
+    let rules = || vec![with(alert("Hot", "temperature_c > 80"), |spec| spec.on_arrival = true)];
+    let mut before = engine(rules());
+    assert_eq!(run(&mut before, 1, &[90.0]), [(1, Transition::Raised)]);
+    let mut after = engine(rules());
+    let mut outcome = Outcome::default();
+    after.restore(&before.remember(), Timestamp(1500), &mut outcome);
+
+    after.take(&[row(2, 1, 20.0)], &mut outcome);
+    assert_eq!(outcome.alarms, []);
+    after.take(&[row(3, 0, 20.0)], &mut outcome);
+
+    assert_eq!(outcome.alarms.iter().map(|it| it.transition).collect::<Vec<_>>(), [Transition::Cleared]);
+}
+
+#[test]
 fn an_alarm_that_another_explains_is_not_announced() {
     let rules = vec![
         alert("Stopped", "running == 0"),
