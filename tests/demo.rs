@@ -38,6 +38,7 @@ fn it_survives_a_dead_device_and_an_absent_broker_and_proves_it() {
     assert!((22.0..25.0).contains(&summary["seconds"].as_f64().unwrap()), "{summary:#}");
     assert!(figure("answered") > 1_000, "some hundred points each second: {summary:#}");
     assert!(figure("readings_taken") > figure("answered"), "a dead device gives bad readings: {summary:#}");
+    assert!(figure("rule_fired") >= 1 && figure("rule_cleared") >= 1, "a rule fires and clears: {summary:#}");
     assert!(figure("alarms") >= 2, "the death of a device and its return are told: {summary:#}");
 }
 

@@ -16,7 +16,8 @@ const DEADBAND: u64 = 10;
 
 #[tokio::test]
 async fn what_is_withheld_stays_here_and_nothing_is_owed() {
-    // Given a device whose counters move by one with each answer: one with a deadband, one that is not forwarded.
+    // Given a device whose counters move by one with each answer: one with a deadband, one
+    // that is not forwarded, and those of another device as aggregates.
     let mut servers = Servers::default();
     let endpoint = counters(&mut servers, &[1, 2]).await;
     let broker = Broker::start().await;
@@ -25,13 +26,13 @@ async fn what_is_withheld_stays_here_and_nothing_is_owed() {
     let site = Site::with_profiles(&[(COUNTER, COUNTER_PROFILE)]);
     let tags =
         format!("tags = {{ answers = {{ deadband = {DEADBAND} }}, answers_again = {{ forward = \"none\" }} }}\n");
-    let silent = "forward = \"none\"\n";
+    let aggregates = "forward = \"aggregates\"\nevery = \"1s\"\n";
     let configuration = Configuration::to_port(line.port(), "batch = { max_age = \"300ms\" }")
         .link("hall", endpoint.address(), "")
         .device("press-1", "hall", 1, COUNTER, "50ms")
         .lines(&tags)
         .device("press-2", "hall", 2, COUNTER, "50ms")
-        .lines(silent);
+        .lines(aggregates);
     site.configure(&configuration);
 
     // When the agent runs, the line to the broker breaks and is repaired, and the agent stops.
@@ -49,6 +50,7 @@ async fn what_is_withheld_stays_here_and_nothing_is_owed() {
     line.pass();
     let seen = consumer.harvest.numbers("press-1", "answers").len();
     consumer.until("readings again", |harvest| harvest.numbers("press-1", "answers").len() > seen + 5).await;
+    consumer.until("aggregates", |harvest| harvest.numbers("press-2", "answers_again:max").len() > 3).await;
     agent.terminate();
     assert!(agent.exit().await.success());
     consumer.catch_up(&broker).await;
@@ -62,6 +64,13 @@ async fn what_is_withheld_stays_here_and_nothing_is_owed() {
     let answers = answered(&endpoint, 1).await.len();
     assert!(3 * numbers.len() < answers, "{} of {answers} sent", numbers.len());
     assert!(harvest.numbers("press-1", "answers_again").is_empty() && harvest.numbers("press-2", "answers").is_empty());
+
+    // And aggregates are those of what was answered.
+    let answers = answered(&endpoint, 2).await;
+    for point in ["answers:min", "answers:max"] {
+        let numbers = harvest.numbers("press-2", point);
+        assert!(numbers.len() > 3 && numbers.keys().all(|number| answers.contains_key(number)), "{point} {numbers:?}");
+    }
 }
 
 fn steps(numbers: &[u64]) -> Vec<u64> {

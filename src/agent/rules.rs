@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Config, GatewayConfig, LinkConfig};
+use crate::config::{Config, Forward, GatewayConfig, LinkConfig};
 use crate::model::SeriesId;
 use crate::model::Timestamp;
 use crate::rules::engine::{Engine, RuleSetup};
 use crate::rules::file;
 use crate::rules::live::{NAME, SeriesSpec};
-use crate::rules::spec::GroupSpec;
-use crate::settings::FileFault;
+use crate::rules::spec::{GroupSpec, RuleKind, RuleSpec};
+use crate::settings::{FileFault, show_duration};
 
 /// A sample stands for its series this many intervals.
 const LOOK_BACK_INTERVALS: u32 = 3;
@@ -24,13 +24,49 @@ const LOOK_BACK_OF_STREAMS: Duration = Duration::from_secs(5);
 /// # Errors
 /// Everything that is wrong with them.
 pub fn load(config: &Config) -> Result<Vec<GroupSpec>, Vec<FileFault>> {
-    let groups = file::load(&config.rules.files)?;
+    let mut groups = file::load(&config.rules.files)?;
+    let refused = |error: anyhow::Error| vec![FileFault::of_file("rules", error.to_string())];
+    groups.extend(aggregates(&config.links).map_err(refused)?);
     let series = specs(&config.links, None);
     let setup = RuleSetup { groups: groups.clone(), series, external: external(&config.gateway) };
     match Engine::new(setup, Timestamp(0)) {
         Ok(_) => Ok(groups),
         Err(errors) => Err(errors.into_iter().map(|error| FileFault::of_file("rules", error.to_string())).collect()),
     }
+}
+
+/// Rules that nobody wrote: mean, least and greatest value of what is forwarded as aggregates.
+fn aggregates(links: &[LinkConfig]) -> anyhow::Result<Vec<GroupSpec>> {
+    let mut devices: BTreeMap<(Duration, &str), Vec<&str>> = BTreeMap::new();
+    for device in links.iter().flat_map(|link| &link.devices) {
+        for tag in &device.tags {
+            if let Some(Forward::Aggregates { every }) = tag.forward.as_deref() {
+                devices.entry((*every, tag.series.name.as_str())).or_default().push(device.name.as_str());
+            }
+        }
+    }
+    let mut groups: BTreeMap<Duration, GroupSpec> = BTreeMap::new();
+    for ((every, name), devices) in devices {
+        let group = groups.entry(every).or_insert_with(|| GroupSpec {
+            name: format!("aggregates of {}", show_duration(every)),
+            interval: every,
+            query_offset: Duration::ZERO,
+            limit: 0,
+            rules: Vec::new(),
+        });
+        for (function, suffix) in [("avg", "avg"), ("min", "min"), ("max", "max")] {
+            let every_ms = every.as_millis();
+            // Names of points and devices hold nothing that would have to be quoted.
+            let expression = format!(
+                "{function}_over_time({{__name__=\"{name}\",device=~\"{}\"}}[{every_ms}ms])",
+                devices.join("|")
+            );
+            let expression = promql_parser::parser::parse(&expression).map_err(anyhow::Error::msg)?;
+            let name = format!("{name}:{suffix}");
+            group.rules.push(RuleSpec { name, expression, labels: BTreeMap::new(), kind: RuleKind::Record });
+        }
+    }
+    Ok(groups.into_values().collect())
 }
 
 /// Everything the engine needs; `series` holds the id of each tag of each device.

@@ -10,8 +10,9 @@ use rumqttc::v5::mqttbytes::v5::Packet;
 use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::encoding::alarm::AlarmContent;
 use crate::encoding::{self, Decoded};
-use crate::model::{Epoch, Identity, Observed, SeriesId, SeriesInfo, Timestamp};
+use crate::model::{Epoch, Identity, Observed, SeriesId, SeriesInfo, Timestamp, Transition};
 
 /// Largest message, in bytes.
 const PACKET_MAX: u32 = 2 << 20;
@@ -26,6 +27,9 @@ pub(super) struct Arrived {
     /// Readings that had been there already.
     pub repeats: u64,
     pub alarms: u64,
+    /// Transitions of the rule.
+    pub rule_fired: u64,
+    pub rule_cleared: u64,
     pub undecodable: u64,
 }
 
@@ -138,7 +142,15 @@ fn take(topic: &[u8], payload: &[u8], harvest: &mut Harvest) {
                 harvest.series.insert((epoch, entry.id), entry.into_info());
             }
         }
-        Ok(Decoded::Alarm(_)) => harvest.arrived.alarms += 1,
+        Ok(Decoded::Alarm(alarm)) => {
+            harvest.arrived.alarms += 1;
+            if let AlarmContent::Transition(transition) = &alarm.content
+                && transition.name == "MachineIdle"
+            {
+                harvest.arrived.rule_fired += u64::from(transition.transition == Transition::Raised);
+                harvest.arrived.rule_cleared += u64::from(transition.transition == Transition::Cleared);
+            }
+        }
         Ok(Decoded::Json(_) | Decoded::Other(_)) => {}
         Err(error) => {
             tracing::warn!(%topic, %error, "a payload of the demo cannot be decoded");

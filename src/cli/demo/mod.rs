@@ -33,6 +33,18 @@ use consumer::{Consumer, Harvest};
 use proof::Proof;
 use view::{Moment, View};
 
+/// A rule for the machines of the plant, which work for some seconds and then stand idle for some.
+const RULES: &str = r#"
+groups:
+  - name: machines
+    interval: 1s
+    rules:
+      - alert: MachineIdle
+        expr: avg_over_time(active_power_w[3s]) < 2500
+        annotations: { summary: "{{ $labels.device }} draws {{ $value }} W and does nothing" }
+        edge: { clear: "avg_over_time(active_power_w[3s]) > 4000", priority: low }
+"#;
+
 /// When the broker goes away, and for how long.
 const OUTAGE_AT: Duration = Duration::from_secs(10);
 const OUTAGE: Duration = Duration::from_secs(5);
@@ -76,6 +88,9 @@ struct Summary {
     repeats_discarded: u64,
     /// Alarm transitions that arrived.
     alarms: u64,
+    /// Of those, how often a machine was found idle by the rule, and how often that ended.
+    rule_fired: u64,
+    rule_cleared: u64,
     /// Good readings in the plant's answers.
     answered: u64,
     /// Of those, not arrived.
@@ -180,6 +195,8 @@ impl Demo {
             ("decoded by the consumer", count(summary.readings_decoded)),
             ("repeats discarded", count(summary.repeats_discarded)),
             ("alarm transitions", count(summary.alarms)),
+            ("  the rule MachineIdle fired", count(summary.rule_fired)),
+            ("  and cleared", count(summary.rule_cleared)),
             ("good readings answered by the plant", count(summary.answered)),
             ("missing", count(summary.missing)),
             ("duplicates", count(summary.duplicates)),
@@ -203,7 +220,8 @@ impl Demo {
 fn configuration(plant: &Plant, directory: &Path, gate: &Gate) -> anyhow::Result<Config> {
     let text = plant.configuration(&directory.join("store"), &format!("mqtt://{}", gate.address));
     let socket = format!("[gateway]\nsocket = {:?}", directory.join("lineside.sock"));
-    let text = text.replacen("[gateway]", &socket, 1);
+    std::fs::write(directory.join("rules.yml"), RULES).context("the rules of the demo")?;
+    let text = text.replacen("[gateway]", &socket, 1) + "\n[rules]\nfiles = [\"rules.yml\"]\n";
     config::parse(&text, "demo.toml", directory).context("the configuration of the demo")
 }
 
@@ -260,6 +278,8 @@ fn summary(ran: Duration, status: &Status, harvest: &Harvest, proof: Proof) -> S
         readings_decoded: decoded,
         repeats_discarded: harvest.arrived.repeats,
         alarms: harvest.arrived.alarms,
+        rule_fired: harvest.arrived.rule_fired,
+        rule_cleared: harvest.arrived.rule_cleared,
         answered: proof.answered,
         missing: proof.missing,
         duplicates: proof.duplicates,
