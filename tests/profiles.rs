@@ -5,15 +5,20 @@
 #![cfg(test)]
 #![allow(clippy::unwrap_used, reason = "what panics here is a test")]
 
+#[path = "profiles/golden.rs"]
+mod golden;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lineside::modbus::{codec, plan};
-use lineside::model::{Observed, Value};
+use lineside::model::{Observed, Scale, Value};
+use lineside::profile::identification::VersionSource;
 use lineside::profile::text::LineMeaning;
-use lineside::profile::{ModbusProfile, Point, Profile, Protocol, Table, TextProfile, file, shipped};
+use lineside::profile::{ModbusProfile, Pacing, Point, Profile, Protocol, Table, TextProfile, file, shipped};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -53,27 +58,39 @@ fn the_directory_gives_what_was_compiled_in() {
 #[test]
 fn units_and_names_agree() {
     let suffixes = [
+        ("_l_per_min", "l/min"),
+        ("_mm_per_s", "mm/s"),
+        ("_in_per_s", "in/s"),
+        ("_percent", "%"),
+        ("_m_per_s", "m/s"),
+        ("_l_per_h", "l/h"),
+        ("_kvarh", "kvarh"),
+        ("_kvar", "kvar"),
+        ("_varh", "varh"),
+        ("_mohm", "MΩ"),
+        ("_kva", "kVA"),
+        ("_var", "var"),
+        ("_kwh", "kWh"),
+        ("_deg", "deg"),
+        ("_min", "min"),
+        ("_rpm", "rpm"),
+        ("_kw", "kW"),
+        ("_va", "VA"),
+        ("_wh", "Wh"),
+        ("_hz", "Hz"),
+        ("_nm", "Nm"),
+        ("_hp", "hp"),
+        ("_ma", "mA"),
         ("_v", "V"),
         ("_a", "A"),
         ("_w", "W"),
-        ("_kw", "kW"),
-        ("_va", "VA"),
-        ("_kva", "kVA"),
-        ("_var", "var"),
-        ("_kvar", "kvar"),
-        ("_wh", "Wh"),
-        ("_kwh", "kWh"),
-        ("_varh", "varh"),
-        ("_kvarh", "kvarh"),
-        ("_hz", "Hz"),
-        ("_percent", "%"),
-        ("_deg", "deg"),
         ("_c", "°C"),
         ("_f", "°F"),
+        ("_k", "K"),
         ("_g", "g"),
-        ("_mm_per_s", "mm/s"),
-        ("_in_per_s", "in/s"),
-        ("_m_per_s", "m/s"),
+        ("_s", "s"),
+        ("_h", "h"),
+        ("_d", "d"),
         ("", ""),
     ];
     for id in shipped::ids() {
@@ -93,16 +110,80 @@ fn golden_registers_plan_and_decode_as_recorded() {
     for id in shipped::ids() {
         let golden = fs::read_to_string(project(&format!("tests/golden/{id}.txt"))).unwrap();
         match shipped_profile(id).protocol {
-            Protocol::Modbus(modbus) => Dump::read(&golden).check(id, &modbus),
+            Protocol::Modbus(modbus) if golden.contains("\nrequest ") => Dump::read(&golden).check(id, &modbus),
+            Protocol::Modbus(_) => {}
             Protocol::Text(text) => check_lines(id, &text, &golden),
         }
     }
+}
+
+/// Each part of a golden file is a device with one firmware: it is served by the simulator, identified and read by a
+/// poller, and every point of the profile must be what the file says.
+#[tokio::test]
+async fn golden_devices_are_identified_and_read_as_recorded() {
+    for id in shipped::ids() {
+        let mut profile = shipped_profile(id);
+        let Protocol::Modbus(modbus) = &mut profile.protocol else { continue };
+        modbus.pacing = Pacing::default();
+        let golden = fs::read_to_string(project(&format!("tests/golden/{id}.txt"))).unwrap();
+        let parts: Vec<&str> = golden.split("\ndevice ").collect();
+        let parts = if parts.len() > 1 { &parts[1..] } else { &parts[..] };
+        assert!(parts.len() >= modbus.maps.len(), "{id}: a part for each of {} maps", modbus.maps.len());
+        let mut maps = BTreeSet::new();
+        let profile = Arc::new(profile);
+        for part in parts {
+            let dump = Dump::read(part);
+            let (read, map) = golden::read(&profile, &dump).await;
+            assert_eq!(read, dump.values, "{id}: device {}", part.lines().next().unwrap());
+            maps.extend(map);
+        }
+        let Protocol::Modbus(modbus) = &profile.protocol else { continue };
+        let all: BTreeSet<String> = modbus.maps.iter().map(|map| map.name.clone()).collect();
+        assert_eq!(maps, all, "{id}: each map has a part");
+    }
+}
+
+/// The table in the README is made of the profiles: this test says what it must be.
+#[test]
+fn the_readme_lists_every_profile() {
+    let mut table = "| Profile | Device | Points | Maps | Recognised by |\n|---|---|---|---|---|\n".to_owned();
+    for id in shipped::ids() {
+        let profile = shipped_profile(id);
+        let (points, maps, marks) = match &profile.protocol {
+            Protocol::Modbus(modbus) => (modbus.points.len(), maps_of(modbus), marks_of(modbus)),
+            Protocol::Text(text) => (text.points.len(), "lines of text".to_owned(), String::new()),
+        };
+        table += &format!("| `{id}` | {} {} | {points} | {maps} | {marks} |\n", profile.manufacturer, profile.model);
+    }
+    let readme = fs::read_to_string(project("README.md")).unwrap();
+    assert!(readme.contains(&table), "README.md must have this table:\n{table}");
+}
+
+fn maps_of(modbus: &ModbusProfile) -> String {
+    let names: Vec<&str> = modbus.maps.iter().skip(1).map(|map| map.name.as_str()).collect();
+    if names.is_empty() { "one".to_owned() } else { format!("another {}", names.join("; ")) }
+}
+
+/// What shows the model, and where the firmware comes from.
+fn marks_of(modbus: &ModbusProfile) -> String {
+    let identification = &modbus.identification;
+    let model = if identification.models.is_empty() { None } else { Some("model") };
+    let firmware = match identification.versions.first() {
+        Some(VersionSource::Probe { .. }) => Some("what it refuses"),
+        Some(VersionSource::Place(_)) => Some("firmware"),
+        None if modbus.needs_firmware() => Some("`firmware` in the configuration"),
+        None => None,
+    };
+    model.into_iter().chain(firmware).collect::<Vec<_>>().join(", ")
 }
 
 /// What a golden file of a Modbus device says: requests, registers, values.
 #[derive(Default)]
 struct Dump {
     requests: Vec<String>,
+    /// The firmware that the operator names.
+    configured: Option<String>,
+    objects: Vec<(u8, String)>,
     registers: BTreeMap<(&'static str, u16), u16>,
     values: BTreeMap<String, String>,
 }
@@ -115,8 +196,11 @@ impl Dump {
                 dump.requests.push(request.to_owned());
             } else if let Some(registers) = line.strip_prefix("registers ") {
                 dump.read_registers(registers);
-            } else {
-                let (name, value) = line.split_once(" = ").unwrap();
+            } else if let Some(firmware) = line.strip_prefix("configured ") {
+                dump.configured = Some(firmware.to_owned());
+            } else if let Some((number, text)) = line.strip_prefix("object ").and_then(|line| line.split_once(' ')) {
+                dump.objects.push((number.parse().unwrap(), text.to_owned()));
+            } else if let Some((name, value)) = line.split_once(" = ") {
                 dump.values.insert(name.to_owned(), value.to_owned());
             }
         }
@@ -186,6 +270,7 @@ fn show(point: &Point, observed: &Observed) -> String {
         Value::Text(text) => format!("{text:?}"),
         Value::Bool(bit) => bit.to_string(),
         Value::Int(number) if point.states.contains_key(number) => format!("{number} ({})", point.states[number]),
+        Value::Uint(number) if point.listed_scale() == Scale::ONE => number.to_string(),
         number => point.listed_scale().apply(number.number().unwrap()).to_string(),
     };
     let unit = if point.unit.is_empty() { String::new() } else { format!(" {}", point.unit) };

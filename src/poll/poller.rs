@@ -445,9 +445,12 @@ impl Poller {
     }
 
     fn renew_status(&mut self, now: Instant) {
-        if now < self.renewed_at + STATUS_EVERY {
-            return;
+        if now >= self.renewed_at + STATUS_EVERY {
+            self.publish_status(now);
         }
+    }
+
+    fn publish_status(&mut self, now: Instant) {
         self.renewed_at = now;
         self.status.busy_ratio = self.load.ratio(now);
         self.status.busy_ms = u64::try_from(self.load.busy.as_millis()).unwrap_or(u64::MAX);

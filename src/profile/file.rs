@@ -109,8 +109,13 @@ fn is_file_stem(id: &str) -> bool {
 }
 
 fn no_such_profile(id: &str) -> String {
-    let near = nearest(shipped::ids(), id).map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
-    format!("no such profile{near} (shipped are {})", shipped::ids().collect::<Vec<_>>().join(", "))
+    if let Some(near) = nearest(shipped::ids(), id) {
+        return format!("no such profile; did you mean {near:?}?");
+    }
+    let maker = id.split('-').next().unwrap_or_default();
+    let same_maker: Vec<&str> = shipped::ids().filter(|known| known.split('-').next() == Some(maker)).collect();
+    let shown = if same_maker.is_empty() { shipped::ids().collect() } else { same_maker };
+    format!("no such profile (shipped are {})", shown.join(", "))
 }
 
 #[cfg(test)]
@@ -146,7 +151,11 @@ mod tests {
     fn a_profile_that_does_not_exist_is_named_with_those_that_do() {
         let faults = load(Path::new("profiles"), "acme-pm5").unwrap_err();
 
-        assert!(faults[0].to_string().starts_with("profiles/acme-pm5.toml: no such profile (shipped are abb-b23, "));
+        assert!(
+            faults[0]
+                .to_string()
+                .starts_with("profiles/acme-pm5.toml: no such profile (shipped are abb-acs580, abb-b23, ")
+        );
     }
 
     #[test]

@@ -89,11 +89,9 @@ fn draft(
     if item.is_none() && models.is_empty() {
         section.missing("versions", "from which version on, and before which, such as \"2.6.2..\"; or models");
     }
-    let name = match (models.join(", "), versions.as_ref()) {
-        (models, Some(versions)) if models.is_empty() => versions.to_string(),
-        (models, Some(versions)) if *versions != VersionRange::default() => format!("{models} {versions}"),
-        (models, _) => models,
-    };
+    let span = item.as_ref().and_then(Item::as_word).map(span_name);
+    let name = [(!models.is_empty()).then(|| models.join(", ")), span];
+    let name = name.into_iter().flatten().collect::<Vec<_>>().join(" ");
     section.call(&name);
     if let (Some(item), Some(versions)) = (&item, &versions)
         && let Some(other) = others.iter().find(|other| other.models == models && other.versions.overlaps(versions))
@@ -110,6 +108,13 @@ fn draft(
     section.finish();
     let versions = versions.filter(|_| all_good)?;
     Some(Draft { name, models, versions, moves, changed, removed, added })
+}
+
+/// `"1.1..2.0"` in words: `from 1.1, before 2.0`.
+fn span_name(written: &str) -> String {
+    let (from, below) = written.split_once("..").unwrap_or((written, ""));
+    let ends = [("from", from.trim()), ("before", below.trim())].into_iter().filter(|(_, end)| !end.is_empty());
+    ends.map(|(word, end)| format!("{word} {end}")).collect::<Vec<_>>().join(", ")
 }
 
 fn collect<T>(read: impl Iterator<Item = Option<T>>, all_good: &mut bool) -> Vec<T> {

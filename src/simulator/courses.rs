@@ -66,7 +66,11 @@ fn without_unit(point: &Point) -> Course {
 fn counter(points: &[Point], index: usize, courses: &[(Option<usize>, Course)]) -> Course {
     let point = &points[index];
     let kilo = if point.unit.starts_with('k') { 0.001 } else { 1.0 };
-    let start = 48_000_000.0 * kilo + 1_000.0 * kilo * index as f64;
+    let start = match point.encoding.width() {
+        // A counter of one register counts a day.
+        1 => point.scale.apply(100.0),
+        _ => 48_000_000.0 * kilo + 1_000.0 * kilo * index as f64,
+    };
     let phase = ["_l1", "_l2", "_l3"].into_iter().find(|phase| point.name.contains(phase));
     let power_unit = point.unit.trim_start_matches('k').trim_end_matches('h');
     let feeds = |candidate: &Point| {

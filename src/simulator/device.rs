@@ -124,6 +124,13 @@ impl Device {
         device
     }
 
+    /// Grants no more than `limits` in one request, and such gaps between its registers as they let a request read along.
+    pub fn limited(mut self, limits: ReadLimits) -> Self {
+        self.memory.fill_gaps(limits.gap);
+        self.limits = limits;
+        self
+    }
+
     /// Answers Read Device Identification with these objects (Modbus Application Protocol 1.1b3, 6.21).
     pub fn identified<'a>(mut self, objects: impl IntoIterator<Item = (u8, &'a str)>) -> Self {
         self.objects = objects.into_iter().map(|(number, text)| (number, text.to_owned())).collect();

@@ -111,6 +111,7 @@ impl Poller {
             self.announce(device, &identity, &status);
             alarms.extend(self.identity_alarms(device, before.as_ref(), &status));
         }
+        self.publish_status(Instant::now());
         self.devices[device].tells_absent = !matches!(identity.verdict, Verdict::WrongDevice(_));
     }
 
