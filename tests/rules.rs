@@ -106,6 +106,44 @@ fn recorded(harvest: &Harvest) -> Vec<f64> {
 }
 
 #[tokio::test]
+async fn people_see_alarms_and_acknowledge_them() {
+    let mut servers = Servers::default();
+    let endpoint = counters(&mut servers, &[1]).await;
+    let broker = Broker::start().await;
+    let mut consumer = Consumer::start(&broker).await;
+    let site = site(&broker, endpoint.address());
+    let waits = "groups: [{name: a, interval: 1s, rules: [{alert: Seen, expr: answers > 3, \
+                 edge: {evaluate: arrival, latch: true}}]}]";
+    std::fs::write(site.path().join("rules.yml"), waits).unwrap();
+    let mut agent = site.start();
+    consumer.until("the alarm", |harvest| harvest.transitions("Seen").len() == 1).await;
+
+    let lineside = |arguments: &'static [&'static str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lineside"));
+        command.arg("alarms").arg("--socket").arg(site.path().join("lineside.sock")).args(arguments);
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, listed) = lineside(&[]);
+    assert!(code == Some(0) && listed.contains("Seen") && listed.contains("unacknowledged active"), "{listed}");
+    let done = lineside(&["ack", "Seen", "device=press-1", "--by", "eva"]);
+    assert_eq!(done, (Some(0), "Seen{device=\"press-1\"}: now acknowledged active\n".to_owned()));
+    assert_eq!(lineside(&["reset", "Seen"]).0, Some(1));
+    assert_eq!(lineside(&["ack", "Nothing"]).0, Some(1));
+    assert_eq!(lineside(&["shelve", "Seen", "--for", "1h"]).0, Some(0));
+
+    // What is stored, and therefore came, a restart remembers.
+    consumer.until("both", |harvest| harvest.transitions("Seen").len() == 3).await;
+    agent.kill();
+    let restarted = site.start();
+    restarted.logged("lineside started").await;
+    let (_, listed) = lineside(&[]);
+    assert!(listed.contains("shelved"), "{listed}");
+    assert_eq!(consumer.harvest.transitions("Seen")[1].by.as_deref(), Some("eva"));
+    consumer.harvest.assert_sound();
+}
+
+#[tokio::test]
 async fn no_transition_is_lost_and_none_comes_twice_when_the_agent_is_killed_at_any_time() {
     let mut servers = Servers::default();
     let endpoint = counters(&mut servers, &[1]).await;

@@ -145,8 +145,12 @@ impl Agent {
     }
 
     fn start_socket(&mut self) -> anyhow::Result<()> {
-        let services =
-            Services { board: self.board.clone(), live: self.live.clone(), directory: self.directory.subscribe() };
+        let services = Services {
+            board: self.board.clone(),
+            live: self.live.clone(),
+            directory: self.directory.subscribe(),
+            rules: self.rules.clone(),
+        };
         let path = &self.config.gateway.socket;
         let server = SocketServer::bind(path, services)
             .with_context(|| format!("gateway.socket = {:?}: cannot listen", path.display().to_string()))?;

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done; 1 done, with findings; 2 input refused; 3 agent, device or broker unreachable; 4 store in use by
 //! another process.
 
+mod alarms;
 mod check;
 mod client;
 mod decode;
@@ -83,6 +84,7 @@ enum Command {
     Check(check::Check),
     Status(status::StatusCommand),
     Tail(tail::Tail),
+    Alarms(alarms::Alarms),
     Read(read::Read),
     Decode(decode::Decode),
     Simulate(simulate::Simulate),
@@ -125,6 +127,7 @@ pub fn main() -> ExitCode {
         Command::Check(command) => command.run(),
         Command::Status(command) => command.run(),
         Command::Tail(command) => command.run(),
+        Command::Alarms(command) => command.run(),
         Command::Read(command) => command.run(),
         Command::Decode(command) => command.run(),
         Command::Simulate(command) => command.run(),

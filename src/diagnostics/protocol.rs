@@ -1,8 +1,11 @@
 //! What is said on the local socket: one JSON object a line, a request first, then one or more answers.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::model::Timestamp;
+use crate::model::{AlarmRecord, Timestamp};
+use crate::rules::engine::AlarmRequest;
 
 /// What a diagnostic command asks the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +15,19 @@ pub enum Request {
     Status,
     /// Every reading from now on; one line each until the connection is closed.
     Tail,
+    /// Alarms of the rules that are not normal, and those about to be.
+    Alarms,
+    /// What a person wants of alarms.
+    AlarmDeed {
+        /// Name of the alarms.
+        name: String,
+        /// Labels that they must have.
+        labels: BTreeMap<String, String>,
+        /// What is wanted.
+        wanted: AlarmRequest,
+        /// Who wants it.
+        by: String,
+    },
     /// All tags of one device, now.
     Read {
         /// Name of the device.
@@ -50,6 +66,17 @@ pub struct ShownReading {
     pub state: Option<String>,
     /// `good`, or the reason why it is not.
     pub quality: String,
+}
+
+/// What became of a deed for one alarm.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AlarmAnswer {
+    /// The transition that it led to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<AlarmRecord>,
+    /// Why it led to none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 /// An answer that is no reading.

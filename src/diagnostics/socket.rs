@@ -17,9 +17,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Board;
-use super::protocol::{Notice, Request, ShownReading};
+use super::protocol::{AlarmAnswer, Notice, Request, ShownReading};
 use crate::buffer::Catalogue;
-use crate::ingest::LiveHandle;
+use crate::ingest::{LiveHandle, RulesHandle, Wanted};
 use crate::model::{Name, Observed, Row, SeriesId, SeriesInfo, UnitId, Value};
 use crate::poll::{LinkHandle, PollError};
 use crate::profile::Table;
@@ -55,6 +55,8 @@ pub struct Services {
     pub board: Board,
     /// Live readings.
     pub live: LiveHandle,
+    /// Alarms.
+    pub rules: RulesHandle,
     /// Links and series.
     pub directory: watch::Receiver<Directory>,
 }
@@ -121,6 +123,15 @@ async fn answer(reader: OwnedReadHalf, writer: &mut OwnedWriteHalf, services: Se
     match serde_json::from_str::<Request>(&line) {
         Ok(Request::Status) => send(writer, &services.board.snapshot()).await,
         Ok(Request::Tail) => tail(reader.into_inner().into_inner(), writer, services).await,
+        Ok(Request::Alarms) => send(writer, &services.rules.alarms().await).await,
+        Ok(Request::AlarmDeed { name, labels, wanted, by }) => {
+            let wanted = Wanted { name, labels, request: wanted, by };
+            let answers = services.rules.act(wanted).await.into_iter().map(|answer| match answer {
+                Ok(record) => AlarmAnswer { record: Some(record), refused: None },
+                Err(reason) => AlarmAnswer { record: None, refused: Some(reason.to_string()) },
+            });
+            send(writer, &answers.collect::<Vec<_>>()).await
+        }
         Ok(Request::Read { device }) => read(writer, &services, &device).await,
         Ok(Request::ReadRaw { link, unit_id, table, address, count }) => {
             let outcome = read_raw(&services, &link, unit_id, &table, address, count).await;

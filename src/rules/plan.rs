@@ -1,7 +1,7 @@
 //! The frequent forms of an expression, so prepared that an evaluation costs the same however long its windows are.
 //!
 //! `f_over_time(selector[w])`, rates and the like, and plain selectors; aggregated by labels or not; calculated and
-//! compared with numbers. What is of another form is evaluated the general way. Pure.
+//! compared with numbers. What is of another form has no plan, and the rule is refused. Pure.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Action, Outcome};
 use crate::model::{AlarmReading, AlarmRecord, AlarmState, Priority, Timestamp, Transition};
@@ -79,7 +79,8 @@ impl Moment<'_> {
 }
 
 /// What a person wants of an alarm.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum AlarmRequest {
     /// I have seen it.
     Acknowledge,
@@ -96,7 +97,7 @@ pub enum AlarmRequest {
 }
 
 /// An alarm as people see it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AlarmView {
     /// Name of the alarm.
     pub name: String,
@@ -107,19 +108,19 @@ pub struct AlarmView {
     /// How soon somebody has to act.
     pub priority: Priority,
     /// The condition holds since then, not yet long enough.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_since: Option<Timestamp>,
     /// Active since then.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active_since: Option<Timestamp>,
     /// Shelved until then.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shelved_until: Option<Timestamp>,
     /// The value that decided it last.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<f64>,
     /// Raised so often that it is held.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub flapping: bool,
 }
 

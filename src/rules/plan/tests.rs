@@ -78,7 +78,7 @@ fn a_sample_stands_for_its_series_only_so_long() {
 }
 
 #[test]
-fn other_forms_are_left_to_the_general_way() {
+fn other_forms_have_no_plan() {
     let mut table = LiveTable::default();
     let planner = Planner { owner: 0, query_offset: Duration::ZERO };
     for expression in ["a + b", "a and b", "topk(1, a)", "a @ 5", "absent(a)", "max_over_time(rate(a[5m])[1h:])", "1"] {
