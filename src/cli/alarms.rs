@@ -114,6 +114,7 @@ fn answer<T: serde::de::DeserializeOwned>(client: &mut AgentClient) -> Result<T,
     let line = client.next_line()?.unwrap_or_default();
     serde_json::from_str(&line).map_err(|_| match serde_json::from_str(&line) {
         Ok(Notice::Refused(reason)) => Failure::Refused(reason),
+        Ok(Notice::Error(reason)) => Failure::Unreachable(reason),
         _ => Failure::Unreachable(format!("the agent's answer is not understood: {line}")),
     })
 }

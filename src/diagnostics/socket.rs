@@ -126,11 +126,16 @@ async fn answer(reader: OwnedReadHalf, writer: &mut OwnedWriteHalf, services: Se
         Ok(Request::Alarms) => send(writer, &services.rules.alarms().await).await,
         Ok(Request::AlarmDeed { name, labels, wanted, by }) => {
             let wanted = Wanted { name, labels, request: wanted, by };
-            let answers = services.rules.act(wanted).await.into_iter().map(|answer| match answer {
-                Ok(record) => AlarmAnswer { record: Some(record), refused: None },
-                Err(reason) => AlarmAnswer { record: None, refused: Some(reason.to_string()) },
-            });
-            send(writer, &answers.collect::<Vec<_>>()).await
+            match services.rules.act(wanted).await {
+                Ok(answers) => {
+                    let answers = answers.into_iter().map(|answer| match answer {
+                        Ok(record) => AlarmAnswer { record: Some(record), refused: None },
+                        Err(reason) => AlarmAnswer { record: None, refused: Some(reason.to_string()) },
+                    });
+                    send(writer, &answers.collect::<Vec<_>>()).await
+                }
+                Err(error) => send(writer, &Notice::Error(format!("done, but not stored: {error}"))).await,
+            }
         }
         Ok(Request::Read { device }) => read(writer, &services, &device).await,
         Ok(Request::ReadRaw { link, unit_id, table, address, count }) => {

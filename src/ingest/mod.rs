@@ -91,7 +91,7 @@ impl Ingest {
         let live = broadcast::Sender::new(LIVE_CYCLES);
         let handle = LiveHandle(live.clone());
         let rules_status = watch::Sender::default();
-        let (rules, requests) = RulesHandle::new(rules_status.subscribe());
+        let (rules, requests) = RulesHandle::new(rules_status.subscribe(), parts.buffer.clone());
         let ingest = Self {
             cycles,
             buffer: parts.buffer.clone(),

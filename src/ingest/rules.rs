@@ -74,12 +74,16 @@ pub struct Wanted {
 pub struct RulesHandle {
     requests: mpsc::Sender<RuleRequest>,
     status: watch::Receiver<Option<RulesStatus>>,
+    buffer: BufferHandle,
 }
 
 impl RulesHandle {
-    pub(super) fn new(status: watch::Receiver<Option<RulesStatus>>) -> (Self, mpsc::Receiver<RuleRequest>) {
+    pub(super) fn new(
+        status: watch::Receiver<Option<RulesStatus>>,
+        buffer: BufferHandle,
+    ) -> (Self, mpsc::Receiver<RuleRequest>) {
         let (requests, received) = mpsc::channel(REQUESTS_QUEUED);
-        (Self { requests, status }, received)
+        (Self { requests, status, buffer }, received)
     }
 
     /// Puts other rules in force; alarms and windows go on. Without groups there are no rules, and they cost nothing.
@@ -101,11 +105,20 @@ impl RulesHandle {
         if sent.is_ok() { answer.await.unwrap_or_default() } else { Vec::new() }
     }
 
-    /// Does what a person wants of alarms. Empty when no alarm fits.
-    pub async fn act(&self, wanted: Wanted) -> Vec<Result<AlarmRecord, NotPossible>> {
+    /// Does what a person wants of alarms. Empty when no alarm fits. What was done is durable when this returns: who
+    /// was told that an alarm is acknowledged must not find it otherwise after a power cut.
+    ///
+    /// # Errors
+    /// It was done, but cannot be stored for now; it is stored when the store can be written again.
+    pub async fn act(&self, wanted: Wanted) -> Result<Vec<Result<AlarmRecord, NotPossible>>, BufferError> {
         let (reply, answer) = oneshot::channel();
         let sent = self.requests.send(RuleRequest::Act { wanted, reply }).await;
-        if sent.is_ok() { answer.await.unwrap_or_default() } else { Vec::new() }
+        let answers = if sent.is_ok() { answer.await.unwrap_or_default() } else { Vec::new() };
+        // The asker waits for the flush, and not the task that takes the readings.
+        if answers.iter().any(Result::is_ok) {
+            self.buffer.flush().await?;
+        }
+        Ok(answers)
     }
 
     /// Figures; nothing while there are no rules.
