@@ -59,6 +59,7 @@ fn append_flush_read_deliver(bencher: Bencher<'_, '_>) {
         path: directory.path().to_owned(),
         limit_bytes: 16 << 20,
         commit_interval: Duration::from_secs(1),
+        engine: Default::default(),
     };
     let (thread, handle) = buffer::open(settings, Arc::new(SystemClock::new(true))).expect("the store opens");
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");

@@ -39,7 +39,7 @@ const LINES_MAX: usize = 500;
 /// A crate and the files that may name it.
 const ONLY_IN: [(&str, &[&str]); 5] = [
     ("toml", &["src/settings/"]),
-    ("sled", &["src/database.rs", "src/database/"]),
+    ("sled", &["src/database/sled_engine.rs"]),
     ("rumqttc", &["src/mqtt/", "src/cli/demo"]),
     ("rumqttd", &["src/cli/demo"]),
     (

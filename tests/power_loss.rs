@@ -93,7 +93,7 @@ fn raised_in(commit: &Commit) -> Vec<i64> {
 
 fn start_child(directory: &Path, role: &str) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", role, "--nocapture"])
+        .args(["--exact", &store::test_name(module_path!(), role), "--nocapture"])
         .env(DIRECTORY, directory)
         .stdout(Stdio::piped())
         .spawn()

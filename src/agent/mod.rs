@@ -88,6 +88,7 @@ impl Agent {
             path: config.store.path.clone(),
             limit_bytes: config.store.limit_bytes,
             commit_interval: config.store.commit_interval,
+            engine: config.store.engine,
         };
         let (buffer_thread, buffer) = buffer::open(settings, clock.clone())?;
         let catalogue = Arc::new(buffer.catalogue().await?);

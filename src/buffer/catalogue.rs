@@ -26,6 +26,9 @@ impl Catalogue {
     }
 }
 
+/// Ids not given after damage: more than were ever registered at once.
+const IDS_PASSED_OVER: u32 = 1 << 20;
+
 /// The ids by the stored form of their series.
 ///
 /// The text is compared and not the numbers in it, because a number may not survive being written and read.
@@ -46,6 +49,10 @@ impl SeriesIds {
             }
             ControlFlow::Continue(())
         })?;
+        if database.has_losses() {
+            // The newest series may be among what is gone, and no id may ever mean two of them.
+            this.next = this.next.saturating_add(IDS_PASSED_OVER);
+        }
         Ok(this)
     }
 

@@ -7,7 +7,7 @@ use super::catalogue::SeriesIds;
 use super::commit::lane_code;
 use super::lane::{LaneState, Tally};
 use super::rule_state::RuleState;
-use crate::database::{Batch, Database, DatabaseError};
+use crate::database::{Batch, Database, DatabaseError, EngineKind};
 use crate::model::{Epoch, Lane};
 
 const EPOCH_KEY: &[u8] = b"m";
@@ -49,8 +49,8 @@ pub struct Loaded {
 
 impl Loaded {
     /// Opens the database at `path`, or makes a new one with a new epoch. Durable in either case.
-    pub fn open(path: &Path) -> Result<Self, DatabaseError> {
-        let database = Database::open(path)?;
+    pub fn open(path: &Path, for_new: EngineKind) -> Result<Self, DatabaseError> {
+        let database = Database::open(path, for_new)?;
         let damaged = |detail: &str| DatabaseError::Damaged { path: path.to_owned(), detail: detail.to_owned() };
         let epoch = match database.get(EPOCH_KEY)? {
             Some(bytes) => Epoch(bytes.try_into().map_err(|_| damaged("epoch is not 16 bytes"))?),

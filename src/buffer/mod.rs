@@ -47,6 +47,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
+use crate::database::EngineKind;
 use crate::model::{AlarmRecord, Commit, Gap, Lane, Row, Sequence, SeriesId, SeriesInfo, Timestamp};
 pub use catalogue::Catalogue;
 pub use commit::{ClockReading, Codec, CommitError, RECORDS_MAX, seal};
@@ -67,6 +68,8 @@ pub struct BufferSettings {
     pub limit_bytes: u64,
     /// The longest that a reading waits to become durable: what a power cut can cost.
     pub commit_interval: Duration,
+    /// What makes a new database. One that is there is kept by the engine that wrote it.
+    pub engine: EngineKind,
 }
 
 /// What belongs together: readings, the transitions they led to, and what the rules have to remember from then on.
@@ -140,7 +143,7 @@ pub enum BufferError {
 /// Blocks while the database opens. Fails when another process uses the directory, when it is of a newer format, or
 /// cannot be used at all; damage is no reason to fail.
 pub fn open(settings: BufferSettings, clock: Arc<dyn Clock>) -> Result<(BufferThread, BufferHandle), BufferError> {
-    let place = place::Place::claim(&settings.path)?;
+    let place = place::Place::claim(&settings.path)?.with_engine(settings.engine);
     let store = store::Store::open(place, settings.limit_bytes, clock)?;
     let (keeper, watermarks, status) = thread::Keeper::new(store, settings.commit_interval);
     let (requests, received) = mpsc::channel(REQUESTS_QUEUED);

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 
 use super::BufferError;
+use crate::database::EngineKind;
 use crate::model::Timestamp;
 
 /// The format that this release reads and writes.
@@ -31,6 +32,7 @@ const PROBE_BYTES: usize = 256 << 10;
 #[derive(Debug)]
 pub struct Place {
     path: PathBuf,
+    engine: EngineKind,
     // Unlocked by the system when it is closed, however the process ends.
     _lock: File,
 }
@@ -51,11 +53,31 @@ impl Place {
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(BufferError::InUse { path: path.to_owned() }),
             Err(error) => return Err(unavailable(error.into())),
         }
-        let place = Self { path: path.to_owned(), _lock: lock };
+        let place = Self { path: path.to_owned(), engine: EngineKind::default(), _lock: lock };
         if format != Some(FORMAT) {
             place.write_format().map_err(unavailable)?;
         }
         Ok(place)
+    }
+
+    /// The same place, in which new databases are made by `engine`.
+    pub fn with_engine(mut self, engine: EngineKind) -> Self {
+        self.engine = engine;
+        if let Some(found) = EngineKind::found_in(&self.database()).filter(|found| *found != engine) {
+            tracing::warn!(
+                configured = %engine,
+                %found,
+                path = %self.path.display(),
+                "the store was written by another engine, which goes on keeping it; to change over, stop the agent when \
+                 everything is delivered, and move the directory away"
+            );
+        }
+        self
+    }
+
+    /// The engine that makes new databases.
+    pub fn engine(&self) -> EngineKind {
+        self.engine
     }
 
     /// The directory.

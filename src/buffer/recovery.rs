@@ -22,7 +22,7 @@ impl Store {
         if self.stuck {
             return false;
         }
-        let opened = match Loaded::open(&self.place.database()) {
+        let opened = match Loaded::open(&self.place.database(), self.place.engine()) {
             Ok(_) if self.read_failures.max(self.save_failures) >= FAILURES => Err(DatabaseError::Damaged {
                 path: self.place.database(),
                 detail: "it opens, but cannot be used".to_owned(),
@@ -81,7 +81,7 @@ impl Store {
         let begun = set_aside(&self.place, clock.as_ref(), detail).and_then(|path| {
             let unavailable =
                 |error| BufferError::Unavailable { path: self.place.path().to_owned(), reason: text(&error) };
-            let loaded = Loaded::open(&self.place.database()).map_err(unavailable)?;
+            let loaded = Loaded::open(&self.place.database(), self.place.engine()).map_err(unavailable)?;
             let mut batch = Batch::default();
             self.ids.write_all(&mut batch);
             loaded.database.apply(batch).and_then(|()| loaded.database.flush()).map_err(unavailable)?;

@@ -104,10 +104,10 @@ impl Store {
     /// Opens the store in `place`. A database that does not open is set aside, and a new one begins.
     pub fn open(place: Place, limit_bytes: u64, clock: Arc<dyn Clock>) -> Result<Self, BufferError> {
         let mut aside = None;
-        let loaded = match Loaded::open(&place.database()) {
+        let loaded = match Loaded::open(&place.database(), place.engine()) {
             Err(DatabaseError::Damaged { detail, .. }) if place.probe().is_ok() => {
                 aside = Some((set_aside(&place, clock.as_ref(), &detail)?, detail));
-                Loaded::open(&place.database())
+                Loaded::open(&place.database(), place.engine())
             }
             other => other,
         };

@@ -15,6 +15,7 @@ pub use forward::{Changes, Forward};
 pub use link::{DeviceConfig, Endpoint, LinkConfig, Parity, SerialSettings, TagConfig};
 pub use site::host_and_port;
 
+use crate::database::EngineKind;
 use crate::model::Name;
 use crate::settings::{FileFault, Source, read_text};
 
@@ -80,6 +81,8 @@ pub struct StoreConfig {
     pub limit_bytes: u64,
     /// The most a power cut can cost.
     pub commit_interval: Duration,
+    /// What keeps a new database.
+    pub engine: EngineKind,
 }
 
 /// The broker and what it gets.

@@ -7,6 +7,7 @@ use super::{
     BatchConfig, BatchEncoding, ClockTrust, Credentials, DEFAULT_PROFILES, DEFAULT_SOCKET, GatewayConfig, MqttConfig,
     MqttProtocol, RulesConfig, StoreConfig, TlsConfig,
 };
+use crate::database::EngineKind;
 use crate::model::Name;
 use crate::settings::{Item, Section};
 
@@ -70,8 +71,9 @@ pub(super) fn store(mut section: Section<'_, '_>, directory: &Path) -> Option<St
         .duration("commit_interval", Duration::from_millis(10)..=Duration::from_secs(60))
         .unwrap_or(Duration::from_secs(1));
     section.choice("when_full", &[("drop-oldest", ())]);
+    let engine = section.choice("engine", &EngineKind::ALL.map(|kind| (kind.word(), kind))).unwrap_or_default();
     section.finish();
-    Some(StoreConfig { path: directory.join(path?), limit_bytes, commit_interval })
+    Some(StoreConfig { path: directory.join(path?), limit_bytes, commit_interval, engine })
 }
 
 pub(super) fn mqtt(

@@ -103,8 +103,12 @@ impl Site {
 
     /// What the store still has to deliver. No agent may run.
     pub async fn undelivered(&self) -> Vec<Commit> {
-        let settings =
-            BufferSettings { path: self.store(), limit_bytes: 512 << 20, commit_interval: Duration::from_secs(1) };
+        let settings = BufferSettings {
+            path: self.store(),
+            limit_bytes: 512 << 20,
+            commit_interval: Duration::from_secs(1),
+            engine: Default::default(),
+        };
         let (thread, store) = buffer::open(settings, Arc::new(SystemClock::new(true))).unwrap();
         let mut commits: Vec<Commit> = Vec::new();
         for lane in Lane::ALL {

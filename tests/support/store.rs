@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use lineside::buffer::{self, BufferError, BufferHandle, BufferSettings, BufferThread, ReadLimit};
 use lineside::clock::SystemClock;
+use lineside::database::EngineKind;
 use lineside::model::{
     AlarmRecord, AlarmState, Commit, Lane, Observed, Priority, Records, Row, Sequence, SeriesId, Timestamp, Transition,
     Value,
@@ -19,6 +20,16 @@ pub const ALL: ReadLimit = ReadLimit { commits: usize::MAX, records: usize::MAX 
 /// So long that only a test's own `flush` saves.
 pub const NEVER: Duration = Duration::from_secs(3600);
 
+/// The engine under test: the test program `segments` runs the same tests over the log of segments.
+pub fn engine() -> EngineKind {
+    if module_path!().starts_with("segments::") { EngineKind::Segments } else { EngineKind::Sled }
+}
+
+/// The full name of the test `name` beside `module`, to run it alone in a process of its own.
+pub fn test_name(module: &str, name: &str) -> String {
+    module.split_once("::").map_or_else(|| name.to_owned(), |(_, module)| format!("{module}::{name}"))
+}
+
 /// An open buffer.
 pub struct Store {
     pub handle: BufferHandle,
@@ -29,7 +40,7 @@ pub struct Store {
 impl Store {
     /// Opens the store in `path`.
     pub fn try_open(path: &Path, limit_bytes: u64, commit_interval: Duration) -> Result<Self, BufferError> {
-        let settings = BufferSettings { path: path.to_owned(), limit_bytes, commit_interval };
+        let settings = BufferSettings { path: path.to_owned(), limit_bytes, commit_interval, engine: engine() };
         let (thread, handle) = buffer::open(settings, Arc::new(SystemClock::new(true)))?;
         Ok(Self { handle, thread, path: path.to_owned() })
     }

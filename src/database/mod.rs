@@ -1,0 +1,265 @@
+//! The embedded database: one ordered map of bytes, kept by one of two engines.
+//!
+//! A [`Batch`] is applied whole or not at all, in the order applied, and what was applied before a
+//! [`flush`](Database::flush) that returned `Ok` survives a power cut. Every call blocks; one thread owns the database.
+//! Nothing an engine does wrong gets out as a panic.
+//!
+//! The engines are [`sled`](EngineKind::Sled), which comes as a crate, and a plain log of segments of our own
+//! ([`EngineKind::Segments`]). What each of them costs stands in `deploy/store-engines.md`. The files of a database
+//! say which engine wrote them, and that engine opens them: the configured one begins new databases.
+
+mod flusher;
+mod segments;
+mod sled_engine;
+
+use std::fmt;
+use std::io;
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Which engine keeps a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum EngineKind {
+    /// The crate of this name.
+    #[default]
+    Sled,
+    /// The log of segments.
+    Segments,
+}
+
+impl EngineKind {
+    /// Every engine.
+    pub const ALL: [Self; 2] = [Self::Sled, Self::Segments];
+
+    /// The word for it in the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Sled => "sled",
+            Self::Segments => "segments",
+        }
+    }
+
+    /// The engine that wrote the files in the directory `path`; `None` when there are none of any.
+    pub fn found_in(path: &Path) -> Option<Self> {
+        if segments::is_in(path) {
+            return Some(Self::Segments);
+        }
+        sled_engine::is_in(path).then_some(Self::Sled)
+    }
+}
+
+impl fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// Why the database did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// What surrounds the files prevents it: no space, read-only, no permission. The data is not to blame.
+    #[error("{path}: {source}", path = .path.display())]
+    Unavailable {
+        /// Directory of the database.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The files do not hold what they held.
+    #[error("{path}: damaged: {detail}", path = .path.display())]
+    Damaged {
+        /// Directory of the database.
+        path: PathBuf,
+        /// What the engine said.
+        detail: String,
+    },
+    /// A flush did not end. Only a new process can open the database again.
+    #[error("{path}: a flush did not end within {waited:?}", path = .path.display())]
+    Stuck {
+        /// Directory of the database.
+        path: PathBuf,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+}
+
+/// Changes that are applied together or not at all.
+#[derive(Debug, Default)]
+pub struct Batch(Vec<Change>);
+
+/// One change of a batch.
+#[derive(Debug)]
+enum Change {
+    Put { key: Vec<u8>, value: Vec<u8> },
+    Remove { key: Vec<u8> },
+}
+
+impl Batch {
+    /// Sets `key` to `value`.
+    pub fn put(&mut self, key: &[u8], value: &[u8]) {
+        self.0.push(Change::Put { key: key.to_vec(), value: value.to_vec() });
+    }
+
+    /// Removes `key`; nothing happens when it is not there.
+    pub fn remove(&mut self, key: &[u8]) {
+        self.0.push(Change::Remove { key: key.to_vec() });
+    }
+}
+
+/// Gets one pair after the other until it breaks off.
+type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
+
+/// What keeps a database. The promises are those of [`Database`].
+trait Engine: fmt::Debug + Send {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, DatabaseError>;
+    fn visit(&self, first: &[u8], last: &[u8], visit: &mut Visit<'_>) -> Result<(), DatabaseError>;
+    fn last_key(&self, first: &[u8], last: &[u8]) -> Result<Option<Vec<u8>>, DatabaseError>;
+    fn apply(&self, changes: Vec<Change>) -> Result<(), DatabaseError>;
+    fn flush(&self) -> Result<(), DatabaseError>;
+    fn has_losses(&self) -> bool;
+}
+
+/// An open database. Dropping it closes it.
+#[derive(Debug)]
+pub struct Database {
+    engine: Option<Box<dyn Engine>>,
+    kind: EngineKind,
+    path: PathBuf,
+}
+
+impl Database {
+    /// Opens the database in the directory `path` with the engine that wrote it, or makes a new one of the engine
+    /// `for_new`.
+    pub fn open(path: &Path, for_new: EngineKind) -> Result<Self, DatabaseError> {
+        let kind = EngineKind::found_in(path).unwrap_or(for_new);
+        let engine = guarded(path, || -> Result<Box<dyn Engine>, DatabaseError> {
+            std::fs::create_dir_all(path).map_err(|error| of_io(path, error))?;
+            match kind {
+                EngineKind::Sled => Ok(Box::new(sled_engine::SledEngine::open(path)?)),
+                EngineKind::Segments => Ok(Box::new(segments::SegmentLog::open(path)?)),
+            }
+        })?;
+        Ok(Self { engine: Some(engine), kind, path: path.to_owned() })
+    }
+
+    /// The engine that keeps it.
+    pub fn kind(&self) -> EngineKind {
+        self.kind
+    }
+
+    /// Whether what had been durable was found damaged when it was opened, and is gone without an error: keys that
+    /// were there may be missing, and removed ones may be there.
+    pub fn has_losses(&self) -> bool {
+        self.engine().has_losses()
+    }
+
+    /// The value of `key`.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, DatabaseError> {
+        guarded(&self.path, || self.engine().get(key))
+    }
+
+    /// Shows each pair from `first` to `last`, both included, in order, until `visit` breaks off.
+    pub fn visit(
+        &self,
+        first: &[u8],
+        last: &[u8],
+        mut visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), DatabaseError> {
+        guarded(&self.path, || self.engine().visit(first, last, &mut visit))
+    }
+
+    /// The last key from `first` to `last`, both included.
+    pub fn last_key(&self, first: &[u8], last: &[u8]) -> Result<Option<Vec<u8>>, DatabaseError> {
+        guarded(&self.path, || self.engine().last_key(first, last))
+    }
+
+    /// Applies `batch` whole or not at all. Durable only after the next [`flush`](Self::flush). After an error close,
+    /// open again, look.
+    pub fn apply(&self, batch: Batch) -> Result<(), DatabaseError> {
+        guarded(&self.path, || self.engine().apply(batch.0))
+    }
+
+    /// Makes durable what was applied. After an error nothing is known about it: close, open again, look.
+    pub fn flush(&self) -> Result<(), DatabaseError> {
+        guarded(&self.path, || self.engine().flush())
+    }
+
+    fn engine(&self) -> &dyn Engine {
+        self.engine.as_deref().expect("a database has an engine until it is dropped")
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let engine = self.engine.take();
+        if let Err(error) = guarded(&self.path, || {
+            drop(engine);
+            Ok(())
+        }) {
+            tracing::warn!(%error, "database closed in disorder");
+        }
+    }
+}
+
+/// Bytes that everything below `directory` takes on disk.
+pub fn disk_bytes(directory: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
+    entries
+        .flatten()
+        .map(|entry| match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => disk_bytes(&entry.path()),
+            Ok(metadata) => metadata.blocks() * 512,
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+/// Whether the system error speaks of the surroundings of a file and not of what is in it.
+pub fn is_of_the_surroundings(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::StorageFull
+            | Kind::QuotaExceeded
+            | Kind::FileTooLarge
+            | Kind::ReadOnlyFilesystem
+            | Kind::PermissionDenied
+            | Kind::OutOfMemory
+            | Kind::NotFound
+            | Kind::NotADirectory
+            | Kind::ResourceBusy
+            | Kind::WouldBlock
+    ) || matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+/// What the error of the system means for the database in `path`.
+fn of_io(path: &Path, source: io::Error) -> DatabaseError {
+    if is_of_the_surroundings(&source) {
+        DatabaseError::Unavailable { path: path.to_owned(), source }
+    } else {
+        damaged(path, &source.to_string())
+    }
+}
+
+fn damaged(path: &Path, detail: &str) -> DatabaseError {
+    let first_line = detail.lines().next().unwrap_or_default();
+    DatabaseError::Damaged { path: path.to_owned(), detail: first_line.to_owned() }
+}
+
+/// Turns a panic of the engine into an error.
+fn guarded<T>(path: &Path, deed: impl FnOnce() -> Result<T, DatabaseError>) -> Result<T, DatabaseError> {
+    catch_unwind(AssertUnwindSafe(deed)).unwrap_or_else(|panic| {
+        let said = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("the engine panicked");
+        Err(damaged(path, said))
+    })
+}
+
+#[cfg(test)]
+mod tests;

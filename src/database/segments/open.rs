@@ -1,0 +1,191 @@
+//! Opening a log: what is in it, what of that counts, and where it goes on.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use super::format::{BATCH_HEAD, Deed, SEGMENT_HEAD};
+use super::index::Index;
+use super::ledger::Ledger;
+use super::scan::{Found, scan};
+use super::{Log, files, removal_bytes};
+
+/// A log without a batch may be one whose first write was cut off, as long as it is not longer than this.
+const FIRST_WRITE: u64 = 4096;
+
+/// Bytes written anew at once.
+const CHUNK: usize = 256 << 10;
+
+/// Where a batch stands.
+#[derive(Debug, Clone, Copy)]
+struct Stretch {
+    segment: u32,
+    start: u64,
+    end: u64,
+}
+
+/// Takes the batches in the order in which they stand and decides which of them count.
+///
+/// Up to the last number that some later batch calls durable everything counts, and what is not whole is damage.
+/// Behind it whole batches count as long as no number is missing; the rest is what a power cut left.
+#[derive(Debug, Default)]
+struct Judge {
+    durable: u64,
+    /// Number of the last batch that counts.
+    last: u64,
+    undecided: VecDeque<Found>,
+    is_after_damage: bool,
+}
+
+impl Judge {
+    /// Takes the next batch. Returns those that are known to count now.
+    fn take(&mut self, mut found: Found) -> Vec<Found> {
+        found.is_after_damage |= std::mem::take(&mut self.is_after_damage);
+        self.durable = self.durable.max(found.head.durable);
+        self.undecided.push_back(found);
+        let mut counting = Vec::new();
+        while self.undecided.front().is_some_and(|found| found.head.number <= self.durable) {
+            counting.extend(self.undecided.pop_front());
+        }
+        self.last = counting.last().map_or(self.last, |found: &Found| found.head.number.max(self.last));
+        counting
+    }
+
+    /// The batches that count although nothing proves them durable. What stays undecided does not count.
+    fn end(&mut self) -> Vec<Found> {
+        let mut counting = Vec::new();
+        self.last = self.last.max(self.durable);
+        while self.undecided.front().is_some_and(|found| found.is_whole && found.head.number == self.last + 1) {
+            counting.extend(self.undecided.pop_front());
+            self.last += 1;
+        }
+        counting
+    }
+}
+
+impl Log {
+    /// Opens the log in `directory`, or begins a new one. What is in it afterwards is durable.
+    pub fn open(directory: &Path) -> io::Result<Self> {
+        let mut segments = files::list(directory)?;
+        if segments.is_empty() {
+            files::create(directory, 1)?;
+            segments.push(1);
+        }
+        let newest = *segments.last().expect("a log has a segment");
+        let mut log = Self::empty(directory, newest)?;
+        let mut judge = Judge::default();
+        let mut last = Stretch { segment: segments[0], start: 0, end: SEGMENT_HEAD.len() as u64 };
+        let mut bytes = 0;
+        for segment in &segments {
+            let mut end = SEGMENT_HEAD.len() as u64;
+            let length = scan(&files::open(directory, *segment)?, *segment, |found| {
+                end = found.head.end(found.start);
+                judge.take(found).iter().for_each(|found| last = log.adopt(found));
+            })?;
+            judge.is_after_damage |= length > end;
+            log.ledger.set_bytes(*segment, length);
+            bytes += length;
+        }
+        let unproven = judge.end();
+        unproven.iter().for_each(|found| last = log.adopt(found));
+        if judge.last == 0 && bytes > FIRST_WRITE {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "no batch can be read"));
+        }
+        log.next = judge.last + 1;
+        log.durable = judge.last;
+        log.opened_at = log.next;
+        log.cut_off(last, judge.undecided.front(), &segments)?;
+        let stretches = unproven.iter().map(|found| {
+            let end = found.head.end(found.start);
+            Stretch { segment: found.segment, start: found.start, end }
+        });
+        stretches.map(|stretch| write_anew(directory, stretch)).collect::<io::Result<()>>()?;
+        log.current.sync_all()?;
+        files::sync(directory)?;
+        files::sync_parent(directory)?;
+        Ok(log)
+    }
+
+    fn empty(directory: &Path, segment: u32) -> io::Result<Self> {
+        Ok(Self {
+            directory: directory.to_owned(),
+            index: Index::default(),
+            ledger: Ledger::default(),
+            current: files::open(directory, segment)?,
+            segment,
+            read: None,
+            next: 1,
+            opened_at: 1,
+            durable: 0,
+            is_new: false,
+            has_losses: false,
+        })
+    }
+
+    /// Takes a batch that counts into the index. Returns where it stands.
+    fn adopt(&mut self, found: &Found) -> Stretch {
+        let is_gap = found.is_after_damage && found.head.number > self.next;
+        if is_gap || !found.is_whole {
+            tracing::warn!(
+                segment = found.segment,
+                at = found.start,
+                batch = found.head.number,
+                readable = found.operations.len(),
+                of = found.head.operations,
+                "damage in the log of the store; what is undamaged is kept"
+            );
+            self.has_losses = true;
+        }
+        self.next = found.head.number + 1;
+        for operation in &found.operations {
+            match operation.deed {
+                Deed::Put => self.put(operation.key, operation.location(found.segment)),
+                Deed::Remove(span) => {
+                    self.take(&operation.key);
+                    let bytes = removal_bytes(operation.key.as_slice());
+                    self.ledger.add_removal(found.segment, span, bytes);
+                }
+            }
+        }
+        Stretch { segment: found.segment, start: found.start, end: found.head.end(found.start) }
+    }
+
+    /// Takes away what stands behind the `last` batch that counts: from the segment of the first that does not on.
+    fn cut_off(&mut self, last: Stretch, first_dropped: Option<&Found>, segments: &[u32]) -> io::Result<()> {
+        let newest = self.segment;
+        let cut = first_dropped.map_or(newest, |found| found.segment);
+        let end = if last.segment == cut { last.end } else { SEGMENT_HEAD.len() as u64 };
+        for segment in segments.iter().rev().take_while(|segment| **segment > cut) {
+            files::remove(&self.directory, *segment)?;
+            self.ledger.remove(*segment);
+        }
+        self.current = files::open(&self.directory, cut)?;
+        self.segment = cut;
+        let length = self.current.metadata()?.len();
+        if length > end {
+            tracing::debug!(segment = cut, from = end, to = length, "end of a write that was cut off");
+            self.current.set_len(end)?;
+        }
+        if length < SEGMENT_HEAD.len() as u64 || end == SEGMENT_HEAD.len() as u64 {
+            self.current.write_all_at(SEGMENT_HEAD, 0)?;
+        }
+        self.ledger.set_bytes(cut, end);
+        Ok(())
+    }
+}
+
+/// Writes the bytes of a batch once more: they may be in the system's memory and never have got to the disk.
+fn write_anew(directory: &Path, stretch: Stretch) -> io::Result<()> {
+    let file: File = files::open(directory, stretch.segment)?;
+    let mut bytes = vec![0; CHUNK.min((stretch.end - stretch.start) as usize).max(BATCH_HEAD)];
+    let mut offset = stretch.start;
+    while offset < stretch.end {
+        let part = bytes.len().min((stretch.end - offset) as usize);
+        file.read_exact_at(&mut bytes[..part], offset)?;
+        file.write_all_at(&bytes[..part], offset)?;
+        offset += part as u64;
+    }
+    file.sync_all()
+}

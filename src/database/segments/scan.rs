@@ -1,0 +1,150 @@
+//! Reads a segment from its beginning and finds every batch in it, also behind damage.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use super::format::{BATCH_HEAD, BatchHead, Deed, Lengths, MAGIC, OPERATION_HEAD, Operation, SEGMENT_HEAD};
+use super::index::{Key, Location};
+
+/// Bytes read at once.
+const CHUNK: usize = 256 << 10;
+
+/// What is tried one by one where a chunk cannot be read: the page of a bad sector.
+const PAGE: usize = 4096;
+
+/// A batch that was found.
+#[derive(Debug)]
+pub struct Found {
+    /// Its head.
+    pub head: BatchHead,
+    /// Its segment.
+    pub segment: u32,
+    /// Where it begins.
+    pub start: u64,
+    /// The operations whose checksums are right.
+    pub operations: Vec<FoundOperation>,
+    /// Whether these are all.
+    pub is_whole: bool,
+    /// Whether bytes that are no batch stand before it.
+    pub is_after_damage: bool,
+}
+
+/// An operation that was found.
+#[derive(Debug, Clone, Copy)]
+pub struct FoundOperation {
+    /// What it does.
+    pub deed: Deed,
+    /// To which key.
+    pub key: Key,
+    /// Place in the segment.
+    pub offset: u64,
+    /// Length of the value.
+    pub length: u32,
+}
+
+impl FoundOperation {
+    /// Where it stands in `segment`.
+    pub fn location(&self, segment: u32) -> Location {
+        Location { segment, offset: self.offset, length: self.length, oldest: segment }
+    }
+
+    /// Bytes it takes in the file.
+    pub fn bytes(&self) -> u64 {
+        let value = if matches!(self.deed, Deed::Put) { self.length } else { 8 };
+        (OPERATION_HEAD + self.key.as_slice().len()) as u64 + u64::from(value)
+    }
+}
+
+/// Shows `each` batch of `file` in order. Returns the length of the file.
+pub fn scan(file: &File, segment: u32, mut each: impl FnMut(Found)) -> io::Result<u64> {
+    let length = file.metadata()?.len();
+    let mut window = Window { file, length, start: 0, bytes: Vec::new() };
+    let mut offset = SEGMENT_HEAD.len() as u64;
+    let mut is_after_damage = false;
+    while offset + BATCH_HEAD as u64 <= length {
+        match BatchHead::read(window.at(offset, BATCH_HEAD), segment, offset) {
+            Some(head) => {
+                let found = read_batch(&mut window, segment, offset, head, is_after_damage);
+                is_after_damage = false;
+                each(found);
+                offset = head.end(offset);
+            }
+            None => {
+                is_after_damage = true;
+                offset = next_magic(&mut window, offset + 1);
+            }
+        }
+    }
+    Ok(length)
+}
+
+fn read_batch(window: &mut Window<'_>, segment: u32, start: u64, head: BatchHead, is_after_damage: bool) -> Found {
+    let end = head.end(start).min(window.length);
+    let mut offset = start + BATCH_HEAD as u64;
+    let mut operations = Vec::new();
+    while offset < end {
+        let Some(lengths) = Lengths::read(window.at(offset, OPERATION_HEAD)) else { break };
+        // A damaged length may claim more than there is.
+        if offset + lengths.whole() as u64 > end {
+            break;
+        }
+        // A damaged operation is passed over: its lengths may be right, and if not, no checksum behind will be.
+        if let Some(operation) = Operation::read(window.at(offset, lengths.whole()), segment, offset)
+            && let Some(key) = Key::new(operation.key)
+        {
+            let length = operation.value.len() as u32;
+            operations.push(FoundOperation { deed: operation.deed, key, offset, length });
+        }
+        offset += lengths.whole() as u64;
+    }
+    let is_whole = operations.len() == head.operations as usize && offset == head.end(start);
+    Found { head, segment, start, operations, is_whole, is_after_damage }
+}
+
+/// Where the next batch may begin; the end of the file when nowhere.
+fn next_magic(window: &mut Window<'_>, from: u64) -> u64 {
+    let mut offset = from;
+    while offset < window.length {
+        let bytes = window.at(offset, PAGE);
+        if let Some(at) = bytes.windows(MAGIC.len()).position(|bytes| bytes == MAGIC) {
+            return offset + at as u64;
+        }
+        if bytes.len() < PAGE {
+            break;
+        }
+        offset += (PAGE - MAGIC.len() + 1) as u64;
+    }
+    window.length
+}
+
+/// A part of the file in memory.
+struct Window<'a> {
+    file: &'a File,
+    length: u64,
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Window<'_> {
+    /// The `count` bytes at `offset`, fewer at the end of the file. What cannot be read is zeros: damage.
+    fn at(&mut self, offset: u64, count: usize) -> &[u8] {
+        let end = (offset + count as u64).min(self.length).max(offset);
+        if offset < self.start || end > self.start + self.bytes.len() as u64 {
+            let wanted = (end - offset) as usize;
+            let length = wanted.max(CHUNK).min((self.length - offset.min(self.length)) as usize);
+            self.bytes.clear();
+            self.bytes.resize(length, 0);
+            self.start = offset;
+            if self.file.read_exact_at(&mut self.bytes, offset).is_err() {
+                for (page, bytes) in self.bytes.chunks_mut(PAGE).enumerate() {
+                    if self.file.read_exact_at(bytes, offset + (page * PAGE) as u64).is_err() {
+                        bytes.fill(0);
+                    }
+                }
+            }
+        }
+        let from = (offset - self.start) as usize;
+        &self.bytes[from..from + (end - offset) as usize]
+    }
+}

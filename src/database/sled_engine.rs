@@ -1,0 +1,187 @@
+//! sled as an engine: the only file that names it.
+//!
+//! Its own flush stops at `sync_file_range`, which leaves data in a disk's volatile cache, so each flush here ends with
+//! `fdatasync` on its files, and a new database with `fsync` on everything that makes it findable.
+
+use std::fs::File;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::flusher::Flusher;
+use super::{Change, DatabaseError, Engine, Visit, damaged, guarded, is_of_the_surroundings};
+
+/// Pages kept in memory. The engine counts only payload, so the process grows by about four times this.
+const CACHE_BYTES: u64 = 1 << 20;
+
+/// How often a new large value is looked up. The engine evicts pages only after so many accesses, 16,384 in all, and
+/// pages written once and never read hardly count: without this they take 17 MB until the first is evicted, with it 10.
+const ACCESSES_OF_LARGE: usize = 8;
+
+/// Shorter values share a page with others, which is accessed often enough.
+const LARGE_VALUE: usize = 512;
+
+/// How long a database that was closed a moment ago may still hold its own lock: the engine frees memory lazily.
+const LOCK_LINGERS: Duration = Duration::from_secs(5);
+
+/// How often opening is tried while the disk does not read: one error in passing is no damage.
+const OPENINGS: u32 = 3;
+
+/// Holds no data; written only to wake a flush that waits for a write that has failed.
+const NUDGE_KEY: &[u8] = b"~";
+
+/// Whether a database of this engine is in the directory `path`.
+pub fn is_in(path: &Path) -> bool {
+    path.join("db").exists() || path.join("conf").exists()
+}
+
+/// An open database.
+#[derive(Debug)]
+pub struct SledEngine {
+    // Dropped in this order: the thread holds the engine too.
+    flusher: Option<Flusher<()>>,
+    engine: Option<sled::Db>,
+    path: PathBuf,
+}
+
+impl SledEngine {
+    /// Opens the database in the directory `path`, or makes a new one there.
+    pub fn open(path: &Path) -> Result<Self, DatabaseError> {
+        let surroundings = |source| DatabaseError::Unavailable { path: path.to_owned(), source };
+        let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+        let engine = open_unlocked(path, &config)?;
+        sync_all_files(path).map_err(surroundings)?;
+        let file = File::open(path.join("db")).map_err(surroundings)?;
+        let (flushed, files) = (engine.clone(), path.to_owned());
+        let flusher = Flusher::start(path, move |()| flush(&flushed, &file, &files)).map_err(surroundings)?;
+        Ok(Self { flusher: Some(flusher), engine: Some(engine), path: path.to_owned() })
+    }
+
+    fn with<T>(&self, deed: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T, DatabaseError> {
+        let engine = self.engine.as_ref().expect("a database has an engine until it is dropped");
+        deed(engine).map_err(|error| of_sled(&self.path, error))
+    }
+}
+
+impl Engine for SledEngine {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, DatabaseError> {
+        self.with(|engine| Ok(engine.get(key)?.map(|value| value.to_vec())))
+    }
+
+    fn visit(&self, first: &[u8], last: &[u8], visit: &mut Visit<'_>) -> Result<(), DatabaseError> {
+        self.with(|engine| {
+            for pair in engine.range(first..=last) {
+                let (key, value) = pair?;
+                if visit(&key, &value).is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn last_key(&self, first: &[u8], last: &[u8]) -> Result<Option<Vec<u8>>, DatabaseError> {
+        self.with(|engine| match engine.range(first..=last).next_back() {
+            Some(pair) => Ok(Some(pair?.0.to_vec())),
+            None => Ok(None),
+        })
+    }
+
+    fn apply(&self, changes: Vec<Change>) -> Result<(), DatabaseError> {
+        let mut batch = sled::Batch::default();
+        let mut large = Vec::new();
+        for change in changes {
+            match change {
+                Change::Put { key, value } => {
+                    batch.insert(key.as_slice(), value.as_slice());
+                    if value.len() >= LARGE_VALUE {
+                        large.push(key);
+                    }
+                }
+                Change::Remove { key } => batch.remove(key),
+            }
+        }
+        self.with(|engine| {
+            engine.apply_batch(batch)?;
+            for key in large {
+                for _ in 0..ACCESSES_OF_LARGE {
+                    engine.get(&key)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn flush(&self) -> Result<(), DatabaseError> {
+        let flusher = self.flusher.as_ref().expect("a database has a flusher until it is dropped");
+        // The engine can miss the signal that a write failed; a further write repeats the signal.
+        flusher.flush((), || {
+            guarded(&self.path, || self.with(|engine| engine.insert(NUDGE_KEY, &[]).map(drop))).ok();
+        })
+    }
+
+    /// It refuses damage as a whole, or takes it for the end of its log.
+    fn has_losses(&self) -> bool {
+        false
+    }
+}
+
+fn flush(engine: &sled::Db, file: &File, path: &Path) -> Result<(), DatabaseError> {
+    guarded(path, || engine.flush().map(drop).map_err(|error| of_sled(path, error)))?;
+    sync_overflow_files(path)
+        .and_then(|()| file.sync_data())
+        .map_err(|source| DatabaseError::Unavailable { path: path.to_owned(), source })
+}
+
+/// The engine moves very large pages to files of their own, and syncs those, but not their directory.
+fn sync_overflow_files(path: &Path) -> io::Result<()> {
+    let overflow = path.join("blobs");
+    let mut entries = std::fs::read_dir(&overflow)?;
+    if entries.next().is_some() { File::open(&overflow)?.sync_all() } else { Ok(()) }
+}
+
+/// Makes the files of a database findable after a power cut: they, their directory and its parent.
+fn sync_all_files(path: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(path)?.flatten() {
+        File::open(entry.path())?.sync_all()?;
+    }
+    File::open(path)?.sync_all()?;
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
+        Some(_) | None => File::open(".")?.sync_all(),
+    }
+}
+
+fn open_unlocked(path: &Path, config: &sled::Config) -> Result<sled::Db, DatabaseError> {
+    let begun = Instant::now();
+    let mut failed = 0;
+    loop {
+        let error = match catch_unwind(AssertUnwindSafe(|| config.open())) {
+            Ok(Ok(engine)) => return Ok(engine),
+            Ok(Err(error)) => error,
+            Err(panic) => return guarded(path, || std::panic::resume_unwind(panic)),
+        };
+        let is_locked = error.to_string().contains("could not acquire lock");
+        failed += u32::from(!is_locked);
+        if is_locked && begun.elapsed() > LOCK_LINGERS {
+            let source = io::Error::new(io::ErrorKind::ResourceBusy, "the database is still locked");
+            return Err(DatabaseError::Unavailable { path: path.to_owned(), source });
+        }
+        let is_of_the_disk = matches!(&error, sled::Error::Io(source) if source.raw_os_error().is_some());
+        if !is_locked && (!is_of_the_disk || failed >= OPENINGS) {
+            return Err(of_sled(path, error));
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn of_sled(path: &Path, error: sled::Error) -> DatabaseError {
+    match error {
+        sled::Error::Io(source) if is_of_the_surroundings(&source) => {
+            DatabaseError::Unavailable { path: path.to_owned(), source }
+        }
+        error => damaged(path, &error.to_string()),
+    }
+}

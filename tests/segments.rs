@@ -1,0 +1,14 @@
+//! The tests of the store once more, over the log of segments instead of sled.
+
+#![cfg(test)]
+
+#[path = "buffer_faults.rs"]
+mod buffer_faults;
+#[path = "buffer_model.rs"]
+mod buffer_model;
+#[path = "io_errors.rs"]
+mod io_errors;
+#[path = "power_cut.rs"]
+mod power_cut;
+#[path = "power_loss.rs"]
+mod power_loss;
