@@ -5,8 +5,8 @@
 //! Nothing an engine does wrong gets out as a panic.
 //!
 //! The engines are [`sled`](EngineKind::Sled), which comes as a crate, and a plain log of segments of our own
-//! ([`EngineKind::Segments`]). What each of them costs stands in `deploy/store-engines.md`. The files of a database
-//! say which engine wrote them, and that engine opens them: the configured one begins new databases.
+//! ([`EngineKind::Segments`]); `cargo bench --bench store_figures` prints what each of them costs. The files of a
+//! database say which engine wrote them, and that engine opens them: the configured one begins new databases.
 
 mod flusher;
 mod segments;
