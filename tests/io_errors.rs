@@ -77,7 +77,7 @@ fn faults(directory: &Path) -> PathBuf {
 fn check(output: &Output, directory: &Path, what: &str) -> u64 {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{what}: {said}{}", String::from_utf8_lossy(&output.stderr));
-    let durable = said.lines().filter_map(|line| line.strip_prefix("durable ")).last();
+    let durable = said.lines().filter_map(|line| line.strip_prefix("durable ")).next_back();
     let durable: u64 = durable.unwrap_or_else(|| panic!("{what}: {said}")).parse().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {

@@ -1,6 +1,8 @@
 //! The tests of the store once more, over the log of segments instead of sled.
 
 #![cfg(test)]
+// Each of these is a test of its own as well, and brings its support along.
+#![allow(clippy::duplicate_mod)]
 
 #[path = "buffer_faults.rs"]
 mod buffer_faults;

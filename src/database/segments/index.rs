@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     fn key(number: u16) -> Key {
-        Key::new(&[b"c".as_slice(), &number.to_be_bytes()[usize::from(number % 3 == 0)..]].concat()).unwrap()
+        Key::new(&[b"c".as_slice(), &number.to_be_bytes()[usize::from(number.is_multiple_of(3))..]].concat()).unwrap()
     }
 
     proptest! {

@@ -97,11 +97,11 @@ impl Log {
         log.durable = judge.last;
         log.opened_at = log.next;
         log.cut_off(last, judge.undecided.front(), &segments)?;
-        let stretches = unproven.iter().map(|found| {
+        let mut stretches = unproven.iter().map(|found| {
             let end = found.head.end(found.start);
             Stretch { segment: found.segment, start: found.start, end }
         });
-        stretches.map(|stretch| write_anew(directory, stretch)).collect::<io::Result<()>>()?;
+        stretches.try_for_each(|stretch| write_anew(directory, stretch))?;
         log.current.sync_all()?;
         files::sync(directory)?;
         files::sync_parent(directory)?;
