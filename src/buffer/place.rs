@@ -33,8 +33,8 @@ const PROBE_BYTES: usize = 256 << 10;
 pub struct Place {
     path: PathBuf,
     engine: EngineKind,
-    // Unlocked by the system when it is closed, however the process ends.
-    _lock: File,
+    // Unlocked by the system when the process ends, however it does.
+    lock: File,
 }
 
 impl Place {
@@ -53,7 +53,7 @@ impl Place {
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(BufferError::InUse { path: path.to_owned() }),
             Err(error) => return Err(unavailable(error.into())),
         }
-        let place = Self { path: path.to_owned(), engine: EngineKind::default(), _lock: lock };
+        let place = Self { path: path.to_owned(), engine: EngineKind::default(), lock };
         if format != Some(FORMAT) {
             place.write_format().map_err(unavailable)?;
         }
@@ -143,6 +143,14 @@ impl Place {
         file.sync_all()?;
         fs::rename(&new, self.path.join("format"))?;
         File::open(&self.path)?.sync_all()
+    }
+}
+
+impl Drop for Place {
+    /// Closing is not enough: a process that is being started at this moment holds a copy of the descriptor until it
+    /// executes its program.
+    fn drop(&mut self) {
+        flock(&self.lock, FlockOperation::Unlock).ok();
     }
 }
 

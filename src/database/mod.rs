@@ -13,6 +13,7 @@ mod segments;
 mod sled_engine;
 
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -135,7 +136,6 @@ impl Database {
     pub fn open(path: &Path, for_new: EngineKind) -> Result<Self, DatabaseError> {
         let kind = EngineKind::found_in(path).unwrap_or(for_new);
         let engine = guarded(path, || -> Result<Box<dyn Engine>, DatabaseError> {
-            std::fs::create_dir_all(path).map_err(|error| of_io(path, error))?;
             match kind {
                 EngineKind::Sled => Ok(Box::new(sled_engine::SledEngine::open(path)?)),
                 EngineKind::Segments => Ok(Box::new(segments::SegmentLog::open(path)?)),
@@ -215,6 +215,12 @@ pub fn disk_bytes(directory: &Path) -> u64 {
             Err(_) => 0,
         })
         .sum()
+}
+
+/// Makes the name of the directory `path` durable.
+fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Whether the system error speaks of the surroundings of a file and not of what is in it.

@@ -1,9 +1,11 @@
 //! sled as an engine: the only file that names it.
 //!
 //! Its own flush stops at `sync_file_range`, which leaves data in a disk's volatile cache, so each flush here ends with
-//! `fdatasync` on its files, and a new database with `fsync` on everything that makes it findable.
+//! `fdatasync` on its files. It does not open what a power cut left of a database that it was making: so a new one is
+//! made in a directory beside, `<name>.new`, made durable, and gets its name last.
 
-use std::fs::File;
+use std::ffi::OsString;
+use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -11,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::flusher::Flusher;
-use super::{Change, DatabaseError, Engine, Visit, damaged, guarded, is_of_the_surroundings};
+use super::{Change, DatabaseError, Engine, Visit, damaged, guarded, is_of_the_surroundings, of_io, sync_parent};
 
 /// Pages kept in memory. The engine counts only payload, so the process grows by about four times this.
 const CACHE_BYTES: u64 = 1 << 20;
@@ -37,6 +39,11 @@ pub fn is_in(path: &Path) -> bool {
     path.join("db").exists() || path.join("conf").exists()
 }
 
+/// What the engine is told of a database in the directory `path`.
+fn config(path: &Path) -> sled::Config {
+    sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None)
+}
+
 /// An open database.
 #[derive(Debug)]
 pub struct SledEngine {
@@ -50,8 +57,11 @@ impl SledEngine {
     /// Opens the database in the directory `path`, or makes a new one there.
     pub fn open(path: &Path) -> Result<Self, DatabaseError> {
         let surroundings = |source| DatabaseError::Unavailable { path: path.to_owned(), source };
-        let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-        let engine = open_unlocked(path, &config)?;
+        if !is_in(path) {
+            make(path)?;
+        }
+        remove_unfinished_snapshots(path).map_err(surroundings)?;
+        let engine = open_unlocked(path)?;
         sync_all_files(path).map_err(surroundings)?;
         let file = File::open(path.join("db")).map_err(surroundings)?;
         let (flushed, files) = (engine.clone(), path.to_owned());
@@ -138,27 +148,57 @@ fn flush(engine: &sled::Db, file: &File, path: &Path) -> Result<(), DatabaseErro
 /// The engine moves very large pages to files of their own, and syncs those, but not their directory.
 fn sync_overflow_files(path: &Path) -> io::Result<()> {
     let overflow = path.join("blobs");
-    let mut entries = std::fs::read_dir(&overflow)?;
+    let mut entries = fs::read_dir(&overflow)?;
     if entries.next().is_some() { File::open(&overflow)?.sync_all() } else { Ok(()) }
+}
+
+/// Makes a new database in the directory `path`, where there is none: whole, or not at all.
+fn make(path: &Path) -> Result<(), DatabaseError> {
+    let surroundings = |source| DatabaseError::Unavailable { path: path.to_owned(), source };
+    let mut name = path.file_name().map_or_else(OsString::new, OsString::from);
+    name.push(".new");
+    let beside = path.with_file_name(name);
+    match fs::remove_dir_all(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(surroundings(error)),
+        Ok(()) | Err(_) => {}
+    }
+    fs::create_dir_all(&beside).map_err(surroundings)?;
+    drop(open_unlocked(&beside)?);
+    sync_all_files(&beside).map_err(surroundings)?;
+    match fs::rename(&beside, path) {
+        // Files that are no database, and no directory to be replaced.
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Err(of_io(path, error)),
+        renamed => renamed.and_then(|()| sync_parent(path)).map_err(surroundings),
+    }
+}
+
+/// The engine writes a snapshot of its index under another name first, but takes what it finds under that for a
+/// snapshot too, and refuses a database in which a power cut left half of one. It needs none: the log has everything.
+fn remove_unfinished_snapshots(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)?.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes the files of a database findable after a power cut: they, their directory and its parent.
 fn sync_all_files(path: &Path) -> io::Result<()> {
-    for entry in std::fs::read_dir(path)?.flatten() {
+    for entry in fs::read_dir(path)?.flatten() {
         File::open(entry.path())?.sync_all()?;
     }
     File::open(path)?.sync_all()?;
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
-        Some(_) | None => File::open(".")?.sync_all(),
-    }
+    sync_parent(path)
 }
 
-fn open_unlocked(path: &Path, config: &sled::Config) -> Result<sled::Db, DatabaseError> {
+fn open_unlocked(path: &Path) -> Result<sled::Db, DatabaseError> {
     let begun = Instant::now();
     let mut failed = 0;
     loop {
-        let error = match catch_unwind(AssertUnwindSafe(|| config.open())) {
+        let error = match catch_unwind(AssertUnwindSafe(|| config(path).open())) {
             Ok(Ok(engine)) => return Ok(engine),
             Ok(Err(error)) => error,
             Err(panic) => return guarded(path, || std::panic::resume_unwind(panic)),

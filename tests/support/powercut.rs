@@ -7,6 +7,7 @@
 #![allow(dead_code)] // Each test program uses its own part of this.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 const SECTOR: usize = 512;
@@ -23,6 +24,15 @@ enum Event {
     Rename { from: PathBuf, to: PathBuf },
     Remove(PathBuf),
     Say(String),
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Write { file, offset, bytes } => write!(f, "write to {file} at {offset}: {} bytes", bytes.len()),
+            other => write!(f, "{other:?}"),
+        }
+    }
 }
 
 /// What a process did, in order.
@@ -74,6 +84,17 @@ impl Recording {
             Event::Say(word) => word.strip_prefix(start),
             _ => None,
         })
+    }
+
+    /// What the process did last before the event `cut`, a line for each event.
+    pub fn before(&self, cut: usize) -> String {
+        let last = &self.events[cut.saturating_sub(40)..cut];
+        last.iter().fold(String::new(), |text, event| text + &event.to_string() + "\n")
+    }
+
+    /// The first event at which the process said a word that begins with `start`.
+    pub fn first_said(&self, start: &str) -> Option<usize> {
+        self.events.iter().position(|event| matches!(event, Event::Say(word) if word.starts_with(start)))
     }
 
     /// Shows the disk after each event of `cuts`, which rise.

@@ -49,11 +49,3 @@ pub fn remove(directory: &Path, segment: u32) -> io::Result<()> {
 pub fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
-
-/// Makes the name of `directory` durable.
-pub fn sync_parent(directory: &Path) -> io::Result<()> {
-    match directory.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => sync(parent),
-        Some(_) | None => sync(Path::new(".")),
-    }
-}

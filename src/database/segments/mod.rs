@@ -73,7 +73,7 @@ struct Dirty {
 impl SegmentLog {
     /// Opens the log in the directory `path`, or begins a new one there.
     pub fn open(path: &Path) -> Result<Self, DatabaseError> {
-        let log = Log::open(path).map_err(|error| of_io(path, error))?;
+        let log = std::fs::create_dir_all(path).and_then(|()| Log::open(path)).map_err(|error| of_io(path, error))?;
         let flusher = Flusher::start(path, {
             let path = path.to_owned();
             move |dirty: Dirty| dirty.sync().map_err(|source| DatabaseError::Unavailable { path: path.clone(), source })

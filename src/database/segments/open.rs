@@ -11,6 +11,7 @@ use super::index::Index;
 use super::ledger::Ledger;
 use super::scan::{Found, scan};
 use super::{Log, files, removal_bytes};
+use crate::database::sync_parent;
 
 /// A log without a batch may be one whose first write was cut off, as long as it is not longer than this.
 const FIRST_WRITE: u64 = 4096;
@@ -104,7 +105,7 @@ impl Log {
         stretches.try_for_each(|stretch| write_anew(directory, stretch))?;
         log.current.sync_all()?;
         files::sync(directory)?;
-        files::sync_parent(directory)?;
+        sync_parent(directory)?;
         Ok(log)
     }
 
