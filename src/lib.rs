@@ -24,7 +24,7 @@
 //! | 8 | [`cli`], [`simulator`] | one file for each command; a simulated plant with real servers |
 //! | 7 | [`agent`] | builds every task from a configuration and joins the channels |
 //! | 6 | [`diagnostics`] | a snapshot of every stage: local socket and health message |
-//! | 5 | [`ingest`], [`uplink`] | flows: poll cycle to store; store to broker |
+//! | 5 | [`ingest`], [`uplink`], [`actions`] | flows: poll cycle to store; store to broker; what alarms ask to have done |
 //! | 4 | [`poll`], [`buffer`], [`rules`], [`encoding`], [`mqtt`] | mechanisms: schedule, store and forward, windows and alarms, batches as bytes, session |
 //! | 3 | [`modbus`], [`instrument`] | the two families of protocols under `poll` |
 //! | 2 | [`config`], [`profile`] | what this installation wants; what a device type offers |
@@ -57,6 +57,7 @@
 //!   rounding piles up, and an infinity leaves with its sample.
 //! - **Rows, not readings**, are the unit of memory, disk and wire: what one answer of a device gave shares its time.
 
+pub mod actions;
 pub mod agent;
 pub mod buffer;
 pub mod cli;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// A module may use only modules of a lower rank. `main` may use `cli`.
-const RANKS: [(&str, u8); 22] = [
+const RANKS: [(&str, u8); 23] = [
     ("model", 0),
     ("kernel", 0),
     ("supervisor", 1),
@@ -24,6 +24,7 @@ const RANKS: [(&str, u8); 22] = [
     ("mqtt", 4),
     ("ingest", 5),
     ("uplink", 5),
+    ("actions", 5),
     ("commands", 5),
     ("diagnostics", 6),
     ("agent", 7),

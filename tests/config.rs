@@ -121,7 +121,8 @@ fn the_example_configuration_is_good_and_so_are_the_lines_it_leaves_out() {
     let text = fs::read_to_string(project("deploy/lineside.toml")).unwrap();
     let is_setting = |line: &str| {
         let key = line.strip_prefix("# ").and_then(|rest| rest.split_once(" = ")).map(|(key, _)| key);
-        key.is_some_and(|key| key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'))
+        line.starts_with("# [[")
+            || key.is_some_and(|key| key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'))
     };
     let uncommented: Vec<&str> =
         text.lines().map(|line| if is_setting(line) { line.trim_start_matches("# ") } else { line }).collect();
@@ -131,6 +132,7 @@ fn the_example_configuration_is_good_and_so_are_the_lines_it_leaves_out() {
 
     assert_eq!(config.links.iter().map(|link| link.devices.len()).sum::<usize>(), 4);
     assert!(config.mqtt.credentials.is_none());
+    assert_eq!(complete.forward.len(), 2);
     assert!(complete.mqtt.credentials.is_some() && complete.mqtt.tls.unwrap().client.is_some());
 }
 
@@ -284,7 +286,7 @@ fn plan_all(profile: &Profile) {
 
 /// What a configuration means, for people to compare.
 fn shown(config: &Config) -> String {
-    let Config { gateway, clock, store, mqtt, rules, links } = config;
+    let Config { gateway, clock, store, mqtt, rules, forward, links } = config;
     let mut text = format!("gateway {}/{}, socket {}\n", gateway.site, gateway.id, gateway.socket.display());
     let limit = store.limit_bytes;
     writeln!(text, "clock {clock:?}").unwrap();
@@ -292,6 +294,9 @@ fn shown(config: &Config) -> String {
     show_mqtt(&mut text, mqtt);
     if !rules.files.is_empty() {
         writeln!(text, "rules {:?}", rules.files).unwrap();
+    }
+    for selected in forward {
+        writeln!(text, "forward {}: {:?}", selected.text, selected.forward).unwrap();
     }
     links.iter().for_each(|link| show_link(&mut text, link));
     text

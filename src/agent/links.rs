@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use tokio::task::Id;
 
 use crate::clock::Clock;
-use crate::config::{Endpoint, LinkConfig, TagConfig};
+use crate::config::{Endpoint, LinkConfig, SelectedForward, TagConfig};
 use crate::modbus::timing::{self, DeviceLoad, LinkLoad};
 use crate::model::SeriesId;
 use crate::poll::text::TextPoller;
@@ -42,15 +42,24 @@ pub(super) fn start(
     Ok(RunningLink { config, handle, task })
 }
 
-/// What is sent of which series; `series` holds the id of each tag of each device.
-pub(super) fn forward_table(links: &[LinkConfig], series: &[Vec<Vec<SeriesId>>]) -> ForwardTable {
+/// What is sent of which series; `series` holds the id of each tag of each device. What a rule records is meant only by
+/// a selector with its name: whoever sends less of a device does not mean what he has calculated of it.
+pub(super) fn forward_table(
+    links: &[LinkConfig],
+    series: &[Vec<Vec<SeriesId>>],
+    selected: &[SelectedForward],
+) -> ForwardTable {
     let devices = links.iter().zip(series).flat_map(|(link, series)| link.devices.iter().zip(series));
     let tags = devices.flat_map(|(device, series)| device.tags.iter().zip(series));
     let rule = |(tag, id): (&TagConfig, &SeriesId)| {
         let forward = tag.forward.clone()?;
         Some((*id, ForwardRule { forward, scale: tag.series.scale }))
     };
-    tags.filter_map(rule).collect()
+    let named = selected.iter().filter(|selected| selected.select.is_named());
+    ForwardTable {
+        tags: tags.filter_map(rule).collect(),
+        named: named.map(|selected| (selected.select.clone(), selected.forward.clone())).collect(),
+    }
 }
 
 /// What a person should know before the configuration runs: links that cannot keep their schedule, and those on which

@@ -19,6 +19,7 @@ use tokio::task::Id;
 use tokio::time::Instant;
 use tokio_util::bytes::Bytes;
 
+use crate::actions::{ACTIONS_QUEUED, Actions, Reach};
 use crate::buffer::{self, BufferHandle, BufferSettings, BufferThread, Catalogue};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{ClockTrust, Config};
@@ -75,6 +76,8 @@ pub struct Agent {
     /// The rules in force.
     groups: Vec<GroupSpec>,
     forward: watch::Sender<Arc<ForwardTable>>,
+    /// What actions of rules can reach.
+    reach: watch::Sender<Reach>,
     /// Payload of the state topic.
     online: watch::Sender<Bytes>,
 }
@@ -94,7 +97,11 @@ impl Agent {
         let catalogue = Arc::new(buffer.catalogue().await?);
         let (cycles, queue) = mpsc::channel(CYCLES_QUEUED);
         let catalogue = watch::Sender::new(catalogue);
-        let rule_parts = RuleParts { buffer: buffer.clone(), clock: clock.clone(), catalogue: catalogue.clone() };
+        let (asked, actions) = mpsc::channel(ACTIONS_QUEUED);
+        let reach = watch::Sender::new(Reach::default());
+        let actions = Actions::new(actions, buffer.clone(), clock.clone(), reach.subscribe(), catalogue.clone());
+        let rule_parts =
+            RuleParts { buffer: buffer.clone(), clock: clock.clone(), catalogue: catalogue.clone(), actions: asked };
         let (ingest, live, rules) = Ingest::new(queue, rule_parts);
         let parts = watch::Sender::new(Parts::default());
         let board = Board {
@@ -104,12 +111,14 @@ impl Agent {
             clock: clock.clone(),
             ingest: ingest.status(),
             rules: rules.status(),
+            actions: actions.status(),
             store: buffer.status(),
             lanes: buffer.watermarks(),
             parts: parts.subscribe(),
         };
         let mut supervisor = Supervisor::default();
         supervisor.spawn("ingest", Stage::Ingest, |stop| ingest.run(stop));
+        supervisor.spawn("actions", Stage::Uplink, |stop| actions.run(stop));
         let mut agent = Self {
             config,
             clock,
@@ -127,6 +136,7 @@ impl Agent {
             rules,
             groups,
             forward: watch::Sender::default(),
+            reach,
             online: watch::Sender::default(),
         };
         match agent.start_rest().await {
@@ -181,6 +191,7 @@ impl Agent {
             self.forward.subscribe(),
         );
         let health = HealthReporter::new(self.board.clone(), handle.clone(), topics.health());
+        self.reach.send_modify(|reach| reach.broker = Some((handle.clone(), topics.clone())));
         self.parts.send_modify(|parts| {
             parts.uplink = Some(uplink.status());
             parts.mqtt = Some(handle.status());
@@ -199,7 +210,7 @@ impl Agent {
         // The running links keep what they were started with; a second copy of every series is not worth its memory.
         let wanted = std::mem::take(&mut self.config.links);
         let series = self.register_series(&wanted).await?;
-        self.forward.send_replace(Arc::new(links::forward_table(&wanted, &series)));
+        self.forward.send_replace(Arc::new(links::forward_table(&wanted, &series, &self.config.forward)));
         let setup = rules::setup(&self.groups, &self.config.gateway, &wanted, &series);
         if let Err(errors) = self.rules.replace(setup).await {
             errors.iter().for_each(|error| tracing::error!(%error, "rules are not in force"));
@@ -244,11 +255,14 @@ impl Agent {
     fn announce_links(&self) {
         let links = self.links.iter().map(|link| (link.config.name.to_string(), link.handle.clone())).collect();
         let mut devices = HashMap::new();
+        let mut reach = HashMap::new();
         for link in &self.links {
             for device in &link.config.devices {
                 devices.insert(device.name.to_string(), link.config.name.to_string());
+                reach.insert(device.name.to_string(), link.handle.clone());
             }
         }
+        self.reach.send_modify(|known| known.devices = reach);
         let catalogue = Some(self.catalogue.borrow().clone());
         self.directory.send_replace(Directory { links, devices, catalogue });
         let warnings = links::warnings(self.links.iter().map(|link| &link.config));
@@ -278,6 +292,7 @@ impl Agent {
             }
         }
         self.config.links = config.links;
+        self.config.forward = config.forward;
         if uplink_differs {
             self.config.mqtt = config.mqtt;
             for task in std::mem::take(&mut self.uplink_tasks) {

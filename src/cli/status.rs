@@ -73,6 +73,14 @@ fn concerns(status: &Value) -> Vec<String> {
             concerns.push(format!("{}: its profile does not know the firmware {firmware}", text(&device["name"])));
         }
     }
+    let failure = &status["actions"]["last_failure"];
+    if let Some(reason) = failure["reason"].as_str() {
+        concerns.push(format!(
+            "{} asks to {}, which is not done: {reason}",
+            text(&failure["alarm"]),
+            text(&failure["action"])
+        ));
+    }
     concerns.extend(list(&status["warnings"]).map(text));
     if status["clock"] == "unsynchronised" {
         concerns.push("the clock is not synchronised; readings say so".to_owned());
@@ -100,8 +108,43 @@ fn write_status(out: &mut impl Write, status: &Value, concerns: &[String]) -> io
     for link in list(&status["links"]) {
         write_link(out, link)?;
     }
+    write_rules(out, status)?;
     write_store(out, status)?;
     write_uplink(out, status)
+}
+
+fn write_rules(out: &mut impl Write, status: &Value) -> io::Result<()> {
+    let (bold, rules, actions) = (Style::new().bold(), &status["rules"], &status["actions"]);
+    if rules.is_null() {
+        return Ok(());
+    }
+    let figure = |key: &str| count(number(&rules[key]));
+    writeln!(
+        out,
+        "{bold}rules{bold:#}  {} in {} groups over {} series, {} of memory",
+        figure("rules"),
+        figure("groups"),
+        figure("series"),
+        bytes(number(&rules["bytes"])),
+    )?;
+    writeln!(
+        out,
+        "  alarms   {} active, {} transitions since the start; {} results recorded",
+        figure("active"),
+        figure("transitions"),
+        figure("recorded"),
+    )?;
+    if number(&rules["actions"]) > 0 {
+        writeln!(
+            out,
+            "  actions  {} asked for, {} done, {} not done; {} readings captured",
+            figure("actions"),
+            count(number(&actions["done"])),
+            count(number(&actions["failed"]) + number(&rules["actions_dropped"])),
+            count(number(&actions["captured"])),
+        )?;
+    }
+    writeln!(out)
 }
 
 fn write_link(out: &mut impl Write, link: &Value) -> io::Result<()> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::GatewayConfig;
-use super::forward::{self, Forward};
+use super::forward::{self, Forward, SelectedForward};
 use super::link::{DeviceConfig, Endpoint, LinkConfig, TagConfig};
 use super::links::{self, Declared};
 use super::site::name;
@@ -67,6 +67,7 @@ pub(super) fn links(
     root: &mut Section<'_, '_>,
     gateway: Option<&GatewayConfig>,
     mut profiles: Profiles,
+    selected: &[SelectedForward],
 ) -> Vec<LinkConfig> {
     let mut links = links::read(root.sections("link"));
     let devices = root.sections("device");
@@ -76,7 +77,7 @@ pub(super) fn links(
     let mut names = Vec::new();
     let mut all_linked = true;
     for section in devices {
-        all_linked &= device(section, &mut links, &mut names, gateway, &mut profiles).is_some();
+        all_linked &= device(section, &mut links, &mut names, gateway, &mut profiles, selected).is_some();
     }
     // A device that names no link may mean one of these.
     for unused in links.iter().filter(|link| link.devices == 0 && all_linked) {
@@ -92,6 +93,7 @@ fn device(
     names: &mut Vec<Name>,
     gateway: Option<&GatewayConfig>,
     profiles: &mut Profiles,
+    selected: &[SelectedForward],
 ) -> Option<usize> {
     let name = device_name(&mut section, names);
     let declared = link_of(&mut section, links);
@@ -121,11 +123,12 @@ fn device(
     };
     let all_labels = Arc::new(all_labels(gateway, &name, labels.clone()));
     let offers = profile.offers();
-    let tag = |(point, interval): (usize, Duration)| TagConfig {
-        point,
-        interval,
-        series: SeriesInfo { labels: all_labels.clone(), ..profile.series(point) },
-        forward: choice.tags.get(offers[point].name).and_then(|own| own.forward.clone()).or_else(|| forward.clone()),
+    let tag = |(point, interval): (usize, Duration)| {
+        let series = SeriesInfo { labels: all_labels.clone(), ..profile.series(point) };
+        let own = choice.tags.get(offers[point].name).and_then(|own| own.forward.as_ref());
+        // What is said nearest to the tag counts.
+        let forward = own.or(forward.as_ref()).or_else(|| forward::of(&series, selected)).cloned();
+        TagConfig { point, interval, series, forward }
     };
     let tags: Vec<TagConfig> = wanted.into_iter().map(tag).collect();
     if let Some(link) = declared.and_then(|declared| links[declared].link.as_mut()) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::model::{Selection, SeriesInfo};
 use crate::settings::{Item, Section};
 
 /// Longest heartbeat and longest window of aggregates.
@@ -41,22 +42,63 @@ pub struct Changes {
     pub heartbeat: Option<Duration>,
 }
 
+/// What the configuration says about series that it selects.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SelectedForward {
+    /// Which series.
+    pub select: Selection,
+    /// As it is written.
+    pub text: String,
+    /// What of them is sent.
+    pub forward: Arc<Forward>,
+}
+
+/// The sections `[[forward]]`, in the order of the file.
+pub(super) fn selected(sections: Vec<Section<'_, '_>>) -> Vec<SelectedForward> {
+    let selected = |mut section: Section<'_, '_>| {
+        let item = section.require("select", "a selector such as 'active_power_w{line=\"press\"}'");
+        let forward = read(&mut section);
+        if let Ok(None) = forward {
+            section.missing("forward", "\"all\", \"changes\", \"aggregates\" or \"none\"");
+        }
+        section.finish();
+        let item = item?;
+        let text = item.text()?;
+        let select = item.check(Selection::parse(&text))?;
+        Some(SelectedForward { select, text, forward: forward.ok()?? })
+    };
+    sections.into_iter().filter_map(selected).collect()
+}
+
+/// What the first selector that fits a series says about it.
+pub(super) fn of<'a>(series: &SeriesInfo, selected: &'a [SelectedForward]) -> Option<&'a Arc<Forward>> {
+    let fits = |selected: &&SelectedForward| selected.select.takes(&series.name, &series.labels);
+    selected.iter().find(fits).map(|selected| &selected.forward)
+}
+
 /// What `section` says about forwarding, with its keys taken out; `None` when it says nothing, or after its faults were
 /// noted.
 pub(super) fn forward(section: &mut Section<'_, '_>) -> Option<Arc<Forward>> {
+    read(section).unwrap_or_default()
+}
+
+/// The forwarding was refused, and why was noted.
+struct Noted;
+
+fn read(section: &mut Section<'_, '_>) -> Result<Option<Arc<Forward>>, Noted> {
     let what = section.take("forward");
     let [deadband, percent, door] = ["deadband", "deadband_percent", "swinging_door"].map(|key| section.take(key));
     let heartbeat = section.take("heartbeat");
     let every = section.take("every");
     let of_changes = [&deadband, &percent, &door, &heartbeat].into_iter().flatten().next();
     let word = match &what {
-        Some(item) => item.choice(&[("all", 0), ("changes", 1), ("aggregates", 2), ("none", 3)])?,
+        Some(item) => item.choice(&[("all", 0), ("changes", 1), ("aggregates", 2), ("none", 3)]).ok_or(Noted)?,
         None if of_changes.is_some() => 1,
         None => {
             if let Some(every) = every {
                 every.fault("only with forward = \"aggregates\"");
             }
-            return None;
+            return Ok(None);
         }
     };
     if let Some(item) = of_changes.filter(|_| word != 1) {
@@ -69,7 +111,7 @@ pub(super) fn forward(section: &mut Section<'_, '_>) -> Option<Arc<Forward>> {
         item.fault("either a deadband or a swinging door");
     }
     let span = |item: Item<'_, '_>| item.duration(Duration::from_secs(1)..=SPAN_MOST);
-    Some(Arc::new(match word {
+    Ok(Some(Arc::new(match word {
         0 => Forward::All,
         1 => Forward::Changes(Changes {
             deadband: deadband.and_then(|item| positive(&item)).unwrap_or_default(),
@@ -79,7 +121,7 @@ pub(super) fn forward(section: &mut Section<'_, '_>) -> Option<Arc<Forward>> {
         }),
         2 => Forward::Aggregates { every: every.and_then(span).unwrap_or(EVERY) },
         _ => Forward::None,
-    }))
+    })))
 }
 
 fn positive(item: &Item<'_, '_>) -> Option<f64> {

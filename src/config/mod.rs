@@ -11,7 +11,7 @@ mod site;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use forward::{Changes, Forward};
+pub use forward::{Changes, Forward, SelectedForward};
 pub use link::{DeviceConfig, Endpoint, LinkConfig, Parity, SerialSettings, TagConfig};
 pub use site::host_and_port;
 
@@ -41,6 +41,8 @@ pub struct Config {
     pub mqtt: MqttConfig,
     /// Which rules are in force.
     pub rules: RulesConfig,
+    /// What is sent of series that are selected, in the order of the file: the first that fits counts.
+    pub forward: Vec<SelectedForward>,
     /// Links with their devices, in the order of the file.
     pub links: Vec<LinkConfig>,
 }
@@ -190,9 +192,10 @@ pub fn parse(text: &str, file: &str, directory: &Path) -> Result<Config, ConfigE
         let store = site::store(root.section("store"), directory);
         let mqtt = site::mqtt(root.section("mqtt"), directory, gateway.as_ref());
         let rules = site::rules(root.section("rules"), directory);
-        let links = devices::links(&mut root, gateway.as_ref(), devices::Profiles::new(profiles));
+        let forward = forward::selected(root.sections("forward"));
+        let links = devices::links(&mut root, gateway.as_ref(), devices::Profiles::new(profiles), &forward);
         root.finish();
-        Some(Config { gateway: gateway?, clock, store: store?, mqtt: mqtt?, rules, links })
+        Some(Config { gateway: gateway?, clock, store: store?, mqtt: mqtt?, rules, forward, links })
     });
     match (config, source.into_faults()) {
         (Some(config), faults) if faults.is_empty() => Ok(config),

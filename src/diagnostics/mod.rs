@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use tokio::sync::watch;
 
+use crate::actions::ActionsStatus;
 use crate::buffer::{BufferStatus, Watermarks};
 use crate::clock::Clock;
 use crate::ingest::{IngestStatus, RulesStatus};
@@ -45,6 +46,9 @@ pub struct Status {
     /// Rules evaluated, where there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rules: Option<RulesStatus>,
+    /// What alarms asked to have done, where there are rules.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actions: Option<ActionsStatus>,
     /// What is kept.
     pub store: BufferStatus,
     /// How far each lane is delivered.
@@ -84,6 +88,8 @@ pub struct Board {
     pub clock: Arc<dyn Clock>,
     /// Readings taken.
     pub ingest: watch::Receiver<IngestStatus>,
+    /// What alarms asked to have done.
+    pub actions: watch::Receiver<ActionsStatus>,
     /// Rules evaluated.
     pub rules: watch::Receiver<Option<RulesStatus>>,
     /// What is kept.
@@ -109,6 +115,7 @@ impl Board {
             warnings: parts.warnings,
             links: parts.links.iter().map(|link| link.borrow().clone()).collect(),
             ingest: self.ingest.borrow().clone(),
+            actions: self.rules.borrow().as_ref().map(|_| self.actions.borrow().clone()),
             rules: self.rules.borrow().clone(),
             store: self.store.borrow().clone(),
             lanes: *self.lanes.borrow(),

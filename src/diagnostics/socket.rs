@@ -248,7 +248,7 @@ async fn read_raw(
     let table = Table::from_word(table);
     let table = table.ok_or_else(|| Notice::Refused("table must be coil, discrete, holding or input".to_owned()))?;
     handle.read_raw(unit, table, address, count).await.map_err(|error| match error {
-        PollError::Refused { .. } | PollError::UnitId { .. } | PollError::NoRegisters => {
+        PollError::Refused { .. } | PollError::UnitId { .. } | PollError::NoRegisters | PollError::NotAsked => {
             Notice::Refused(format!("link {link}: {error}"))
         }
         other => Notice::Error(format!("link {link}, unit {unit}: {other}")),

@@ -46,8 +46,10 @@ pub struct RulesStatus {
     pub transitions: u64,
     /// Results recorded since the start of the process.
     pub recorded: u64,
-    /// Actions that could not be done, since the start of the process.
-    pub actions_refused: u64,
+    /// What alarms asked to have done, since the start of the process.
+    pub actions: u64,
+    /// Of these what was left out because too much was asked at once.
+    pub actions_dropped: u64,
 }
 
 pub(super) enum RuleRequest {
@@ -136,6 +138,8 @@ pub struct RuleParts {
     pub clock: Arc<dyn Clock>,
     /// Told when a rule records a new series.
     pub catalogue: watch::Sender<Arc<Catalogue>>,
+    /// What alarms ask to have done.
+    pub actions: mpsc::Sender<Action>,
 }
 
 /// Rules in force.
@@ -246,6 +250,9 @@ impl Rules {
         if now.since(due) > BEHIND_MOST || due.since(now) > self.engine.longest_interval() + BEHIND_MOST {
             tracing::warn!("the clock was set, or the machine slept: evaluations go on from now");
             self.engine.skip_to(now);
+            let mut outcome = Outcome::default();
+            self.engine.release_captures(now, &mut outcome);
+            self.finish(Vec::new(), Vec::new(), outcome).await;
             return;
         }
         let mut outcome = Outcome::default();
@@ -280,7 +287,6 @@ impl Rules {
         let Outcome { alarms: transitions, recorded, actions, is_changed } = outcome;
         self.status.transitions += transitions.len() as u64;
         self.status.recorded += recorded.len() as u64;
-        self.refuse(&actions);
         alarms.extend(transitions);
         for result in recorded {
             if let Some(id) = self.id_of(&result.labels).await {
@@ -304,13 +310,19 @@ impl Rules {
         if let Err(error) = self.parts.buffer.append_evaluated(Evaluated { rows, alarms, state }).await {
             tracing::error!(%error, "readings could not be handed to the store");
         }
+        self.hand_on(actions);
         self.status.engine = self.engine.status();
     }
 
-    fn refuse(&mut self, actions: &[Action]) {
+    /// What is to be done follows what is appended: it is done when that is durable.
+    fn hand_on(&mut self, actions: Vec<Action>) {
         for action in actions {
-            self.status.actions_refused += 1;
-            tracing::warn!(alarm = action.alarm, action = ?action.what, "an action of a rule cannot be done by this version");
+            self.status.actions += 1;
+            if let Err(refused) = self.parts.actions.try_send(action) {
+                self.status.actions_dropped += 1;
+                let action = refused.into_inner();
+                tracing::warn!(alarm = action.alarm, action = ?action.what, "too much to do at once: left out");
+            }
         }
     }
 

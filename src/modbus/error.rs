@@ -73,6 +73,9 @@ pub enum PollError {
     /// The device has no registers: it speaks lines of text.
     #[error("the instrument on this link speaks lines of text: it has no registers to read")]
     NoRegisters,
+    /// Nobody asks the device: it says its lines by itself.
+    #[error("the instrument on this link speaks by itself: it cannot be polled faster")]
+    NotAsked,
     /// The poller of the link has ended.
     #[error("the link is no longer polled")]
     Stopped,
@@ -106,7 +109,9 @@ impl PollError {
             Self::NoAnswer { .. } => Fault::Timeout,
             Self::Exception(code) => Fault::Exception(*code),
             Self::WrongUnit { .. } => Fault::WrongUnit,
-            Self::WrongAnswer(_) | Self::Refused { .. } | Self::UnitId { .. } | Self::NoRegisters => Fault::WrongAnswer,
+            Self::WrongAnswer(_) | Self::Refused { .. } | Self::UnitId { .. } | Self::NoRegisters | Self::NotAsked => {
+                Fault::WrongAnswer
+            }
             Self::BadChecksum { .. } => Fault::BadChecksum,
             Self::Garbage { .. } | Self::OutOfStep { .. } => Fault::Garbage,
             Self::LinkDown(_) | Self::UnknownDevice | Self::Stopped => Fault::LinkDown,
@@ -126,6 +131,7 @@ impl PollError {
             | Self::Refused { .. }
             | Self::UnitId { .. }
             | Self::NoRegisters
+            | Self::NotAsked
             | Self::UnknownDevice => false,
         }
     }
@@ -140,6 +146,7 @@ impl PollError {
             | Self::Refused { .. }
             | Self::UnitId { .. }
             | Self::NoRegisters
+            | Self::NotAsked
             | Self::LinkDown(_)
             | Self::UnknownDevice
             | Self::Stopped => false,

@@ -6,12 +6,14 @@ pub mod alarm;
 pub mod ids;
 pub mod reading;
 pub mod record;
-pub mod series;
+pub mod selection;
+mod series;
 pub mod time;
 
 pub use alarm::{AlarmReading, AlarmRecord, AlarmState, Priority, Transition};
 pub use ids::{BootId, Epoch, Identity, Lane, Name, NameError, Sequence, SeriesId, UnitId, UnitIdError};
 pub use reading::{Doubt, Fault, Observed, Quality, Row, Value};
 pub use record::{Commit, CommitHeader, Gap, GapReason, Records};
+pub use selection::{Selection, SelectionError};
 pub use series::{Scale, SeriesInfo, ValueKind};
 pub use time::{ClockState, Timestamp};

@@ -57,6 +57,11 @@ impl Topics {
         self.below("health")
     }
 
+    /// Messages that rules publish, `name` as they say.
+    pub fn event(&self, name: &str) -> String {
+        format!("{}/event/{name}", self.base)
+    }
+
     /// What the session sends to itself to see that the broker passes its messages on.
     pub fn probe(&self) -> String {
         self.below("probe")

@@ -1,5 +1,7 @@
 //! Ask a poller for something between two polls.
 
+use std::time::Duration;
+
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::modbus::PollError;
@@ -22,6 +24,7 @@ pub struct LinkHandle {
 pub(super) enum Request {
     Raw { unit: UnitId, table: Table, address: u16, count: u16, reply: oneshot::Sender<Result<Vec<u16>, PollError>> },
     Device { device: Name, reply: oneshot::Sender<Result<Vec<Row>, PollError>> },
+    Hasten { device: Name, interval: Duration, lasts: Duration, reply: oneshot::Sender<Result<(), PollError>> },
 }
 
 impl LinkHandle {
@@ -42,6 +45,17 @@ impl LinkHandle {
     pub async fn read_device(&self, device: &Name) -> Result<Vec<Row>, PollError> {
         let (reply, answer) = oneshot::channel();
         self.ask(Request::Device { device: device.clone(), reply }).await?;
+        answer.await.unwrap_or(Err(PollError::Stopped))
+    }
+
+    /// Polls what a device is polled for more slowly at this interval, which is not zero, for a while. What is on its
+    /// way already ends later if that is later, and stays faster if it is faster.
+    ///
+    /// # Errors
+    /// The device is not on this link, or speaks when it likes.
+    pub async fn hasten(&self, device: &Name, interval: Duration, lasts: Duration) -> Result<(), PollError> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Request::Hasten { device: device.clone(), interval, lasts, reply }).await?;
         answer.await.unwrap_or(Err(PollError::Stopped))
     }
 

@@ -1,6 +1,7 @@
 //! The task of one link: asks its devices when they are due and hands on what they say.
 
 mod identifying;
+mod requests;
 
 use std::io;
 use std::ops::ControlFlow;
@@ -16,7 +17,7 @@ use crate::config::{DeviceConfig, LinkConfig};
 use crate::modbus::PollError;
 use crate::modbus::objects::Objects;
 use crate::modbus::plan::{Block, PlanError};
-use crate::model::{AlarmRecord, Fault, Name, Row, SeriesId, Transition, UnitId};
+use crate::model::{AlarmRecord, Fault, Name, SeriesId, Transition, UnitId};
 use crate::profile::Table;
 
 use super::PollCycle;
@@ -391,47 +392,6 @@ impl Poller {
             }
         }
         ControlFlow::Continue(())
-    }
-
-    async fn serve(&mut self, request: Request, stop: &CancellationToken) -> ControlFlow<()> {
-        match request {
-            Request::Raw { unit, table, address, count, reply } => {
-                let mut words = Vec::new();
-                let device = self.devices.iter().position(|device| device.plan.unit == unit);
-                let pause = device.map_or(Duration::ZERO, |device| self.devices[device].plan.pacing.between_requests);
-                let wanted = Wanted::Words { table, address, count, into: &mut words };
-                let mut question = Question { wanted, on: None };
-                let outcome = self.ask_once(device, unit, pause, &mut question, stop).await;
-                // Whoever asked may have gone away.
-                let _ = reply.send(outcome.map(|()| words));
-                ControlFlow::Continue(())
-            }
-            Request::Device { device, reply } => {
-                let Some(device) = self.devices.iter().position(|known| known.plan.name == device) else {
-                    let _ = reply.send(Err(PollError::UnknownDevice));
-                    return ControlFlow::Continue(());
-                };
-                let mut alarms = Vec::new();
-                let _ = reply.send(self.read_device(device, stop, &mut alarms).await);
-                self.hand_on(PollCycle { rows: Vec::new(), alarms }).await
-            }
-        }
-    }
-
-    async fn read_device(
-        &mut self,
-        device: usize,
-        stop: &CancellationToken,
-        alarms: &mut Vec<AlarmRecord>,
-    ) -> Result<Vec<Row>, PollError> {
-        self.connection.client().await?;
-        let mut rows = Vec::new();
-        for group in 0..self.devices[device].plan.groups.len() {
-            self.read_group(device, group, stop, alarms).await;
-            rows.extend(self.devices[device].plan.rows(group, &self.answers));
-        }
-        rows.extend(self.devices[device].plan.absent_row(self.clock.wall()));
-        Ok(rows)
     }
 
     async fn hand_on(&mut self, cycle: PollCycle) -> ControlFlow<()> {

@@ -57,6 +57,8 @@ struct Entry {
     device: usize,
     group: usize,
     tick: Tick,
+    /// The interval that it has when nothing hastens it.
+    interval: Duration,
     /// Among those due at the same moment, whoever waited longest for a turn goes first.
     last_turn: Option<Instant>,
 }
@@ -73,6 +75,14 @@ enum Tick {
 struct DeviceTimes {
     hold: Option<Instant>,
     probe: Option<Instant>,
+    haste: Option<Haste>,
+}
+
+/// A device is polled faster for a while.
+#[derive(Debug, Clone, Copy)]
+struct Haste {
+    interval: Duration,
+    until: Instant,
 }
 
 impl Schedule {
@@ -84,7 +94,7 @@ impl Schedule {
                 0 => Tick::BackToBack { since: now },
                 interval_ns => Tick::Grid { interval_ns, due_ns: next_multiple(anchor.wall_ns, interval_ns) },
             };
-            Entry { device, group, tick, last_turn: None }
+            Entry { device, group, tick, interval, last_turn: None }
         };
         let entries: Vec<Entry> = groups.iter().map(entry).collect();
         let devices = groups.iter().map(|(device, ..)| device + 1).max().unwrap_or(0);
@@ -94,6 +104,7 @@ impl Schedule {
     /// Compares the clocks. Call it before [`take`](Self::take) and at least each second: a step of the wall clock
     /// is noticed here.
     pub fn follow(&mut self, now: Instant, wall: Timestamp) {
+        self.end_haste(now);
         let difference = nanos(wall).saturating_sub(self.anchor.wall_at(now));
         if difference.abs() < DRIFT_AT_LEAST {
             return;
@@ -136,7 +147,7 @@ impl Schedule {
             }
             (_, Some((.., index))) => {
                 let wall_ns = self.anchor.wall_at(now);
-                let Entry { device, group, tick, last_turn } = &mut self.entries[index];
+                let Entry { device, group, tick, last_turn, .. } = &mut self.entries[index];
                 *last_turn = Some(now);
                 let missed = tick.advance(now, wall_ns);
                 Some(Due { device: *device, work: Work::Group(*group), missed })
@@ -164,6 +175,30 @@ impl Schedule {
         }
     }
 
+    /// Polls what of this device is slower at `interval`, which is not zero, until `until`. What hastens it already
+    /// stays: the shorter interval and the later end count.
+    pub fn hasten(&mut self, device: usize, interval: Duration, until: Instant, now: Instant) {
+        let Some(times) = self.devices.get_mut(device) else { return };
+        let before = times.haste.unwrap_or(Haste { interval, until });
+        let haste = Haste { interval: interval.min(before.interval), until: until.max(before.until) };
+        times.haste = Some(haste);
+        let wall_ns = self.anchor.wall_at(now);
+        for entry in self.entries.iter_mut().filter(|entry| entry.device == device) {
+            entry.tick.pace(haste.interval.min(entry.interval), now, wall_ns);
+        }
+    }
+
+    fn end_haste(&mut self, now: Instant) {
+        let wall_ns = self.anchor.wall_at(now);
+        for (device, times) in self.devices.iter_mut().enumerate() {
+            if times.haste.take_if(|haste| haste.until <= now).is_some() {
+                for entry in self.entries.iter_mut().filter(|entry| entry.device == device) {
+                    entry.tick.pace(entry.interval, now, wall_ns);
+                }
+            }
+        }
+    }
+
     fn due_at(&self, entry: &Entry) -> Instant {
         match entry.tick {
             Tick::Grid { due_ns, .. } => self.anchor.instant_at(due_ns),
@@ -173,7 +208,7 @@ impl Schedule {
 
     /// `None` while a probe takes the place of the device's groups.
     fn ready_at(&self, entry: &Entry) -> Option<Instant> {
-        let DeviceTimes { hold, probe } = self.devices[entry.device];
+        let DeviceTimes { hold, probe, .. } = self.devices[entry.device];
         let due = self.due_at(entry);
         probe.is_none().then(|| hold.map_or(due, |hold| hold.max(due)))
     }
@@ -218,6 +253,16 @@ impl Tick {
             Self::BackToBack { since } => {
                 *since = now;
                 0
+            }
+        }
+    }
+
+    /// Another interval from the next tick on; what is back to back stays so.
+    fn pace(&mut self, interval: Duration, now: Instant, wall_ns: i64) {
+        if let Self::Grid { interval_ns, .. } = self {
+            let wanted = i64::try_from(interval.as_nanos()).unwrap_or(i64::MAX).max(1);
+            if std::mem::replace(interval_ns, wanted) != wanted {
+                self.restart(now, wall_ns);
             }
         }
     }
@@ -386,5 +431,28 @@ mod tests {
         assert_eq!(schedule.next_due(), Some(start + ms(250)));
         assert_eq!(schedule.take(start + ms(249)), None);
         assert_eq!(schedule.take(start + ms(250)), group(0, 0, 2));
+    }
+
+    #[test]
+    fn a_hastened_device_is_polled_faster_for_a_while() {
+        let (mut schedule, start) = schedule(&[(0, 0, SECOND), (0, 1, ms(50)), (1, 0, SECOND)]);
+        let polled = |schedule: &mut Schedule, from: u64, to: u64| {
+            let mut turns = [0; 3];
+            for at in from..to {
+                let wall = Timestamp(1_000_600 + i64::try_from(at).unwrap());
+                schedule.follow(start + ms(at), wall);
+                while let Some(due) = schedule.take(start + ms(at)) {
+                    let Work::Group(group) = due.work else { panic!("no probes here") };
+                    turns[due.device * 2 + group] += 1;
+                }
+            }
+            turns
+        };
+        schedule.hasten(0, ms(100), start + ms(2000), start);
+        schedule.hasten(0, ms(500), start + ms(1000), start);
+
+        assert_eq!(polled(&mut schedule, 0, 2000), [20, 40, 2]);
+        assert_eq!(polled(&mut schedule, 2000, 4000), [2, 40, 2]);
+        assert_eq!(schedule.steps(), 0);
     }
 }

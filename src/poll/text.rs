@@ -363,8 +363,23 @@ impl TextPoller {
                 let rows = if device == self.device { self.read_now().await } else { Err(PollError::UnknownDevice) };
                 drop(reply.send(rows));
             }
+            Request::Hasten { device, interval, lasts, reply } => {
+                drop(reply.send(self.hasten(&device, interval, lasts)));
+            }
         }
         PollCycle::default()
+    }
+
+    fn hasten(&mut self, device: &Name, interval: Duration, lasts: Duration) -> Result<(), PollError> {
+        match &self.mode {
+            _ if *device != self.device => Err(PollError::UnknownDevice),
+            Mode::Stream { .. } => Err(PollError::NotAsked),
+            Mode::Ask(_) => {
+                let now = Instant::now();
+                self.schedule.hasten(THE_DEVICE, interval, now + lasts, now);
+                Ok(())
+            }
+        }
     }
 
     /// All tags: asked now, or what the stream said last, with the time at which it was said.

@@ -5,6 +5,7 @@
 
 mod alert;
 mod state;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,10 +13,12 @@ use std::time::Duration;
 
 pub use self::alert::{AlarmRequest, AlarmView};
 use self::alert::{Alert, Moment};
+use self::waiting::Waiting;
 use super::live::{Labels, LiveTable, NAME, SeriesSpec};
 use super::plan::{Cell, Plan, Planner, without_name};
 use super::ring::{Pushed, Sample};
-use super::spec::{ActionSpec, GroupSpec, RuleKind, RuleSpec};
+pub use super::spec::Action;
+use super::spec::{GroupSpec, RuleKind, RuleSpec};
 use crate::model::{AlarmRecord, Observed, Row, SeriesId, Timestamp, Value};
 
 /// A result of a rule is looked back at for so many of its intervals.
@@ -53,19 +56,6 @@ pub struct Recorded {
     pub time: Timestamp,
     /// The result.
     pub value: f64,
-}
-
-/// Something to do.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Action {
-    /// The alarm that asks for it.
-    pub alarm: String,
-    /// Labels of that alarm.
-    pub labels: BTreeMap<String, String>,
-    /// When it asked.
-    pub time: Timestamp,
-    /// What, with templates filled in.
-    pub what: ActionSpec,
 }
 
 /// What came of some samples or some time.
@@ -148,6 +138,8 @@ pub struct Engine {
     foreign: Vec<(String, BTreeMap<String, String>)>,
     /// Times without readings because the agent did not run.
     holes: Vec<(Timestamp, Timestamp)>,
+    /// Captures whose last readings are not taken yet.
+    waiting: Waiting,
     touched: Vec<usize>,
     cells: Vec<Cell>,
     samples: u64,
@@ -171,6 +163,7 @@ impl Engine {
             arrivals: Vec::new(),
             foreign: Vec::new(),
             holes: Vec::new(),
+            waiting: Waiting::default(),
             touched: Vec::new(),
             cells: Vec::new(),
             samples: 0,
@@ -258,6 +251,7 @@ impl Engine {
                 self.evaluate_touched(row.time, outcome);
             }
         }
+        self.waiting.keep(outcome);
     }
 
     /// Takes rows that were evaluated before they were stored.
@@ -333,15 +327,15 @@ impl Engine {
         self.touched = touched;
     }
 
-    /// When the next group is due.
+    /// When the next group, or a capture, is due.
     pub fn due(&self) -> Option<Timestamp> {
-        self.groups.iter().map(|group| group.due).min()
+        self.groups.iter().map(|group| group.due).chain(self.waiting.due()).min()
     }
 
     /// Evaluates every group that is due at `now`, oldest first. A group that is far behind passes over what it missed.
     pub fn advance(&mut self, now: Timestamp, outcome: &mut Outcome) {
         self.evaluated = self.evaluated.max(now);
-        while let Some(due) = self.due().filter(|due| *due <= now) {
+        while let Some(due) = self.groups.iter().map(|group| group.due).min().filter(|due| *due <= now) {
             for group in 0..self.groups.len() {
                 if self.groups[group].due == due {
                     self.evaluate_group(group, due, outcome);
@@ -350,6 +344,13 @@ impl Engine {
                 }
             }
         }
+        self.waiting.keep(outcome);
+        self.waiting.release(now, outcome);
+    }
+
+    /// Lets captures go that need not wait any longer.
+    pub fn release_captures(&mut self, now: Timestamp, outcome: &mut Outcome) {
+        self.waiting.release(now, outcome);
     }
 
     /// Notes a time without readings because the agent did not run: windows that reach into it say so.

@@ -18,6 +18,8 @@
 //!           latch: true
 //! ```
 
+mod action;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,6 +29,7 @@ use promql_parser::util::parse_duration;
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
+use self::action::RawAction;
 use super::alarm::{AlarmPolicy, FlapLimit, OnBad};
 use super::bounded::BoundBy;
 use super::plan::matchers;
@@ -201,22 +204,16 @@ enum RawWindow {
     State(Spanned<String>),
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "snake_case")]
-enum RawAction {
-    Write { device: String, point: String, value: f64 },
-    PollFaster { device: String, interval: Span, lasts: Span },
-    Capture { series: Spanned<String>, before: Span, after: Span },
-    Publish { topic: String, payload: String },
-}
-
 /// A span of time as Prometheus writes it: `90s`, `1h30m`, `0`.
 struct Span(Duration);
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let span = if text == "0" { Ok(Duration::ZERO) } else { parse_duration(&text) };
+        // Prometheus takes 0 and 0s; the parser of expressions takes no span of nothing.
+        let is_nothing = text == "0" || (text.starts_with('0') && parse_duration(&text.replace('0', "1")).is_ok());
+        let is_nothing = is_nothing && !text.bytes().any(|byte| matches!(byte, b'1'..=b'9'));
+        let span = if is_nothing { Ok(Duration::ZERO) } else { parse_duration(&text) };
         let refused = |reason: String| {
             serde::de::Error::custom(format!("{text:?} is no span of time such as 90s or 1h30m: {reason}"))
         };
@@ -317,22 +314,6 @@ impl Reader<'_> {
         })
     }
 
-    fn action(&mut self, raw: RawAction) -> Option<ActionSpec> {
-        Some(match raw {
-            RawAction::Write { device, point, value } => ActionSpec::Write { device, point, value },
-            RawAction::PollFaster { device, interval, lasts } => {
-                ActionSpec::PollFaster { device, interval: interval.0, lasts: lasts.0 }
-            }
-            RawAction::Capture { series, before, after } => {
-                if !series.value.contains("{{") {
-                    self.selector(&series, "capture.series")?;
-                }
-                ActionSpec::Capture { series: series.value, before: before.0, after: after.0 }
-            }
-            RawAction::Publish { topic, payload } => ActionSpec::Publish { topic, payload },
-        })
-    }
-
     fn expression(&mut self, text: &Spanned<String>, key: &str) -> Option<parser::Expr> {
         match parser::parse(&text.value) {
             Ok(expression) => Some(expression),
@@ -417,6 +398,16 @@ groups:
         let shown: Vec<String> = faults.iter().map(ToString::to_string).collect();
         assert_eq!(faults.len(), 2, "{shown:?}");
         assert!(shown[0].starts_with("rules.yml:5: expr: column 15: \"1 +\""), "{shown:?}");
+    }
+
+    #[test]
+    fn no_time_at_all_is_a_span_too() {
+        for (text, span) in [("0", 0), ("0s", 0), ("0m", 0), ("0h0m", 0), ("0h1m", 60)] {
+            let text = format!("groups: [{{name: a, rules: [{{alert: X, expr: up, for: {text}}}]}}]");
+            let groups = parse(&text, "rules.yml").unwrap();
+            let RuleKind::Alert(alert) = &groups[0].rules[0].kind else { panic!("{groups:?}") };
+            assert_eq!(alert.policy.delay, Duration::from_secs(span), "{text}");
+        }
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! What a rule is, once its file has been read. Pure.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use promql_parser::parser::Expr;
+use serde::{Deserialize, Serialize};
 
 use super::alarm::AlarmPolicy;
 use super::bounded::BoundBy;
-use crate::model::Priority;
+use crate::model::{Priority, Timestamp};
 
 /// Rules that are evaluated together, in their order.
 #[derive(Debug, Clone)]
@@ -72,7 +74,8 @@ pub struct AlertSpec {
 }
 
 /// What a rule does beside telling.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ActionSpec {
     /// Write a tag.
     Write {
@@ -103,9 +106,34 @@ pub enum ActionSpec {
     },
     /// Publish a message.
     Publish {
-        /// Topic below that of the gateway.
+        /// Last level of the topic, below `event` of the gateway.
         topic: String,
         /// Text; a template.
         payload: String,
     },
+}
+
+/// Something to do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Action {
+    /// The alarm that asks for it.
+    pub alarm: String,
+    /// Labels of that alarm.
+    pub labels: BTreeMap<String, String>,
+    /// When it asked.
+    pub time: Timestamp,
+    /// What, with templates filled in.
+    pub what: ActionSpec,
+}
+
+/// What is asked, in a few words: `poll_faster press-1`.
+impl fmt::Display for ActionSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Write { device, point, value } => write!(f, "write {device}/{point} = {value}"),
+            Self::PollFaster { device, .. } => write!(f, "poll_faster {device}"),
+            Self::Capture { series, .. } => write!(f, "capture {series}"),
+            Self::Publish { topic, .. } => write!(f, "publish {topic}"),
+        }
+    }
 }

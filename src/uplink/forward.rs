@@ -8,12 +8,19 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::buffer::Catalogue;
 use crate::config::{Changes, Forward};
 use crate::encoding::Withheld;
-use crate::model::{Commit, Observed, Quality, Records, Scale, SeriesId, Timestamp, Value};
+use crate::model::{Commit, Observed, Quality, Records, Scale, Selection, SeriesId, SeriesInfo, Timestamp, Value};
 
 /// What is sent of which series; a series that is not named is sent whole.
-pub type ForwardTable = HashMap<SeriesId, ForwardRule>;
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ForwardTable {
+    /// Tags.
+    pub tags: HashMap<SeriesId, ForwardRule>,
+    /// Series that come to be while the agent runs, such as those that rules record: the first selector counts.
+    pub named: Vec<(Selection, Arc<Forward>)>,
+}
 
 /// What is sent of one series.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +35,9 @@ pub struct ForwardRule {
 #[derive(Debug, Default)]
 pub struct ForwardFilter {
     table: Arc<ForwardTable>,
+    catalogue: Option<Arc<Catalogue>>,
+    /// The series of the catalogue that the table names.
+    named: HashMap<SeriesId, ForwardRule>,
     sent: HashMap<SeriesId, Sent>,
     /// Series with a reading whose fate is open until the end of the batch.
     open: Vec<SeriesId>,
@@ -62,12 +72,18 @@ struct Held {
 }
 
 impl ForwardFilter {
-    /// Goes by another table from now on.
-    pub fn set_table(&mut self, table: &Arc<ForwardTable>) {
-        if !Arc::ptr_eq(&self.table, table) {
-            self.table = Arc::clone(table);
-            self.sent.retain(|series, _| table.contains_key(series));
+    /// Goes by this table, and by what the catalogue says the series are, from now on.
+    pub fn set_table(&mut self, table: &Arc<ForwardTable>, catalogue: &Arc<Catalogue>) {
+        let is_new = !Arc::ptr_eq(&self.table, table);
+        let is_known = self.catalogue.as_ref().is_some_and(|known| Arc::ptr_eq(known, catalogue));
+        if !is_new && (is_known || table.named.is_empty()) {
+            return;
         }
+        self.table = Arc::clone(table);
+        self.named = named(table, catalogue);
+        self.catalogue = (!table.named.is_empty()).then(|| Arc::clone(catalogue));
+        let named = &self.named;
+        self.sent.retain(|series, _| table.tags.contains_key(series) || named.contains_key(series));
     }
 
     /// Forgets what was sent: it may not have arrived.
@@ -78,7 +94,7 @@ impl ForwardFilter {
     /// Which readings of the next commits are not sent.
     pub fn withhold(&mut self, commits: &[Commit]) -> Withheld {
         let mut withheld = Withheld::default();
-        if self.table.is_empty() {
+        if self.table.tags.is_empty() && self.named.is_empty() {
             return withheld;
         }
         let table = Arc::clone(&self.table);
@@ -88,7 +104,7 @@ impl ForwardFilter {
                 row.series.iter().zip(&row.observed).map(|(series, observed)| (*series, row.time, observed))
             });
             for (place, (series, time, observed)) in cells.enumerate() {
-                let Some(rule) = table.get(&series) else { continue };
+                let Some(rule) = table.tags.get(&series).or_else(|| self.named.get(&series)).cloned() else { continue };
                 let is_sent = match &*rule.forward {
                     Forward::All => true,
                     Forward::None | Forward::Aggregates { .. } => false,
@@ -155,6 +171,16 @@ impl ForwardFilter {
             }
         }
     }
+}
+
+/// What is sent of series that are no tags. There are no aggregates of them: they are sent whole then.
+fn named(table: &ForwardTable, catalogue: &Catalogue) -> HashMap<SeriesId, ForwardRule> {
+    let rule = |(id, info): &(SeriesId, Arc<SeriesInfo>)| {
+        let (_, forward) = table.named.iter().find(|(selection, _)| selection.takes(&info.name, &info.labels))?;
+        let is_open = !table.tags.contains_key(id) && !matches!(**forward, Forward::Aggregates { .. });
+        is_open.then(|| (*id, ForwardRule { forward: Arc::clone(forward), scale: info.scale }))
+    };
+    if table.named.is_empty() { HashMap::new() } else { catalogue.series.iter().filter_map(rule).collect() }
 }
 
 /// A reading on its way.

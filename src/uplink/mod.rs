@@ -333,7 +333,7 @@ impl Uplink {
             Some(encoder) => encoder,
             None => Encoder::new().map_err(UplinkError::Encoder)?,
         };
-        self.filter.set_table(&self.forward.borrow_and_update());
+        self.filter.set_table(&self.forward.borrow_and_update(), &self.catalogue.borrow());
         let passed = self.telemetry.passed;
         let mut packer = Packer {
             packing,

@@ -130,6 +130,8 @@ pub struct Harvest {
     /// Payloads of the state topic as they came.
     pub states: Vec<(bool, serde_json::Value)>,
     pub health: Vec<serde_json::Value>,
+    /// Messages that rules published: last level of the topic, and text.
+    pub events: Vec<(String, String)>,
     pub batches: u64,
     pub largest_payload: usize,
     pub parts: u64,
@@ -159,6 +161,9 @@ impl Harvest {
             ("state", Ok(Decoded::Other(state))) => self.states.push((retained, state)),
             ("health", Ok(Decoded::Other(health))) => self.health.push(health),
             ("probe", _) => {}
+            (name, _) if topic.contains("/event/") => {
+                self.events.push((name.to_owned(), String::from_utf8_lossy(&payload).into_owned()));
+            }
             (_, Ok(Decoded::Catalogue(part))) if topic.contains("/catalogue/") => self.take_catalogue(part),
             (_, decoded) => self.wrong.push(format!("{topic}: {decoded:?}")),
         }

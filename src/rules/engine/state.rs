@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::alert::{Alert, Moment};
-use super::{AlarmRequest, AlarmView, Engine, Outcome, Rule};
+use super::{Action, AlarmRequest, AlarmView, Engine, Outcome, Rule};
 use crate::model::{AlarmRecord, Timestamp};
 use crate::rules::alarm::{Alarm, NotPossible};
 
@@ -21,6 +21,9 @@ struct Memory {
     #[serde(default)]
     arrived: Timestamp,
     alarms: Vec<RememberedAlarm>,
+    /// Captures whose last readings were not taken yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    waiting: Vec<Action>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -42,7 +45,8 @@ impl Engine {
             alert.remembered().map(alarm).collect()
         };
         let alarms = self.alerts().flat_map(of).collect();
-        serde_json::to_vec(&Memory { version: VERSION, until: self.evaluated, arrived: self.arrived, alarms })
+        let waiting = self.waiting.captures().to_vec();
+        serde_json::to_vec(&Memory { version: VERSION, until: self.evaluated, arrived: self.arrived, alarms, waiting })
             .unwrap_or_default()
     }
 
@@ -79,6 +83,7 @@ impl Engine {
                 }
             }
         }
+        self.waiting.take_up(memory.waiting);
         self.arrived = memory.arrived;
         self.resumed = memory.until.max(memory.arrived).min(now);
         Some(memory.until)

@@ -23,10 +23,46 @@ fn good(number: f64) -> Observed {
     Observed::Good(Value::F64(number))
 }
 
+fn table<const N: usize>(tags: [(SeriesId, ForwardRule); N]) -> Arc<ForwardTable> {
+    Arc::new(ForwardTable { tags: HashMap::from(tags), named: Vec::new() })
+}
+
+/// A catalogue of series with these names, from id 1 on.
+fn catalogue(names: &[&str]) -> Arc<Catalogue> {
+    let info = |name: &&str| SeriesInfo {
+        name: (*name).to_owned(),
+        labels: Arc::default(),
+        unit: String::new(),
+        kind: crate::model::ValueKind::F64,
+        scale: Scale::ONE,
+        states: std::collections::BTreeMap::new(),
+    };
+    let series = (1..).map(SeriesId).zip(names.iter().map(|name| Arc::new(info(name)))).collect();
+    Arc::new(Catalogue { epoch: Epoch([1; 16]), series })
+}
+
+#[test]
+fn series_that_come_to_be_later_are_named_by_selectors() {
+    let mut filter = ForwardFilter::default();
+    let selection = |text: &str| Selection::parse(text).unwrap();
+    let named = vec![
+        (selection("line:power_w"), Arc::new(Forward::None)),
+        (selection("line:power_w:avg"), Arc::new(Forward::Aggregates { every: Duration::from_secs(60) })),
+    ];
+    let table = Arc::new(ForwardTable { tags: HashMap::new(), named });
+
+    filter.set_table(&table, &catalogue(&[]));
+    assert_eq!(sent(&mut filter, &commits([(0, good(1.0))])), [0]);
+    filter.set_table(&table, &catalogue(&["line:power_w:avg"]));
+    assert_eq!(sent(&mut filter, &commits([(1, good(1.0))])), [0]);
+    filter.set_table(&table, &catalogue(&["line:power_w"]));
+    assert!(sent(&mut filter, &commits([(2, good(1.0))])).is_empty());
+}
+
 fn filter(forward: Forward) -> ForwardFilter {
     let mut filter = ForwardFilter::default();
     let rule = ForwardRule { forward: Arc::new(forward), scale: Scale::ONE };
-    filter.set_table(&Arc::new(HashMap::from([(SeriesId(1), rule)])));
+    filter.set_table(&table([(SeriesId(1), rule)]), &catalogue(&[]));
     filter
 }
 
@@ -73,7 +109,7 @@ fn limits_are_in_engineering_units() {
     let mut filter = ForwardFilter::default();
     let forward = Arc::new(Forward::Changes(Changes { deadband: 1.0, ..Changes::default() }));
     let rule = ForwardRule { forward, scale: Scale::new(0.1, 0.0) };
-    filter.set_table(&Arc::new(HashMap::from([(SeriesId(1), rule)])));
+    filter.set_table(&table([(SeriesId(1), rule)]), &catalogue(&[]));
     let tenths = [230, 235, 240, 241].map(|tenths| Observed::Good(Value::Int(tenths)));
 
     assert_eq!(sent(&mut filter, &commits((0..).zip(tenths))), [0, 3]);

@@ -1,0 +1,65 @@
+//! What is asked of a poller between two polls.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{Poller, Question, Wanted};
+use crate::modbus::PollError;
+use crate::model::{AlarmRecord, Row};
+use crate::poll::PollCycle;
+use crate::poll::link::Request;
+
+impl Poller {
+    pub(super) async fn serve(&mut self, request: Request, stop: &CancellationToken) -> ControlFlow<()> {
+        match request {
+            Request::Raw { unit, table, address, count, reply } => {
+                let mut words = Vec::new();
+                let device = self.devices.iter().position(|device| device.plan.unit == unit);
+                let pause = device.map_or(Duration::ZERO, |device| self.devices[device].plan.pacing.between_requests);
+                let wanted = Wanted::Words { table, address, count, into: &mut words };
+                let mut question = Question { wanted, on: None };
+                let outcome = self.ask_once(device, unit, pause, &mut question, stop).await;
+                // Whoever asked may have gone away.
+                let _ = reply.send(outcome.map(|()| words));
+                ControlFlow::Continue(())
+            }
+            Request::Device { device, reply } => {
+                let Some(device) = self.devices.iter().position(|known| known.plan.name == device) else {
+                    let _ = reply.send(Err(PollError::UnknownDevice));
+                    return ControlFlow::Continue(());
+                };
+                let mut alarms = Vec::new();
+                let _ = reply.send(self.read_device(device, stop, &mut alarms).await);
+                self.hand_on(PollCycle { rows: Vec::new(), alarms }).await
+            }
+            Request::Hasten { device, interval, lasts, reply } => {
+                let known = self.devices.iter().position(|known| known.plan.name == device);
+                if let Some(device) = known {
+                    let now = Instant::now();
+                    self.schedule.hasten(device, interval, now + lasts, now);
+                }
+                let _ = reply.send(known.map(|_| ()).ok_or(PollError::UnknownDevice));
+                ControlFlow::Continue(())
+            }
+        }
+    }
+
+    async fn read_device(
+        &mut self,
+        device: usize,
+        stop: &CancellationToken,
+        alarms: &mut Vec<AlarmRecord>,
+    ) -> Result<Vec<Row>, PollError> {
+        self.connection.client().await?;
+        let mut rows = Vec::new();
+        for group in 0..self.devices[device].plan.groups.len() {
+            self.read_group(device, group, stop, alarms).await;
+            rows.extend(self.devices[device].plan.rows(group, &self.answers));
+        }
+        rows.extend(self.devices[device].plan.absent_row(self.clock.wall()));
+        Ok(rows)
+    }
+}

@@ -1,0 +1,111 @@
+//! What a rule does beside telling: `on_firing` and `on_resolved`.
+//!
+//! ```yaml
+//! edge:
+//!   on_firing:
+//!     - poll_faster: { device: "{{ $labels.device }}", interval: 200ms, lasts: 5m }
+//!     - capture: { series: 'vibration_mm_s{device="{{ $labels.device }}"}', before: 1m, after: 1m }
+//!     - publish: { topic: maintenance, payload: "{{ $labels.device }} at {{ $value }}" }
+//! ```
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+
+use super::{Reader, Span};
+use crate::rules::spec::ActionSpec;
+use crate::settings::show_duration;
+
+/// No device is polled faster than this by a rule.
+const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
+
+/// For so long a device can be polled faster.
+const LASTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(24 * 3600);
+
+/// So far a capture reaches to either side: all of it is sent at once.
+const CAPTURE_MOST: Duration = Duration::from_secs(3600);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub(super) enum RawAction {
+    Write { device: String, point: String, value: f64 },
+    PollFaster { device: String, interval: Spanned<Span>, lasts: Spanned<Span> },
+    Capture { series: Spanned<String>, before: Spanned<Span>, after: Spanned<Span> },
+    Publish { topic: Spanned<String>, payload: String },
+}
+
+impl Reader<'_> {
+    pub(super) fn action(&mut self, raw: RawAction) -> Option<ActionSpec> {
+        Some(match raw {
+            RawAction::Write { device, point, value } => ActionSpec::Write { device, point, value },
+            RawAction::PollFaster { device, interval, lasts } => ActionSpec::PollFaster {
+                device,
+                interval: self.span_within(&interval, "poll_faster.interval", &INTERVALS)?,
+                lasts: self.span_within(&lasts, "poll_faster.lasts", &LASTS)?,
+            },
+            RawAction::Capture { series, before, after } => {
+                if !series.value.contains("{{") {
+                    self.selector(&series, "capture.series")?;
+                }
+                let range = Duration::ZERO..=CAPTURE_MOST;
+                let before = self.span_within(&before, "capture.before", &range)?;
+                let after = self.span_within(&after, "capture.after", &range)?;
+                ActionSpec::Capture { series: series.value, before, after }
+            }
+            RawAction::Publish { topic, payload } => {
+                if !is_level(&topic.value) {
+                    let reason = "must be one level of letters, digits, '_' and '-': it stands below event/";
+                    self.fault(&topic, "publish.topic", format!("{:?}: {reason}", topic.value));
+                    return None;
+                }
+                ActionSpec::Publish { topic: topic.value, payload }
+            }
+        })
+    }
+
+    fn span_within(&mut self, span: &Spanned<Span>, key: &str, range: &RangeInclusive<Duration>) -> Option<Duration> {
+        let found = span.value.0;
+        if !range.contains(&found) {
+            let [found, least, most] = [found, *range.start(), *range.end()].map(show_duration);
+            self.fault(span, key, format!("{found}: must be {least} to {most}"));
+        }
+        range.contains(&found).then_some(found)
+    }
+}
+
+/// One level of a topic, without what a broker would read as something else (MQTT 5.0, 4.7).
+fn is_level(topic: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    (1..=64).contains(&topic.len()) && topic.bytes().all(is_plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::rules::file::parse;
+
+    #[test]
+    fn actions_out_of_range_are_refused_with_their_place() {
+        let text = r#"groups:
+  - name: a
+    rules:
+      - alert: Hot
+        expr: t > 1
+        edge:
+          on_firing:
+            - poll_faster: { device: press-1, interval: 0s, lasts: 5m }
+            - capture: { series: "t +", before: 1m, after: 1m }
+            - capture: { series: "t", before: 2h, after: 1m }
+            - publish: { topic: "a/#", payload: "hot" }
+"#;
+
+        let faults = parse(text, "rules.yml").unwrap_err();
+
+        let shown: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        assert_eq!(faults.len(), 4, "{shown:#?}");
+        assert_eq!(shown[0], "rules.yml:8: poll_faster.interval: column 57: 0s: must be 10ms to 1h");
+        assert!(shown[1].starts_with("rules.yml:9: capture.series: column"), "{shown:#?}");
+        assert!(shown[3].contains("\"a/#\": must be one level"), "{shown:#?}");
+    }
+}
