@@ -6,17 +6,17 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::path::Path;
+use std::process::{ChildStderr, Command, Stdio};
 
 use lineside::diagnostics::protocol::ShownReading;
 use serde_json::{Value, json};
 use support::installation::{Agent, Installation, NO_BROKER};
+use support::python::{Process, Script};
 
 use tempfile::TempDir;
 
 const PROFILE: &str = include_str!("fixtures/another-make.toml");
-const DEVICE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/pymodbus_device.py");
 /// Who `pymodbus_device.py` answers as.
 const UNIT: u8 = 17;
 
@@ -65,39 +65,11 @@ fn expected() -> BTreeMap<String, (Value, Option<&'static str>, &'static str)> {
     all.into_iter().map(|(name, value, state, quality)| (name, (value, state, quality))).collect()
 }
 
-/// A process that ends with the test.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended already.
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
-}
-
-fn python() -> PathBuf {
-    let chosen = std::env::var_os("LINESIDE_TEST_PYTHON").map(PathBuf::from);
-    let python = chosen.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/.venv/bin/python"));
-    assert!(
-        python.exists(),
-        "{} is missing: tests/run installs it, or set LINESIDE_TEST_PYTHON to a Python with pymodbus",
-        python.display()
-    );
-    python
-}
-
 /// Starts the device of another make and waits until it answers; gives the TCP port or serial port it is at.
-fn device(arguments: &[&str]) -> (Process, String) {
-    let mut command = Command::new(python());
-    // It ends when its input does, also when this test is killed.
-    command.arg(DEVICE).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut process = Process(command.spawn().unwrap());
-    let mut output: BufReader<ChildStdout> = BufReader::new(process.0.stdout.take().unwrap());
-    let mut line = String::new();
-    output.read_line(&mut line).unwrap();
-    let port = line.trim().strip_prefix("ready ").unwrap_or_else(|| panic!("pymodbus does not start: {line:?}"));
-    (process, port.to_owned())
+fn device(arguments: &[&str]) -> (Script, String) {
+    let script = Script::start("pymodbus_device.py", arguments);
+    let port = script.port().to_owned();
+    (script, port)
 }
 
 /// Two serial ports joined by socat.

@@ -9,6 +9,7 @@ use super::GatewayConfig;
 use super::forward::{self, Forward, SelectedForward};
 use super::link::{DeviceConfig, Endpoint, LinkConfig, TagConfig};
 use super::links::{self, Declared};
+use super::own_map::{self, OwnMap};
 use super::site::name;
 use crate::model::{Name, SeriesInfo, UnitId, UnitIdError};
 use crate::profile::{INTERVAL_MOST, Offer, Profile, Protocol, Version, file};
@@ -103,8 +104,17 @@ fn device(
         Some(link) => unit_id(&section, unit_item, link),
         None => unit_item.and_then(|item| number(&item, UnitId::tcp)).map(Some),
     };
+    let own_map = OwnMap::take(&mut section);
     let profile_item = section.require("profile", "the name of a profile, for example \"eastron-sdm630\"");
-    let profile = profile_item.as_ref().and_then(|item| profile(item, link, profiles));
+    let is_generic = profile_item.as_ref().is_some_and(|item| item.as_word() == Some(own_map::GENERIC));
+    let found = match &profile_item {
+        Some(_) if is_generic => own_map.read(&mut section),
+        item => {
+            own_map.refuse();
+            item.as_ref().and_then(|item| profiles.get(item))
+        }
+    };
+    let profile = found.zip(profile_item.as_ref()).and_then(|(profile, item)| fitting(profile, item, link));
     let firmware = firmware(&mut section, profile.as_deref());
     let labels = labels(section.section("labels"));
     let interval = section.duration("interval", Duration::ZERO..=INTERVAL_MOST);
@@ -204,8 +214,8 @@ fn text_instrument(section: &Section<'_, '_>, unit_id: Option<Item<'_, '_>>, lin
     link.devices.is_empty()
 }
 
-fn profile(item: &Item<'_, '_>, link: Option<&LinkConfig>, profiles: &mut Profiles) -> Option<Arc<Profile>> {
-    let profile = profiles.get(item)?;
+/// The profile, when it speaks what the link carries.
+fn fitting(profile: Arc<Profile>, item: &Item<'_, '_>, link: Option<&LinkConfig>) -> Option<Arc<Profile>> {
     let is_text_link = link.map(|link| matches!(link.endpoint, Endpoint::Text(_)));
     let mismatch = match (&profile.protocol, is_text_link) {
         (Protocol::Modbus(_), Some(true)) => "speaks Modbus, but the link carries lines of text",

@@ -6,6 +6,7 @@ mod devices;
 mod forward;
 pub mod link;
 mod links;
+mod own_map;
 mod site;
 
 use std::path::{Path, PathBuf};

@@ -9,7 +9,8 @@ use crate::modbus::codec;
 use crate::modbus::identify::Identity;
 use crate::modbus::plan::{self, Block, PlanError, PlanPoint};
 use crate::model::{Doubt, Fault, Name, Observed, Row, SeriesId, Timestamp, UnitId};
-use crate::profile::{FirmwareMap, ModbusProfile, Pacing, Point, Profile, Protocol};
+use crate::profile::sunspec::{self, ModelAt};
+use crate::profile::{FirmwareMap, ModbusProfile, Pacing, Point, Profile, Protocol, Registers, Table};
 
 use super::identity::judgement;
 use super::poller::PollerError;
@@ -22,14 +23,21 @@ pub(super) struct DevicePlan {
     pub(super) groups: Vec<GroupPlan>,
     pub(super) probe: Block,
     profile: Arc<Profile>,
-    /// Index of the map of the profile in use.
-    map: usize,
+    map: MapInUse,
     /// Why the values are doubtful, whatever they are.
     doubt: Option<Doubt>,
     /// Why there are no values, whatever the device answers.
     bar: Option<Fault>,
     tags: Vec<Tag>,
     absent: Vec<SeriesId>,
+}
+
+/// Where the registers are and how they are understood.
+enum MapInUse {
+    /// As the profile says, the map with this index.
+    Listed(usize),
+    /// As the device laid it out.
+    Walked(Vec<ModelAt>, Box<FirmwareMap>),
 }
 
 /// A point that is read, how often, and as which series.
@@ -82,10 +90,24 @@ impl DevicePlan {
         for map in &modbus.maps {
             Reads::plan(modbus, Some(map), &tags).map_err(fault)?;
         }
-        let Reads { groups, probe, absent } = Reads::plan(modbus, modbus.maps.first(), &tags).map_err(fault)?;
-        let (pacing, doubt) = (modbus.pacing, (!modbus.maps.is_empty()).then_some(Doubt::UnknownFirmware));
+        let reads = Reads::plan(modbus, modbus.maps.first(), &tags).map_err(fault)?;
+        let reads = if modbus.models.is_empty() { reads } else { Reads::of_unknown_map(&tags) };
+        let Reads { groups, probe, absent } = reads;
+        let (pacing, doubt) = (modbus.pacing, depends_on_device(modbus).then_some(Doubt::UnknownFirmware));
         let (name, profile) = (device.name.clone(), Arc::clone(&device.profile));
-        Ok(Self { name, unit, pacing, groups, probe, profile, map: 0, doubt, bar: None, tags, absent })
+        Ok(Self {
+            name,
+            unit,
+            pacing,
+            groups,
+            probe,
+            profile,
+            map: MapInUse::Listed(0),
+            doubt,
+            bar: None,
+            tags,
+            absent,
+        })
     }
 
     /// The profile, which is a Modbus one.
@@ -100,18 +122,32 @@ impl DevicePlan {
     pub(super) fn adopt(&mut self, identity: &Identity) {
         (self.doubt, self.bar) = judgement(&identity.verdict);
         let Protocol::Modbus(modbus) = &self.profile.protocol else { return };
-        // Planned once before, so there is a plan.
-        if let (true, Ok(reads)) =
-            (self.map != identity.chosen.map, Reads::plan(modbus, modbus.maps.get(identity.chosen.map), &self.tags))
-        {
-            self.map = identity.chosen.map;
-            Reads { groups: self.groups, probe: self.probe, absent: self.absent } = reads;
+        let (map, index) = match (&self.map, identity.models.as_slice()) {
+            (MapInUse::Listed(index), []) if *index == identity.chosen.map => return,
+            (MapInUse::Walked(known, _), chain) if known == chain => return,
+            // It was heard again and showed no models: the map stays, nothing is read by it.
+            (MapInUse::Walked(..), []) => return,
+            (MapInUse::Listed(_), []) => (modbus.maps.get(identity.chosen.map).cloned(), identity.chosen.map),
+            (_, chain) => (Some(sunspec::place(&modbus.models, &modbus.points, chain)), 0),
+        };
+        match Reads::plan(modbus, map.as_ref(), &self.tags) {
+            Ok(reads) => Reads { groups: self.groups, probe: self.probe, absent: self.absent } = reads,
+            // The maps of a profile were planned before, and a model has no point that a profile may not have.
+            Err(error) => {
+                tracing::error!(device = %self.name, %error, "the map of the device cannot be read");
+                self.bar = Some(Fault::NotInFirmware);
+                return;
+            }
         }
+        self.map = match (map, identity.models.is_empty()) {
+            (Some(map), false) => MapInUse::Walked(identity.models.clone(), Box::new(map)),
+            (_, _) => MapInUse::Listed(index),
+        };
     }
 
     /// The device may have become another: until that is known its values are doubtful, where maps differ.
     pub(super) fn doubt_all(&mut self) {
-        let depends = self.modbus().is_some_and(|modbus| !modbus.maps.is_empty());
+        let depends = self.modbus().is_some_and(depends_on_device);
         self.doubt = depends.then_some(Doubt::UnknownFirmware);
     }
 
@@ -146,6 +182,8 @@ impl DevicePlan {
         }
         let series = Arc::clone(&block.series);
         let words = match words {
+            // Asked to hear whether there is a device: where its values are is not known yet.
+            Ok(_) if block.points.is_empty() => return None,
             Ok(words) => words,
             Err(fault) => return Some(Row::all_bad(series, time, fault)),
         };
@@ -177,8 +215,16 @@ impl DevicePlan {
     }
 
     fn points(&self) -> &[Point] {
-        self.modbus().map_or(&[], |modbus| points_of(modbus, modbus.maps.get(self.map)))
+        match &self.map {
+            MapInUse::Listed(index) => self.modbus().map_or(&[], |modbus| points_of(modbus, modbus.maps.get(*index))),
+            MapInUse::Walked(_, map) => &map.points,
+        }
     }
+}
+
+/// True when the map depends on what the device says of itself.
+fn depends_on_device(modbus: &ModbusProfile) -> bool {
+    !modbus.maps.is_empty() || !modbus.models.is_empty()
 }
 
 fn points_of<'a>(modbus: &'a ModbusProfile, map: Option<&'a FirmwareMap>) -> &'a [Point] {
@@ -193,6 +239,18 @@ struct Reads {
 }
 
 impl Reads {
+    /// The reads of a device that lays out its map itself and has not been heard: in each round the one question
+    /// whether it is there, for all tags of the round.
+    fn of_unknown_map(tags: &[Tag]) -> Self {
+        let Registers { address, count } = sunspec::probe();
+        let probe = Block { table: Table::HoldingRegisters, address, count, points: Vec::new() };
+        let group = |interval: Duration| {
+            let series = tags.iter().filter(|tag| tag.interval == interval).map(|tag| tag.series).collect();
+            GroupPlan { interval, blocks: vec![BlockPlan { block: probe.clone(), series, points: Vec::new() }] }
+        };
+        Self { groups: intervals(tags).into_iter().map(group).collect(), probe, absent: Vec::new() }
+    }
+
     /// Plans the reads of `tags`. There is a group for each interval, whichever map it is: the schedule stays.
     fn plan(modbus: &ModbusProfile, map: Option<&FirmwareMap>, tags: &[Tag]) -> Result<Self, PlanError> {
         let points = points_of(modbus, map);
@@ -207,17 +265,22 @@ impl Reads {
             Err(error) => return Err(error),
         };
         let ids: HashMap<usize, SeriesId> = present.iter().map(|tag| (tag.point, tag.series)).collect();
-        let mut intervals: Vec<Duration> = tags.iter().map(|tag| tag.interval).collect();
-        intervals.sort_unstable();
-        intervals.dedup();
         let group = |interval: Duration| {
             let blocks = found.iter().find(|group| group.interval == interval).map_or(&[][..], |group| &group.blocks);
             let blocks = blocks.iter().map(|block| block_plan(block, blocks, points, &ids)).collect();
             GroupPlan { interval, blocks }
         };
-        let groups = intervals.into_iter().map(group).collect();
+        let groups = intervals(tags).into_iter().map(group).collect();
         Ok(Self { groups, probe, absent: absent.iter().map(|tag| tag.series).collect() })
     }
+}
+
+/// The intervals of `tags`, the shortest first.
+fn intervals(tags: &[Tag]) -> Vec<Duration> {
+    let mut intervals: Vec<Duration> = tags.iter().map(|tag| tag.interval).collect();
+    intervals.sort_unstable();
+    intervals.dedup();
+    intervals
 }
 
 fn lone_probe(points: &[Point], modbus: &ModbusProfile) -> Result<Block, PlanError> {

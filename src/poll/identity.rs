@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::modbus::PollError;
 use crate::modbus::identify::{Ask, Identity, Inquiry, Reply, Verdict};
 use crate::model::{Doubt, Fault};
-use crate::profile::{Identification, ModbusProfile, Version};
+use crate::profile::{Identification, ModbusProfile, Version, sunspec};
 
 /// Whether a device has been identified.
 pub(super) struct DeviceIdentity {
@@ -151,7 +151,10 @@ impl IdentityStatus {
             state,
             model: identity.model.clone(),
             firmware: identity.version.as_ref().map(ToString::to_string),
-            map: modbus.maps.get(identity.chosen.map).map(|map| map.name.clone()),
+            map: match identity.models.as_slice() {
+                [] => modbus.maps.get(identity.chosen.map).map(|map| map.name.clone()),
+                chain => Some(sunspec::name(chain)),
+            },
             reason,
         }
     }

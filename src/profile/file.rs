@@ -3,7 +3,8 @@
 //! A file holds `manufacturer` and `model`, then either `[modbus]` with `[[point]]`s in registers, or `[text]` with
 //! `[[text.pattern]]`s and `[[point]]`s in lines. A key that means nothing is refused, so that a typing error cannot
 //! pass for a setting. A Modbus device may have `[identification]`, how it is recognised and where its firmware
-//! version stands, and `[[variant]]`s, what differs from the points of the file for some versions or models.
+//! version stands, and `[[variant]]`s, what differs from the points of the file for some versions or models. A device
+//! that lays out its map itself has `[[sunspec]]` models instead of points.
 
 use std::path::Path;
 
@@ -66,6 +67,14 @@ pub fn parse(file: &str, id: &str, text: &str) -> Result<Profile, Vec<FileFault>
     }
 }
 
+/// A profile that is no file of its own: the register map `points` with what they have in common in `modbus`. `None`
+/// when it has faults, which were noted where it stands.
+pub fn of_map(id: &str, modbus: Section<'_, '_>, points: Vec<Section<'_, '_>>) -> Option<Profile> {
+    let parts = Parts { identification: None, variants: Vec::new(), sunspec: Vec::new(), points };
+    let protocol = Protocol::Modbus(modbus_file::read(modbus, parts)?);
+    Some(Profile { id: id.to_owned(), manufacturer: "as configured".to_owned(), model: id.to_owned(), protocol })
+}
+
 fn read(mut root: Section<'_, '_>, id: &str) -> Option<Profile> {
     let manufacturer = root.require("manufacturer", "who makes it, text").and_then(|item| item.text());
     let model = root.require("model", "what it is called, text").and_then(|item| item.text());
@@ -73,13 +82,14 @@ fn read(mut root: Section<'_, '_>, id: &str) -> Option<Profile> {
     let text = root.take("text");
     let identification = root.take("identification");
     let variants = root.sections("variant");
+    let sunspec = root.sections("sunspec");
     let points = root.sections("point");
-    if points.is_empty() {
+    if points.is_empty() && sunspec.is_empty() {
         root.missing("point", "at least one [[point]] with a name");
     }
     let protocol = match (modbus, text) {
         (Some(modbus), None) => {
-            let parts = Parts { identification, variants, points };
+            let parts = Parts { identification, variants, sunspec, points };
             modbus.section().and_then(|modbus| modbus_file::read(modbus, parts)).map(Protocol::Modbus)
         }
         (None, Some(text)) => {
@@ -87,6 +97,7 @@ fn read(mut root: Section<'_, '_>, id: &str) -> Option<Profile> {
                 item.fault("a text instrument is not identified");
             }
             variants.iter().for_each(|variant| variant.fault("a text instrument has no variants"));
+            sunspec.iter().for_each(|model| model.fault("a text instrument has no SunSpec models"));
             text.section().and_then(|text| text_file::read(text, points)).map(Protocol::Text)
         }
         (Some(_), Some(text)) => {

@@ -12,12 +12,14 @@ pub struct Identification {
     pub versions: Vec<VersionSource>,
     /// How the version is written.
     pub scheme: Scheme,
+    /// The device has a chain of SunSpec models, which is walked to know its map.
+    pub walks_chain: bool,
 }
 
 impl Identification {
     /// True when there is nothing to ask.
     pub fn is_empty(&self) -> bool {
-        self.models.is_empty() && self.versions.is_empty()
+        self.models.is_empty() && self.versions.is_empty() && !self.walks_chain
     }
 }
 

@@ -61,6 +61,7 @@ pub(super) fn read(mut section: Section<'_, '_>, table: Option<Table>) -> Read {
         models: models.into_iter().flatten().collect(),
         versions: versions.into_iter().flatten().collect(),
         scheme,
+        walks_chain: false,
     };
     Read { identification, base }
 }

@@ -7,6 +7,8 @@ mod modbus_file;
 pub mod point;
 mod point_file;
 pub mod shipped;
+pub mod sunspec;
+mod sunspec_file;
 pub mod text;
 mod text_file;
 pub mod variant;
@@ -19,6 +21,7 @@ use std::time::Duration;
 
 pub use identification::Identification;
 pub use point::{Encoding, Point, Registers, Table, WordOrder};
+pub use sunspec::ModelMap;
 pub use text::{TextPoint, TextProfile};
 pub use variant::FirmwareMap;
 pub use version::{Version, VersionRange};
@@ -73,12 +76,15 @@ pub struct ModbusProfile {
     pub identification: Identification,
     /// The maps of the firmwares that differ, the first that of `points`. Empty when one map fits all.
     pub maps: Vec<FirmwareMap>,
+    /// For devices that lay out their map themselves: the points of each model. Then `points` has them as on a device
+    /// with all models.
+    pub models: Vec<ModelMap>,
 }
 
 impl ModbusProfile {
     /// A device type with one map for all firmwares and nothing to recognise it by.
     pub fn plain(limits: ReadLimits, pacing: Pacing, points: Vec<Point>) -> Self {
-        Self { limits, pacing, points, identification: Identification::default(), maps: Vec::new() }
+        Self { limits, pacing, points, identification: Identification::default(), maps: Vec::new(), models: Vec::new() }
     }
 
     /// True when the map depends on the firmware and the device has no way to say which it runs.

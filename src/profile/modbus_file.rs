@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::identification::Identification;
 use super::point_file::{self, Defaults};
 use super::variant_file::{self, Common};
-use super::{ModbusProfile, Pacing, ReadLimits, identification_file};
+use super::{ModbusProfile, Pacing, ReadLimits, identification_file, sunspec_file};
 use crate::settings::{Item, Section};
 
 /// Most registers one read may return (Modbus Application Protocol 1.1b3, 6.3).
@@ -19,6 +20,7 @@ const PAUSE_MOST: Duration = Duration::from_secs(60);
 pub(super) struct Parts<'s, 'i> {
     pub identification: Option<Item<'s, 'i>>,
     pub variants: Vec<Section<'s, 'i>>,
+    pub sunspec: Vec<Section<'s, 'i>>,
     pub points: Vec<Section<'s, 'i>>,
 }
 
@@ -33,13 +35,21 @@ pub(super) fn read(mut section: Section<'_, '_>, parts: Parts<'_, '_>) -> Option
     let pacing = Pacing { between_requests: pause("between_requests"), after_connect: pause("after_connect") };
     let defaults = Defaults::read(&mut section);
     section.finish();
-    let identification = parts.identification.and_then(Item::section);
+    let Parts { identification, variants, sunspec, points } = parts;
+    let identification = identification.and_then(Item::section);
     let identification = identification.map(|section| identification_file::read(section, defaults.table));
     let identification_file::Read { identification, base } = identification.unwrap_or_default();
-    let mut points = point_file::read(parts.points, defaults, limits)?;
+    if !sunspec.is_empty() {
+        let excluded = points.iter().chain(&variants);
+        excluded.for_each(|section| section.fault("a profile of SunSpec models has all its points in [[sunspec]]"));
+        let sunspec_file::Read { models, points } = sunspec_file::read(sunspec, defaults, limits)?;
+        let identification = Identification { walks_chain: true, ..identification };
+        return Some(ModbusProfile { limits, pacing, points, identification, maps: Vec::new(), models });
+    }
+    let mut points = point_file::read(points, defaults, limits)?;
     let common = Common { defaults, limits };
-    let maps = variant_file::read(parts.variants, common, &identification, base, &mut points)?;
-    Some(ModbusProfile { limits, pacing, points, identification, maps })
+    let maps = variant_file::read(variants, common, &identification, base, &mut points)?;
+    Some(ModbusProfile { limits, pacing, points, identification, maps, models: Vec::new() })
 }
 
 fn limit(item: Option<Item<'_, '_>>, most: u16) -> u16 {

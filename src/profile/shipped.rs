@@ -31,6 +31,8 @@ const SHIPPED: &[(&str, &str)] = &[
     ("socomec-countis-e34", include_str!("../../firmware-profiles/socomec-countis-e34.toml")),
     ("solaredge-se", include_str!("../../firmware-profiles/solaredge-se.toml")),
     ("sungrow-sh", include_str!("../../firmware-profiles/sungrow-sh.toml")),
+    ("sunspec-inverter", include_str!("../../firmware-profiles/sunspec-inverter.toml")),
+    ("sunspec-meter", include_str!("../../firmware-profiles/sunspec-meter.toml")),
     ("wago-879-3000", include_str!("../../firmware-profiles/wago-879-3000.toml")),
 ];
 

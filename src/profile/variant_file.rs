@@ -179,7 +179,7 @@ fn read_change(mut section: Section<'_, '_>, common: Common, base: &[Point]) -> 
 }
 
 /// Kinds that a series can hold together.
-fn class(point: &Point) -> u8 {
+pub(super) fn class(point: &Point) -> u8 {
     match point.kind() {
         ValueKind::Int | ValueKind::Uint | ValueKind::F32 | ValueKind::F64 => 0,
         ValueKind::Bool => 1,

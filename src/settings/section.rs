@@ -35,10 +35,11 @@ impl<'s, 'i> Section<'s, 'i> {
         Self { called, ..self }
     }
 
-    /// From here on messages about this section of a list say its name as well.
+    /// From here on messages about this section of a list say its name as well, behind that of the section around it.
     pub fn call(&mut self, name: &str) {
-        let list = self.path.split('[').next().unwrap_or_default();
-        self.called = Some(format!("{list} {name}"));
+        let list = self.path.rsplit('.').next().and_then(|own| own.split('[').next()).unwrap_or_default();
+        let around = self.called.take().map(|around| format!("{around}, ")).unwrap_or_default();
+        self.called = Some(format!("{around}{list} {name}"));
     }
 
     /// Notes a fault of the section as a whole.

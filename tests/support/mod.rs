@@ -11,6 +11,7 @@ pub mod installation;
 pub mod meters;
 pub mod plant;
 pub mod proxy;
+pub mod python;
 pub mod site;
 
 use std::fmt::Display;

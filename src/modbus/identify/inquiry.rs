@@ -1,19 +1,19 @@
 //! What a profile wants to know of its device: what to ask, and what the answers mean. Pure.
 
-use super::{Ask, Reply};
+use super::{Ask, Reply, chain};
 use crate::modbus::PollError;
 use crate::modbus::objects::Objects;
+use crate::profile::FirmwareMap;
 use crate::profile::identification::{CommonText, Form, Identification, Place, Said, VersionSource};
+use crate::profile::sunspec::{BASES, MARK, ModelAt};
 use crate::profile::variant::{Chosen, choose};
 use crate::profile::version::Version;
-use crate::profile::{FirmwareMap, Table};
 
-/// Where a SunSpec map may begin (SunSpec Device Information Model 1.1, 3.2).
-pub(super) const SUNSPEC_BASES: [u16; 3] = [40000, 50000, 0];
-/// `SunS`.
-pub(super) const SUNSPEC_MARK: [u16; 2] = [0x5375, 0x6E53];
 /// Marker and common model up to and with `Vr`.
-const COMMON_REGISTERS: u16 = 52;
+pub(super) const COMMON_REGISTERS: u16 = 52;
+
+/// What a device is told that should have SunSpec models and has none.
+const NO_CHAIN: &str = "has no SunSpec models: no \"SunS\" at 40000, 50000 or 0";
 
 /// Who a device is, as far as it said.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +26,8 @@ pub struct Identity {
     pub chosen: Chosen,
     /// What that means for the readings.
     pub verdict: Verdict,
+    /// The models it has, when it has such and the profile is about them.
+    pub models: Vec<ModelAt>,
 }
 
 /// What is known about a device that answers.
@@ -48,7 +50,7 @@ pub struct Inquiry {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum Outcome {
+pub(super) enum Outcome {
     Said(Reply),
     Refused,
     Silent,
@@ -71,7 +73,7 @@ impl Inquiry {
     pub fn next(&self) -> Option<Ask> {
         match self.model() {
             Err(ask) => Some(ask),
-            Ok(_) => self.version().err(),
+            Ok(_) => self.version().err().or_else(|| self.chain().err()),
         }
     }
 
@@ -80,6 +82,7 @@ impl Inquiry {
         let outcome = match outcome {
             Ok(reply) => Outcome::Said(reply),
             Err(error) if error.is_answer() => Outcome::Refused,
+            Err(_) if self.identification.walks_chain && chain::needs_answer(ask) => return,
             Err(_) => Outcome::Silent,
         };
         self.replies.push((ask, outcome));
@@ -103,12 +106,14 @@ impl Inquiry {
             [] => Chosen { map: 0, is_known: true },
             maps => choose(maps, model.as_deref(), version.as_ref()),
         };
+        let chain = self.chain().ok();
         let verdict = match self.contradiction() {
+            _ if chain == Some(None) => Verdict::WrongDevice(NO_CHAIN.to_owned()),
             Some(reason) if model.is_none() => Verdict::WrongDevice(reason),
             Some(_) | None if chosen.is_known => Verdict::Accepted,
             Some(_) | None => Verdict::UnknownFirmware,
         };
-        Identity { model, version, chosen, verdict }
+        Identity { model, version, chosen, verdict, models: chain.flatten().unwrap_or_default() }
     }
 
     /// The text that the device has at `place`, when that was asked and is text.
@@ -154,6 +159,14 @@ impl Inquiry {
             }
         }
         Ok(None)
+    }
+
+    /// Its models, none when it has no chain of them or the profile is not about such; or what must be asked first.
+    fn chain(&self) -> Result<Option<Vec<ModelAt>>, Ask> {
+        match self.identification.walks_chain {
+            true => chain::walk(|ask| self.outcome(ask)),
+            false => Ok(Some(Vec::new())),
+        }
     }
 
     /// What a device said instead of what any mark expects; `None` when it said nothing.
@@ -208,11 +221,11 @@ impl Inquiry {
     }
 
     fn look_in_common_model(&self, text: CommonText) -> Lookup {
-        for address in SUNSPEC_BASES {
-            let ask = Ask::Registers { table: Table::HoldingRegisters, address, count: COMMON_REGISTERS };
+        for address in BASES {
+            let ask = chain::common_model_at(address);
             match self.outcome(ask) {
                 None => return Lookup::Ask(ask),
-                Some(Outcome::Said(Reply::Words(words))) if words.starts_with(&SUNSPEC_MARK) => {
+                Some(Outcome::Said(Reply::Words(words))) if words.starts_with(&MARK) => {
                     return said(words, Form::Text, common_part(text));
                 }
                 Some(_) => {}

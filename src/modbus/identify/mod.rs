@@ -4,6 +4,7 @@
 //! than the profile says, only reads, and goes on to the next source where a device refuses. [`survey`] tries every
 //! profile on a device of which nothing is known.
 
+mod chain;
 mod inquiry;
 mod survey;
 

@@ -6,7 +6,6 @@ use super::inquiry::{Inquiry, Verdict};
 use super::{Ask, Asker, Reply};
 use crate::modbus::PollError;
 use crate::profile::identification::{CommonText, Expected, Identification, ModelMark, Place, VersionSource};
-use crate::profile::version::Scheme;
 use crate::profile::{Profile, Protocol};
 
 /// What a device says about itself, and the profiles that fit.
@@ -128,7 +127,7 @@ impl Asked {
     async fn text(&mut self, device: &mut impl Asker, place: Place) -> Result<Option<String>, PollError> {
         let any = ModelMark { name: String::new(), place, expected: Expected::Text(vec![String::new()]) };
         let wanted =
-            Identification { models: vec![any], versions: vec![VersionSource::Place(place)], scheme: Scheme::Dotted };
+            Identification { models: vec![any], versions: vec![VersionSource::Place(place)], ..Default::default() };
         let mut inquiry = Inquiry::new(&wanted, None);
         self.answer(device, &mut inquiry).await?;
         Ok(inquiry.text(place))
