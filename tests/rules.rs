@@ -7,7 +7,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lineside::model::Transition;
+use lineside::model::{Timestamp, Transition};
 use lineside::simulator::Servers;
 use support::broker::Broker;
 use support::consumer::{Consumer, Harvest};
@@ -141,6 +141,82 @@ async fn people_see_alarms_and_acknowledge_them() {
     consumer.until("both", |harvest| harvest.transitions("Seen").len() == 3).await;
     assert_eq!(consumer.harvest.transitions("Seen")[1].by.as_deref(), Some("eva"));
     consumer.harvest.assert_sound();
+}
+
+/// A rule whose delay outlasts a restart, and the moment from which its condition holds.
+const DELAYED: &str = "groups: [{name: a, interval: 1s, rules: [{alert: Long, expr: answers > 3, for: 8s}]}]";
+const DELAY: Duration = Duration::from_secs(8);
+
+/// Since when the delay of the alarm runs, as `lineside alarms` tells.
+async fn pending_since(site: &Site) -> Timestamp {
+    let asking = async {
+        loop {
+            let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lineside"));
+            command.args(["alarms", "--json", "--socket"]).arg(site.path().join("lineside.sock"));
+            let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+            let listed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+            if let Some(since) = listed[0]["pending_since"].as_i64() {
+                return Timestamp(since);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    support::within("an alarm whose delay runs", asking).await
+}
+
+#[tokio::test]
+async fn a_delay_goes_on_through_a_kill_as_if_nothing_had_happened() {
+    let mut servers = Servers::default();
+    let endpoint = counters(&mut servers, &[1]).await;
+    let broker = Broker::start().await;
+    let mut consumer = Consumer::start(&broker).await;
+    let site = site(&broker, endpoint.address());
+    std::fs::write(site.path().join("rules.yml"), DELAYED).unwrap();
+
+    // When the agent is killed twice while the delay runs, and starts at once each time.
+    let mut agent = site.start();
+    agent.logged("lineside started").await;
+    let since = pending_since(&site).await;
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_millis(1700)).await;
+        agent.kill();
+        agent = site.start();
+        agent.logged("lineside started").await;
+        assert_eq!(pending_since(&site).await, since);
+    }
+    consumer.until("the alarm", |harvest| !harvest.transitions("Long").is_empty()).await;
+
+    // Then the alarm comes when it would have come without.
+    let raised = consumer.harvest.transitions("Long")[0].clone();
+    assert_eq!(Timestamp(raised.time.0).since(since), DELAY);
+    assert!(!raised.annotations.contains_key("hole"), "{raised:?}");
+}
+
+#[tokio::test]
+async fn a_delay_starts_anew_after_a_time_that_nobody_has_seen() {
+    let mut servers = Servers::default();
+    let endpoint = counters(&mut servers, &[1]).await;
+    let broker = Broker::start().await;
+    let mut consumer = Consumer::start(&broker).await;
+    let site = site(&broker, endpoint.address());
+    std::fs::write(site.path().join("rules.yml"), DELAYED).unwrap();
+
+    // When the agent is killed while the delay runs, and starts when the history has a hole.
+    let mut agent = site.start();
+    agent.logged("lineside started").await;
+    let since = pending_since(&site).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    agent.kill();
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    agent = site.start();
+    agent.logged("lineside started").await;
+    let anew = pending_since(&site).await;
+    consumer.until("the alarm", |harvest| !harvest.transitions("Long").is_empty()).await;
+
+    // Then it counts from the new start.
+    let raised = consumer.harvest.transitions("Long")[0].clone();
+    assert!(anew.since(since) > Duration::from_secs(7), "{since} {anew}");
+    assert_eq!(Timestamp(raised.time.0).since(anew), DELAY);
 }
 
 #[tokio::test]

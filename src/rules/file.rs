@@ -43,7 +43,11 @@ const INTERVAL: Duration = Duration::from_secs(60);
 /// The longest that an alarm can be shelved when its rule does not say.
 const SHELVE: Duration = Duration::from_secs(24 * 3600);
 
-/// All groups of the files at `paths`. A directory stands for the files in it that end in `.yml` or `.yaml`.
+/// How the names of unit tests end, which lie beside the rules.
+const UNIT_TESTS: &str = ".test";
+
+/// All groups of the files at `paths`. A directory stands for the files in it that end in `.yml` or `.yaml`, without
+/// unit tests (`.test.yml`).
 ///
 /// # Errors
 /// Everything that is wrong with them.
@@ -78,7 +82,11 @@ fn files_of(path: &Path) -> std::io::Result<Vec<PathBuf>> {
         return Ok(vec![path.to_owned()]);
     }
     let entries: Vec<std::fs::DirEntry> = std::fs::read_dir(path)?.collect::<Result<_, _>>()?;
-    let is_rules = |file: &PathBuf| file.extension().is_some_and(|end| end == "yml" || end == "yaml");
+    let is_rules = |file: &PathBuf| {
+        let name = file.to_string_lossy();
+        let ends = |end: &str| name.ends_with(&format!("{end}.yml")) || name.ends_with(&format!("{end}.yaml"));
+        ends("") && !ends(UNIT_TESTS)
+    };
     let mut files: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).filter(is_rules).collect();
     files.sort();
     Ok(files)
