@@ -3,6 +3,7 @@
 //! The only place that joins channels. A configuration can be replaced while it runs: links that did not change keep
 //! their pollers, and with them their schedules, connections and queued readings.
 
+mod advice;
 mod links;
 mod notify;
 mod online;
@@ -34,6 +35,7 @@ use crate::rules::spec::GroupSpec;
 use crate::settings::FileFault;
 use crate::supervisor::{Stage, Supervisor, TaskEnd};
 use crate::uplink::{ForwardTable, Uplink, UplinkSettings};
+pub use advice::advice;
 use links::RunningLink;
 pub use links::warnings;
 pub use rules::load as load_rules;

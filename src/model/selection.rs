@@ -57,6 +57,11 @@ impl Selection {
         self.matchers.iter().all(|matcher| matcher.is_match(value(&matcher.name)))
     }
 
+    /// Whether series of this name are meant, if their labels fit.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.matchers.iter().filter(|matcher| matcher.name == METRIC_NAME).all(|matcher| matcher.is_match(name))
+    }
+
     /// Whether the selector says which name it means.
     pub fn is_named(&self) -> bool {
         self.matchers.iter().any(|matcher| matcher.name == METRIC_NAME && matcher.op == MatchOp::Equal)
