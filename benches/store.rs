@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use lineside::buffer::{self, BufferSettings, ClockReading, Codec, ReadLimit, seal};
+use lineside::buffer::{self, BufferSettings, ClockReading, Codec, ReadLimit, WhenFull, seal};
 use lineside::clock::SystemClock;
 use lineside::model::{BootId, ClockState, Epoch, Lane, Observed, Records, Row, Sequence, SeriesId, Timestamp, Value};
 
@@ -58,6 +58,7 @@ fn append_flush_read_deliver(bencher: Bencher<'_, '_>) {
     let settings = BufferSettings {
         path: directory.path().to_owned(),
         limit_bytes: 16 << 20,
+        when_full: WhenFull::Thin,
         commit_interval: Duration::from_secs(1),
         engine: Default::default(),
     };

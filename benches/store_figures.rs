@@ -14,7 +14,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lineside::buffer::{self, BufferHandle, BufferSettings, BufferThread};
+use lineside::buffer::{self, BufferHandle, BufferSettings, BufferThread, WhenFull};
 use lineside::clock::SystemClock;
 use lineside::database::{EngineKind, disk_bytes};
 use lineside::diagnostics::process::ProcessStatus;
@@ -66,7 +66,8 @@ fn measure(kind: EngineKind, pause: u64) {
 }
 
 fn open(engine: EngineKind, path: &Path, commit_interval: Duration) -> (BufferThread, BufferHandle) {
-    let settings = BufferSettings { path: path.to_owned(), limit_bytes: LIMIT, commit_interval, engine };
+    let (path, when_full) = (path.to_owned(), WhenFull::Thin);
+    let settings = BufferSettings { path, limit_bytes: LIMIT, commit_interval, engine, when_full };
     buffer::open(settings, Arc::new(SystemClock::new(true))).expect("the store opens")
 }
 

@@ -33,12 +33,14 @@ def floats(numbers, decimals, integer, floating):
 
 
 def decode(payload):
-    """Yields sequence, index, series id, UTC in ms, value (None when bad), quality of each reading."""
+    """Yields sequence, index, series id, UTC in ms, value (None when bad), quality of each reading; then the same of
+    each aggregate in the place of readings, with a dictionary as value and without quality."""
     if zstandard.frame_content_size(payload) not in range(MESSAGE_MAX + 1):
         raise ValueError("not a lineside payload")
     batch = pb.Batch.FromString(zstandard.ZstdDecompressor().decompress(payload))
     counts = (batch.commits, sum(table.rows * max(1, len(table.series)) for table in batch.tables),
-              sum(group.count for group in batch.groups) // 8, sum(max(1, sum(q.rows)) * q.count for q in batch.qualities))
+              sum(group.count for group in batch.groups) // 16, sum(thinned.aggregates for thinned in batch.thinned),
+              sum(max(1, sum(q.rows)) * q.count for q in batch.qualities))
     if batch.format != 1 or max(counts) > READINGS_MAX:
         raise ValueError("not a lineside payload of format 1")
     c, residuals, position = batch.columns, [unpack(group) for group in batch.groups], 0
@@ -71,6 +73,21 @@ def decode(payload):
                 value = next(values) if has_value[row] else None
                 yield (int(sequences[commits[row]]), int(indexes[row]) + place, int(series),
                        batch.base_time_ms + int(times[row]), value, int(quality[row]))
+    for thinned in batch.thinned:
+        heads = [column(thinned.aggregates) for _ in range(7)]
+        numbers = [iter(column(int((heads[6] == 1).sum()))) for _ in range(4)]
+        texts = iter(column(int((heads[6] == 2).sum())))
+        for index, series, window, count, bad, last_after_ms, kind in zip(*heads):
+            start_ms = int(window) * thinned.window_s * 1000
+            value = dict(window_s=thinned.window_s, count=int(count), bad=int(bad),
+                         last_time_ms=start_ms + int(last_after_ms))
+            if kind == 1:
+                place, low, high, last = (float(next(each)) for each in numbers)
+                part = place / 0xFFFFFFFF
+                value.update(min=low, max=high, mean=min(max(low * (1 - part) + high * part, low), high), last=last)
+            elif kind == 2:
+                value.update(last=next(texts))
+            yield thinned.sequence, int(index), int(series), start_ms, value, None
 
 
 def plain(value):  # 0.1 in single precision prints as 0.1

@@ -290,7 +290,14 @@ fn shown(config: &Config) -> String {
     let mut text = format!("gateway {}/{}, socket {}\n", gateway.site, gateway.id, gateway.socket.display());
     let limit = store.limit_bytes;
     writeln!(text, "clock {clock:?}").unwrap();
-    writeln!(text, "store {}, {limit} bytes, commits each {:?}", store.path.display(), store.commit_interval).unwrap();
+    writeln!(
+        text,
+        "store {}, {limit} bytes, commits each {:?}, full: {:?}",
+        store.path.display(),
+        store.commit_interval,
+        store.when_full
+    )
+    .unwrap();
     show_mqtt(&mut text, mqtt);
     if !rules.files.is_empty() {
         writeln!(text, "rules {:?}", rules.files).unwrap();

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use lineside::encoding::{Batch, BatchHeader, Order, Withheld, columnar};
 use lineside::model::{
-    BootId, ClockState, Commit, CommitHeader, Doubt, Epoch, Fault, Gap, GapReason, Lane, Name, Observed, Records, Row,
-    Sequence, SeriesId, Timestamp, Value,
+    Aggregate, BootId, ClockState, Commit, CommitHeader, Doubt, Epoch, Fault, Gap, GapReason, Lane, Name, Observed,
+    Records, Replaced, Row, Sequence, SeriesId, Summary, Thinned, Timestamp, Value, Window,
 };
 use serde_json::{Value as Json, json};
 
@@ -76,6 +76,81 @@ fn decoded_here(payloads: &[Vec<u8>]) -> Vec<Json> {
         })
     });
     readings.collect()
+}
+
+/// What the Python decoder makes of aggregates.
+fn aggregates_here(payload: &[u8]) -> Vec<Json> {
+    let thinned = columnar::decode(payload).expect("a payload").thinned;
+    let all = thinned.iter().flat_map(|it| it.aggregates.iter().map(move |(index, aggregate)| (it, index, aggregate)));
+    let shown = all.map(|(it, index, aggregate)| {
+        let mut value = json!({
+            "window_s": it.window.seconds(),
+            "count": aggregate.count,
+            "bad": aggregate.bad,
+            "last_time_ms": aggregate.last_time.0,
+        });
+        let fields = value.as_object_mut().unwrap();
+        match &aggregate.summary {
+            Summary::Nothing => {}
+            Summary::Text(text) => drop(fields.insert("last".into(), json!(**text))),
+            Summary::Numbers { min, max, mean, last } => {
+                for (key, number) in [("min", min), ("max", max), ("mean", mean), ("last", last)] {
+                    fields.insert(key.into(), json!(number));
+                }
+            }
+        }
+        json!({
+            "sequence": it.sequence.0,
+            "index": index,
+            "series": aggregate.series.0,
+            "time_ms": aggregate.start.0,
+            "value": value,
+            "quality": null,
+        })
+    });
+    shown.collect()
+}
+
+fn thinned() -> Batch {
+    let aggregate = |series, minute: i64, summary| {
+        let start = Timestamp(1_763_877_600_000 + 60_000 * minute);
+        let (count, bad, last_time) = (59, 1, Timestamp(start.0 + 59_250));
+        Aggregate { series: SeriesId(series), start, count, bad, last_time, summary }
+    };
+    let aggregates = vec![
+        aggregate(3, 0, Summary::numbers(229.4, 231.5, 230.123, 230.0)),
+        aggregate(3, 1, Summary::numbers(-7.0, 1e9, 12.5, 5.0)),
+        aggregate(5, 0, Summary::Text("running".into())),
+        aggregate(8, 0, Summary::Nothing),
+    ];
+    let replaces = vec![Replaced { first: Sequence(10), last: Sequence(90), readings: 240 }];
+    let records = Records::Thinned(Thinned { window: Window::Minute, replaces, aggregates });
+    Batch { header: header(), commits: vec![commit(100, records)], withheld: Withheld::default() }
+}
+
+#[test]
+fn the_python_decoder_reads_aggregates_whole_and_in_parts() {
+    let (first, second) = thinned().halves().unwrap();
+    for batch in [thinned(), first, second] {
+        let payload = columnar::encode(&batch).unwrap();
+
+        let python = decoded_by_python(std::slice::from_ref(&payload));
+
+        let here = aggregates_here(&payload);
+        assert_eq!(python.len(), here.len());
+        for (mut python, mut here) in python.into_iter().zip(here) {
+            let mean = |of: &mut Json| of["value"].as_object_mut().unwrap().remove("mean").and_then(|it| it.as_f64());
+            let means = mean(&mut python).zip(mean(&mut here));
+            assert!(means.is_none_or(|(a, b)| (a - b).abs() <= 1e-15 * b.abs()), "{means:?}");
+            for key in ["min", "max", "last"] {
+                let number = |of: &Json| of["value"][key].as_f64();
+                assert_eq!(number(&python), number(&here));
+            }
+            assert_eq!(python["value"]["count"], here["value"]["count"]);
+            assert_eq!(python["value"]["last_time_ms"], here["value"]["last_time_ms"]);
+            assert_eq!((&python["index"], &python["time_ms"]), (&here["index"], &here["time_ms"]));
+        }
+    }
 }
 
 fn plain(value: &Value) -> Json {

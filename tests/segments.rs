@@ -14,3 +14,5 @@ mod io_errors;
 mod power_cut;
 #[path = "power_loss.rs"]
 mod power_loss;
+#[path = "thinning/main.rs"]
+mod thinning;

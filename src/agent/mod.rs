@@ -94,6 +94,7 @@ impl Agent {
             limit_bytes: config.store.limit_bytes,
             commit_interval: config.store.commit_interval,
             engine: config.store.engine,
+            when_full: config.store.when_full,
         };
         let (buffer_thread, buffer) = buffer::open(settings, clock.clone())?;
         let catalogue = Arc::new(buffer.catalogue().await?);

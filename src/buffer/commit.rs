@@ -7,7 +7,7 @@
 //!      5    16  epoch
 //!     21     8  sequence
 //!     29     1  lane: 0 alarms, 1 telemetry
-//!     30     1  kind of records: 0 readings, 1 gap, 2 alarms
+//!     30     1  kind of records: 0 readings, 1 gap, 2 alarms, 3 thinned to minutes, 4 thinned to ten minutes
 //!     31     1  clock state
 //!     32    16  boot
 //!     48     8  wall clock minus monotonic clock, ms
@@ -19,9 +19,11 @@
 //!     84        payload: the body, zstd
 //! ```
 //!
-//! Numbers are little-endian. Readings are columns (see [`columns`]); gaps and alarms are JSON. A commit is encoded
-//! first and [`seal`]ed with epoch, sequence and checksum when its place in the lane is known.
+//! Numbers are little-endian. Readings are columns (see [`columns`]), as are aggregates (see [`aggregates`]); gaps and
+//! alarms are JSON. A commit is encoded first and [`seal`]ed with epoch, sequence and checksum when its place in the lane
+//! is known.
 
+mod aggregates;
 mod columns;
 mod stored;
 
@@ -30,7 +32,9 @@ use std::sync::Arc;
 use zstd::bulk::{Compressor, Decompressor};
 
 use super::varint::{Malformed, Reader};
-use crate::model::{BootId, ClockState, Commit, CommitHeader, Epoch, Lane, Records, Sequence, SeriesId, Timestamp};
+use crate::model::{
+    BootId, ClockState, Commit, CommitHeader, Epoch, Lane, Records, Sequence, SeriesId, Timestamp, Window,
+};
 use columns::Columns;
 
 /// Most records in one commit. Also the longest row that can be stored.
@@ -79,6 +83,8 @@ pub enum Kind {
     Gap,
     /// Alarm transitions.
     Alarms,
+    /// Aggregates in the place of readings.
+    Thinned(Window),
 }
 
 /// The clock at the time of a commit.
@@ -90,6 +96,19 @@ pub struct ClockReading {
     pub state: ClockState,
     /// Wall clock minus monotonic clock, in milliseconds.
     pub wall_minus_monotonic_ms: i64,
+}
+
+impl ClockReading {
+    /// The clock that the times of a stored commit were taken with.
+    pub fn of(envelope: &Envelope) -> Self {
+        let CommitHeader { boot, clock, wall_minus_monotonic_ms, .. } = envelope.header;
+        Self { boot, state: clock, wall_minus_monotonic_ms }
+    }
+
+    /// Whether the times of a stored commit belong to the same boot and can be trusted as far.
+    pub fn is_of(&self, envelope: &Envelope) -> bool {
+        (self.boot, self.state) == (envelope.header.boot, envelope.header.clock)
+    }
 }
 
 /// What stands before the payload of a commit.
@@ -181,6 +200,10 @@ impl Codec {
                 serde_json::to_writer(&mut self.body, alarms).map_err(json)?;
                 (Kind::Alarms, span(alarms.iter().map(|alarm| alarm.time)))
             }
+            Records::Thinned(thinned) => {
+                aggregates::encode(thinned, &mut self.body);
+                (Kind::Thinned(thinned.window), span(thinned.aggregates.iter().flat_map(|it| [it.start, it.last_time])))
+            }
         };
         let count = u32::try_from(records.count()).map_err(|_| CommitError::TooLarge)?;
         if count as usize > RECORDS_MAX || self.body.len() > BODY_MAX {
@@ -238,6 +261,9 @@ impl Codec {
             }
             Kind::Gap => Records::Gap(serde_json::from_slice(&self.body).map_err(json)?),
             Kind::Alarms => Records::Alarms(serde_json::from_slice(&self.body).map_err(json)?),
+            Kind::Thinned(window) => {
+                Records::Thinned(aggregates::decode(&self.body, envelope.records as usize, window)?)
+            }
         };
         if records.count() != envelope.records as usize {
             return Err(Malformed("number of records does not match").into());
@@ -299,12 +325,15 @@ fn kind_code(kind: Kind) -> u8 {
         Kind::Readings => 0,
         Kind::Gap => 1,
         Kind::Alarms => 2,
+        Kind::Thinned(Window::Minute) => 3,
+        Kind::Thinned(Window::TenMinutes) => 4,
     }
 }
 
 fn kind_from_code(code: u8) -> Result<Kind, Malformed> {
-    let kinds = [Kind::Readings, Kind::Gap, Kind::Alarms];
-    kinds.into_iter().find(|kind| kind_code(*kind) == code).ok_or(Malformed("no such kind of records"))
+    let thinned = [Window::Minute, Window::TenMinutes].map(Kind::Thinned);
+    let mut kinds = [Kind::Readings, Kind::Gap, Kind::Alarms].into_iter().chain(thinned);
+    kinds.find(|kind| kind_code(*kind) == code).ok_or(Malformed("no such kind of records"))
 }
 
 fn clock_code(state: ClockState) -> u8 {

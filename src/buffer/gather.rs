@@ -1,6 +1,6 @@
 //! The open commit: rows gathered until they are worth a stored value. Pure.
 
-use crate::model::Row;
+use crate::model::{Row, Window};
 
 /// Most readings gathered into one commit.
 pub const READINGS_PER_COMMIT: usize = 1024;
@@ -30,7 +30,7 @@ impl Gather {
     /// the open rows when the new ones do not fit, and full commits of the new ones when they alone are too many.
     pub fn add(&mut self, rows: Vec<Row>, mut close: impl FnMut(Vec<Row>) -> usize) {
         let readings: usize = rows.iter().map(|row| row.observed.len()).sum();
-        if self.readings > 0 && self.readings + readings > self.readings_aimed_at {
+        if self.readings > 0 && (self.readings + readings > self.readings_aimed_at || self.ends_before(&rows)) {
             self.close(&mut close);
         }
         if self.rows.is_empty() && readings <= self.readings_aimed_at {
@@ -48,6 +48,14 @@ impl Gather {
         if self.readings >= self.readings_aimed_at {
             self.close(&mut close);
         }
+    }
+
+    /// Whether the open rows are of an earlier minute than all of `rows`: a commit within one minute can be thinned
+    /// without cutting the minute.
+    fn ends_before(&self, rows: &[Row]) -> bool {
+        let newest = self.rows.last().map(|row| Window::Minute.start(row.time));
+        let oldest = rows.iter().map(|row| Window::Minute.start(row.time)).min();
+        newest < oldest
     }
 
     /// Closes the open commit, if there is one. `close` says how long it became.
@@ -110,6 +118,24 @@ mod tests {
             commits(&[&[10], &[600, 400, 500, 2000, 1]], 1),
             [vec![10], vec![600, 400], vec![500], vec![2000], vec![1]]
         );
+    }
+
+    #[test]
+    fn a_commit_ends_with_its_minute_unless_an_append_reaches_over_it() {
+        let row = |time| Row::all_bad([SeriesId(1)].into(), Timestamp(time), Fault::Timeout);
+        let mut gather = Gather::default();
+        let mut commits: Vec<Vec<i64>> = Vec::new();
+        let mut close = |rows: Vec<Row>| {
+            commits.push(rows.iter().map(|row| row.time.0).collect());
+            1
+        };
+        gather.add(vec![row(58_000)], &mut close);
+        gather.add(vec![row(59_999), row(60_001)], &mut close);
+        gather.add(vec![row(61_000)], &mut close);
+        gather.add(vec![row(120_000)], &mut close);
+        gather.close(&mut close);
+
+        assert_eq!(commits, [vec![58_000, 59_999, 60_001, 61_000], vec![120_000]]);
     }
 
     #[test]

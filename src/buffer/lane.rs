@@ -1,64 +1,14 @@
 //! What is known about one lane besides its commits: one small value, written in the same batch as the commits.
 
-use super::commit::Envelope;
 use super::ranges::Ranges;
+use super::tally::{Tallies, Tally};
+use super::thin::Stage;
 use super::varint::{self, Malformed, Reader};
 use super::waiting::Lost;
 use crate::model::{Gap, GapReason, Lane, Sequence};
 
-const VERSION: u8 = 1;
-
-/// What a stored commit takes beside its own bytes: its key, and what the engine notes about it.
-const OVERHEAD: u64 = 32;
-
-/// Commits added up.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// How many.
-    pub commits: u64,
-    /// Records in them.
-    pub records: u64,
-    /// Bytes they take in the database.
-    pub bytes: u64,
-}
-
-impl Tally {
-    /// One commit of `records` records in `length` bytes.
-    pub fn of(records: u32, length: usize) -> Self {
-        Self { commits: 1, records: u64::from(records), bytes: length as u64 + OVERHEAD }
-    }
-
-    /// One stored commit. A damaged one may lie about its records, but not beyond what one can hold.
-    pub fn of_stored(value: &[u8]) -> Self {
-        let records = Envelope::read(value).map_or(0, |envelope| envelope.records);
-        Self::of(records.min(super::commit::RECORDS_MAX as u32), value.len())
-    }
-
-    /// Adds `other`.
-    pub fn add(&mut self, other: Self) {
-        self.commits += other.commits;
-        self.records += other.records;
-        self.bytes += other.bytes;
-    }
-
-    /// Takes `other` away. Damage may have falsified a number, so none falls below zero, and nothing is nothing.
-    pub fn take(&mut self, other: Self) {
-        self.commits = self.commits.saturating_sub(other.commits);
-        self.records = self.records.saturating_sub(other.records);
-        self.bytes = self.bytes.saturating_sub(other.bytes);
-        if self.commits == 0 {
-            *self = Self::default();
-        }
-    }
-
-    fn encode(&self, out: &mut Vec<u8>) {
-        [self.commits, self.records, self.bytes].into_iter().for_each(|number| varint::put(out, number));
-    }
-
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        Ok(Self { commits: reader.number()?, records: reader.number()?, bytes: reader.number()? })
-    }
-}
+/// Version 1 did not tell how far what is pending has been thinned: nothing was.
+const VERSION: u8 = 2;
 
 /// Sequences and sums of one lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +26,9 @@ pub struct LaneState {
     /// All stored commits.
     pub stored: Tally,
     /// Stored commits still to be delivered.
-    pub pending: Tally,
+    pub pending: Tallies,
+    /// For each stage of thinning a sequence below which no commit of that stage waits to be thinned further.
+    pub(super) none_below: [u64; 3],
     /// No stored commit below this sequence is settled.
     pub history_from: u64,
 }
@@ -91,7 +43,8 @@ impl LaneState {
             settled: Ranges::default(),
             dropped: Ranges::default(),
             stored: Tally::default(),
-            pending: Tally::default(),
+            pending: Tallies::default(),
+            none_below: [Sequence::FIRST.0; 3],
             history_from: Sequence::FIRST.0,
         }
     }
@@ -119,6 +72,17 @@ impl LaneState {
         let ends = [self.settled.first_present(first), self.dropped.first_present(first), Some(self.next)];
         let end = ends.into_iter().flatten().min()?;
         (first < end).then(|| (first, end - 1))
+    }
+
+    /// Where to begin to look for commits of `stage`.
+    pub fn pending_from(&self, stage: Stage) -> u64 {
+        self.none_below[stage as usize]
+    }
+
+    /// Notes that no commit of `stage` below `sequence` waits to be thinned further.
+    pub fn note_none_below(&mut self, stage: Stage, sequence: u64) {
+        let known = &mut self.none_below[stage as usize];
+        *known = sequence.max(*known);
     }
 
     /// Notes that `first` to `last` are gone and that a gap record says so.
@@ -164,7 +128,8 @@ impl LaneState {
         self.settled.encode(&mut out);
         self.dropped.encode(&mut out);
         self.stored.encode(&mut out);
-        self.pending.encode(&mut out);
+        Stage::ALL.into_iter().for_each(|stage| self.pending.at(stage).encode(&mut out));
+        self.none_below.into_iter().for_each(|sequence| varint::put(&mut out, sequence));
         out.extend(crc32c::crc32c(&out).to_le_bytes());
         out
     }
@@ -176,19 +141,27 @@ impl LaneState {
             return Err(Malformed("checksum does not match"));
         }
         let mut reader = Reader::new(body);
-        if reader.array()? != [VERSION] {
+        let [version] = reader.array()?;
+        if version == 0 || version > VERSION {
             return Err(Malformed("unknown version"));
         }
         let generation = reader.number()?;
-        let state = Self {
+        let mut state = Self {
             next: reader.number()?.max(Sequence::FIRST.0),
             records_ever: reader.number()?,
             settled: Ranges::decode(&mut reader)?,
             dropped: Ranges::decode(&mut reader)?,
             stored: Tally::decode(&mut reader)?,
-            pending: Tally::decode(&mut reader)?,
             ..Self::new(lane)
         };
+        state.pending.raw = Tally::decode(&mut reader)?;
+        if version >= 2 {
+            state.pending.minutes = Tally::decode(&mut reader)?;
+            state.pending.ten_minutes = Tally::decode(&mut reader)?;
+            for sequence in &mut state.none_below {
+                *sequence = reader.number()?;
+            }
+        }
         reader.finish()?;
         Ok((state, generation))
     }
@@ -220,6 +193,8 @@ mod tests {
         lane.settle(5, 9);
         lane.drop_run(1, 2);
         lane.stored = Tally { commits: 4, records: 70, bytes: 9000 };
+        lane.pending.minutes = Tally { commits: 2, records: 50, bytes: 900 };
+        lane.none_below = [12, 40, 3];
         lane.history_from = 1;
 
         assert_eq!(LaneState::decode(Lane::Alarms, &lane.encode(12)), Ok((lane, 12)));

@@ -4,11 +4,12 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::catalogue::SeriesIds;
-use super::commit::lane_code;
-use super::lane::{LaneState, Tally};
+use super::commit::{Codec, lane_code};
+use super::lane::LaneState;
 use super::rule_state::RuleState;
+use super::tally::{Tallies, Tally};
 use crate::database::{Batch, Database, DatabaseError, EngineKind};
-use crate::model::{Epoch, Lane};
+use crate::model::{Epoch, Gap, Lane};
 
 const EPOCH_KEY: &[u8] = b"m";
 
@@ -99,6 +100,8 @@ fn load_lane(database: &Database, lane: Lane) -> Result<(LaneState, u64), Databa
 /// The state as the commits themselves tell it. What was delivered is not known any more, so all of it is pending.
 fn recount(database: &Database, lane: Lane) -> Result<LaneState, DatabaseError> {
     let mut state = LaneState::new(lane);
+    let mut named = Vec::new();
+    let mut codec = Codec::new().ok();
     database.visit(&commit_key(lane, 0), &commit_key(lane, u64::MAX), |key, value| {
         let sequence = sequence_of(key);
         state.settle(state.next, sequence.saturating_sub(1));
@@ -106,9 +109,16 @@ fn recount(database: &Database, lane: Lane) -> Result<LaneState, DatabaseError> 
         let tally = Tally::of_stored(value);
         state.records_ever += tally.records;
         state.stored.add(tally);
+        state.pending.add(Tallies::of_stored(value));
+        named.extend(codec.iter_mut().flat_map(|codec| codec.named(value)));
         ControlFlow::Continue(())
     })?;
-    state.pending = state.stored;
+    // What stored commits say to be gone was not delivered.
+    named.retain(|gap: &Gap| gap.lane == lane && gap.last.0 < state.next);
+    for gap in named {
+        state.settled.remove(gap.first.0, gap.last.0);
+        state.drop_run(gap.first.0, gap.last.0);
+    }
     state.history_from = 1;
     Ok(state)
 }

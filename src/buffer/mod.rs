@@ -8,12 +8,14 @@
 //!    never goes back within an epoch, not even when the lane is empty and the store is opened again. What a sequence
 //!    means never changes.
 //! 3. **Nothing goes in silence.** A commit leaves the lane when it was delivered, or when it is dropped, damaged or
-//!    could not be written; then a gap record with its own sequence names it, in the same batch that removes it.
-//!    `oldest_undelivered` passes a dropped commit only when that gap record was delivered.
+//!    could not be written; then a gap record with its own sequence names it, or aggregates that take its place do, in
+//!    the same batch that removes it. `oldest_undelivered` passes such a commit only when that record was delivered.
 //! 4. **Atomic.** Commits, removals, gap records and what is known about the lanes change in one batch. An append
 //!    that fits into a commit is never split over two.
-//! 5. **Bounded.** The directory stays within its limit: history goes first, oldest first, then undelivered
-//!    telemetry, then alarms. In memory at most a few MiB wait for a disk that does not take them.
+//! 5. **Bounded.** The directory stays within its limit: history goes first, oldest first. Then the oldest undelivered
+//!    readings become aggregates of a minute, and the oldest of those of ten minutes (`thinning`), under sequences of
+//!    their own that name what they replace; then the oldest are dropped, alarms last. In memory at most a few MiB wait
+//!    for a disk that does not take them.
 //! 6. **It starts.** A damaged database is set aside, a new epoch begins, and an alarm record says so. Only another
 //!    process in the same directory, a format from the future, or a disk that cannot be used at all prevent it.
 //!
@@ -36,6 +38,9 @@ mod room;
 mod rule_state;
 mod status;
 mod store;
+mod tally;
+mod thin;
+mod thinning;
 mod thread;
 mod varint;
 mod waiting;
@@ -47,6 +52,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
+pub use crate::config::WhenFull;
 use crate::database::EngineKind;
 use crate::model::{AlarmRecord, Commit, Gap, Lane, Row, Sequence, SeriesId, SeriesInfo, Timestamp};
 pub use catalogue::Catalogue;
@@ -70,6 +76,8 @@ pub struct BufferSettings {
     pub commit_interval: Duration,
     /// What makes a new database. One that is there is kept by the engine that wrote it.
     pub engine: EngineKind,
+    /// What happens to undelivered telemetry that no longer fits.
+    pub when_full: WhenFull,
 }
 
 /// What belongs together: readings, the transitions they led to, and what the rules have to remember from then on.
@@ -144,7 +152,7 @@ pub enum BufferError {
 /// cannot be used at all; damage is no reason to fail.
 pub fn open(settings: BufferSettings, clock: Arc<dyn Clock>) -> Result<(BufferThread, BufferHandle), BufferError> {
     let place = place::Place::claim(&settings.path)?.with_engine(settings.engine);
-    let store = store::Store::open(place, settings.limit_bytes, clock)?;
+    let store = store::Store::open(place, &settings, clock)?;
     let (keeper, watermarks, status) = thread::Keeper::new(store, settings.commit_interval);
     let (requests, received) = mpsc::channel(REQUESTS_QUEUED);
     let thread = std::thread::Builder::new()

@@ -3,13 +3,13 @@
 use std::ops::ControlFlow;
 
 use super::commit::{CommitError, Envelope};
-use super::lane::Tally;
 use super::loaded::{commit_key, sequence_of};
 use super::room::Run;
 use super::status::{LaneWatermark, Watermarks};
 use super::store::{LostRun, Store, at};
+use super::tally::{Tallies, Tally};
 use super::{BufferError, ReadLimit};
-use crate::model::{Commit, Epoch, Gap, Lane, Sequence, Timestamp};
+use crate::model::{Commit, Epoch, Lane, Sequence, Timestamp};
 
 impl Store {
     /// Durable, undelivered commits: the first unbroken run from `from` on, within `limit` but at least one.
@@ -29,7 +29,7 @@ impl Store {
         let mut commits: Vec<Commit> = Vec::new();
         let mut records = 0;
         let mut expected = first;
-        let mut lost: Option<(Run, Tally)> = None;
+        let mut lost: Option<(Run, Tallies)> = None;
         let epoch = self.epoch;
         let Some(database) = &self.database else { return Err(self.not_writable()) };
         let codec = &mut self.codec;
@@ -40,7 +40,8 @@ impl Store {
                 return ControlFlow::Break(());
             }
             if sequence_of(key) != expected {
-                lost.get_or_insert((Run::from(expected), Tally::default())).0.last = sequence_of(key) - 1;
+                lost.get_or_insert((Run::missing(expected, expected), Tallies::default())).0.last =
+                    sequence_of(key) - 1;
             }
             expected = sequence_of(key) + 1;
             match codec.decode(value).and_then(|found| belongs(found, epoch, lane, sequence_of(key))) {
@@ -54,9 +55,9 @@ impl Store {
                 Err(_) if !commits.is_empty() => ControlFlow::Break(()),
                 Err(error) => {
                     tracing::warn!(%lane, sequence = sequence_of(key), %error, "stored commit is damaged");
-                    let (run, tally) = lost.get_or_insert((Run::from(sequence_of(key)), Tally::default()));
+                    let (run, tally) = lost.get_or_insert((Run::from(sequence_of(key)), Tallies::default()));
                     run.add(sequence_of(key), value);
-                    tally.add(Tally::of_stored(value));
+                    tally.add(Tallies::of_stored(value));
                     ControlFlow::Continue(())
                 }
             }
@@ -64,7 +65,7 @@ impl Store {
         self.note_read(&result);
         result.map_err(|_| self.not_writable())?;
         if commits.is_empty() {
-            let (run, tally) = lost.unwrap_or_else(|| (Run::missing(first, last), Tally::default()));
+            let (run, tally) = lost.unwrap_or_else(|| (Run::missing(first, last), Tallies::default()));
             self.lose(LostRun { lane, run, tally });
         }
         Ok(commits)
@@ -84,16 +85,16 @@ impl Store {
         let mut from = first.0;
         while let Some((begin, end)) = self.lane(lane).pending_run(from).filter(|run| run.0 <= last.0) {
             let end = end.min(last.0);
-            let mut tally = Tally::default();
-            let mut gaps: Vec<Gap> = Vec::new();
+            let mut tally = Tallies::default();
+            let mut named: Vec<(u64, u64)> = Vec::new();
             let Some(database) = &self.database else {
                 self.deliveries_missed.push((lane, from, last.0));
                 return;
             };
             let codec = &mut self.codec;
             let result = database.visit(&commit_key(lane, begin), &commit_key(lane, end), |_, value| {
-                tally.add(Tally::of_stored(value));
-                gaps.extend(codec.decode_gap(value));
+                tally.add(Tallies::of_stored(value));
+                named.extend(codec.named(value).iter().map(|gap| (gap.first.0, gap.last.0)));
                 ControlFlow::Continue(())
             });
             self.note_read(&result);
@@ -104,7 +105,7 @@ impl Store {
             let state = self.lane_mut(lane);
             state.settle(begin, end);
             state.pending.take(tally);
-            gaps.iter().for_each(|gap| state.settle_dropped(gap.first.0, gap.last.0));
+            named.into_iter().for_each(|(first, last)| state.settle_dropped(first, last));
             self.unsaved = true;
             from = end + 1;
         }
@@ -122,12 +123,13 @@ impl Store {
     fn watermark(&mut self, lane: Lane) -> LaneWatermark {
         let oldest_pending_time = self.lane(lane).pending_run(0).and_then(|(first, _)| self.time_of(lane, first));
         let state = self.lane(lane);
+        let pending = state.pending.total();
         LaneWatermark {
             durable_last: Sequence(state.last()),
             oldest_undelivered: Sequence(state.oldest_undelivered()),
-            pending_commits: state.pending.commits,
-            pending_readings: state.pending.records,
-            pending_bytes: state.pending.bytes,
+            pending_commits: pending.commits,
+            pending_readings: pending.records,
+            pending_bytes: pending.bytes,
             oldest_pending_time,
         }
     }
@@ -144,7 +146,7 @@ impl Store {
 }
 
 /// A commit is only where it says that it belongs.
-fn belongs(
+pub(super) fn belongs(
     (found_lane, commit): (Lane, Commit),
     epoch: Epoch,
     lane: Lane,

@@ -1,14 +1,17 @@
 //! What happens when the database fails: it is opened again, or set aside for a new one.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use super::BufferError;
-use super::loaded::Loaded;
+use super::lane::LaneState;
+use super::loaded::{Loaded, commit_key};
 use super::place::{Place, io_text};
+use super::room::Run;
 use super::store::{LostRun, Save, Store, at};
 use crate::clock::Clock;
 use crate::database::{Batch, DatabaseError};
-use crate::model::{AlarmRecord, AlarmState, Lane, Priority, Records, Sequence, Transition};
+use crate::model::{AlarmRecord, AlarmState, Gap, GapReason, Lane, Priority, Records, Sequence, Transition};
 
 /// Failures to read, or to save, in a row, the database opened anew each time, after which it counts as lost.
 const FAILURES: u32 = 3;
@@ -108,6 +111,30 @@ impl Store {
                 false
             }
         }
+    }
+
+    /// Adds gap records for what is gone and named by no stored commit any more: the one that named it is damaged itself.
+    pub(super) fn say_unnamed(&mut self, lanes: &[LaneState; 2], gaps: &mut Vec<Gap>) -> Result<(), DatabaseError> {
+        let database = self.database.as_ref().expect("saving needs an open database");
+        let codec = &mut self.codec;
+        for state in lanes {
+            let mut unnamed = state.dropped.clone();
+            gaps.iter().filter(|gap| gap.lane == state.lane).for_each(|gap| unnamed.remove(gap.first.0, gap.last.0));
+            if unnamed.iter().next().is_none() {
+                continue;
+            }
+            let mut from = 0;
+            while let Some((first, last)) = state.pending_run(from) {
+                database.visit(&commit_key(state.lane, first), &commit_key(state.lane, last), |_, value| {
+                    codec.named(value).iter().for_each(|gap| unnamed.remove(gap.first.0, gap.last.0));
+                    ControlFlow::Continue(())
+                })?;
+                from = last + 1;
+            }
+            let gap = |(first, last)| Run::missing(first, last).gap(state.lane, GapReason::Damaged);
+            gaps.extend(unnamed.iter().map(gap));
+        }
+        Ok(())
     }
 
     pub(super) fn report_loss(&mut self, detail: &str) {

@@ -3,41 +3,64 @@
 use std::ops::ControlFlow;
 
 use super::commit::{Codec, Envelope, Kind, RECORDS_MAX};
-use super::lane::{LaneState, Tally};
+use super::lane::LaneState;
 use super::loaded::{commit_key, sequence_of};
+use super::tally::{Tallies, Tally};
+use super::thin::Stage;
+use super::waiting::Closed;
 use crate::database::{Batch, Database, DatabaseError};
-use crate::model::{Gap, GapReason, Lane, Records, Sequence, Timestamp};
+use crate::model::{Epoch, Gap, GapReason, Lane, Records, Sequence, Timestamp};
 
 /// Removes stored commits as part of one batch.
 pub struct Room<'a> {
     /// The database as it is.
     pub database: &'a Database,
-    /// Decodes the gap records that have to go.
+    /// Life of the database.
+    pub epoch: Epoch,
+    /// Decodes what has to go, and encodes what takes its place.
     pub codec: &'a mut Codec,
     /// Takes the removals.
     pub batch: &'a mut Batch,
     /// Takes the gap records to write in the same batch.
     pub gaps: &'a mut Vec<Gap>,
+    /// Takes the aggregates to write in the same batch.
+    pub aggregates: &'a mut Vec<Closed>,
+    /// Bytes that each stage of thinning may take before it is thinned further; without it nothing is thinned.
+    pub share: Option<u64>,
+    /// At least so many bytes of what is undelivered go at once.
+    pub chunk: u64,
+}
+
+/// Readings that went undelivered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Gone {
+    /// Aggregates stand for these.
+    pub thinned: u64,
+    /// Nothing stands for these.
+    pub dropped: u64,
 }
 
 impl Room<'_> {
-    /// Frees `need` bytes: history first, then the oldest undelivered telemetry, undelivered alarms last. At least
-    /// `chunk` bytes at once of what is undelivered. Returns how many undelivered records are gone.
-    pub fn free(&mut self, lanes: &mut [LaneState; 2], need: u64, chunk: u64) -> Result<u64, DatabaseError> {
+    /// Frees `need` bytes: history first, then the oldest undelivered telemetry, thinned as long as it can be,
+    /// undelivered alarms last. Thinning may leave the rest of a large need for the next time.
+    pub fn free(&mut self, lanes: &mut [LaneState; 2], need: u64) -> Result<Gone, DatabaseError> {
         let [alarms, telemetry] = lanes;
         let mut left = need;
         for lane in [&mut *telemetry, &mut *alarms] {
             left = left.saturating_sub(self.remove_history(lane, left)?);
         }
-        let mut dropped = 0;
+        let mut gone = Gone::default();
+        if left > 0 {
+            left = self.thin_oldest(telemetry, left, &mut gone)?;
+        }
         for lane in [telemetry, alarms] {
             if left > 0 {
-                let (freed, records) = self.drop_pending(lane, left.max(chunk))?;
+                let (freed, records) = self.drop_pending(lane, left.max(self.chunk))?;
                 left = left.saturating_sub(freed);
-                dropped += records;
+                gone.dropped += records;
             }
         }
-        Ok(dropped)
+        Ok(gone)
     }
 
     /// Removes the oldest delivered commits until `need` bytes are free. Returns how many are.
@@ -67,27 +90,23 @@ impl Room<'_> {
     /// Removes the oldest undelivered commits until `need` bytes are free, one gap record for each unbroken run.
     /// Returns how many bytes are free and how many records are gone.
     fn drop_pending(&mut self, lane: &mut LaneState, need: u64) -> Result<(u64, u64), DatabaseError> {
-        let mut freed = Tally::default();
+        let mut freed = Tallies::default();
         let mut records = 0;
         let mut from = 0;
-        while let Some((first, last)) = lane.pending_run(from).filter(|_| freed.bytes < need) {
+        while let Some((first, last)) = lane.pending_run(from).filter(|_| freed.total().bytes < need) {
             let mut run = Run::from(first);
             let (batch, codec, gaps) = (&mut *self.batch, &mut *self.codec, &mut *self.gaps);
             self.database.visit(&commit_key(lane.lane, first), &commit_key(lane.lane, last), |key, value| {
-                if freed.bytes >= need {
+                if freed.total().bytes >= need {
                     return ControlFlow::Break(());
                 }
-                freed.add(Tally::of_stored(value));
+                freed.add(Tallies::of_stored(value));
                 batch.remove(key);
                 run.add(sequence_of(key), value);
-                if let Some(gap) = codec.decode_gap(value) {
-                    // What a gap record says is said again; that it itself is gone loses nothing.
-                    run.records -= 1;
-                    say_again(gaps, gap);
-                }
+                records += say_what_goes(codec, value, gaps);
                 ControlFlow::Continue(())
             })?;
-            if freed.bytes < need {
+            if freed.total().bytes < need {
                 run.last = last;
             }
             lane.drop_run(run.first, run.last);
@@ -95,37 +114,109 @@ impl Room<'_> {
             from = run.last + 1;
             self.gaps.push(run.gap(lane.lane, GapReason::StoreFull));
         }
-        lane.stored.take(freed);
+        lane.stored.take(freed.total());
         lane.pending.take(freed);
-        Ok((freed.bytes, records))
+        Ok((freed.total().bytes, records))
+    }
+
+    /// Removes the oldest undelivered aggregates of ten minutes until `need` bytes are free. Returns how many bytes are
+    /// free and how many readings are gone with them.
+    pub(super) fn drop_aggregates(&mut self, lane: &mut LaneState, need: u64) -> Result<(u64, u64), DatabaseError> {
+        let mut freed = Tallies::default();
+        let mut readings = 0;
+        if lane.pending.ten_minutes.commits == 0 {
+            return Ok((0, 0));
+        }
+        let mut from = lane.pending_from(Stage::TenMinutes);
+        while let Some((first, last)) = lane.pending_run(from).filter(|_| freed.total().bytes < need) {
+            let (batch, codec, gaps) = (&mut *self.batch, &mut *self.codec, &mut *self.gaps);
+            let mut gone = Vec::new();
+            from = last + 1;
+            self.database.visit(&commit_key(lane.lane, first), &commit_key(lane.lane, last), |key, value| {
+                if freed.total().bytes >= need {
+                    from = sequence_of(key);
+                    return ControlFlow::Break(());
+                }
+                let tallies = Tallies::of_stored(value);
+                if tallies.ten_minutes.commits == 0 {
+                    return ControlFlow::Continue(());
+                }
+                freed.add(tallies);
+                batch.remove(key);
+                let mut run = Run::from(sequence_of(key));
+                run.add(sequence_of(key), value);
+                gaps.push(run.gap(lane.lane, GapReason::StoreFull));
+                readings += say_what_goes(codec, value, gaps);
+                gone.push(sequence_of(key));
+                ControlFlow::Continue(())
+            })?;
+            gone.into_iter().for_each(|sequence| lane.drop_run(sequence, sequence));
+        }
+        lane.note_none_below(Stage::TenMinutes, from);
+        lane.stored.take(freed.total());
+        lane.pending.take(freed);
+        Ok((freed.total().bytes, readings))
     }
 }
 
-/// A gap record that goes before it was delivered is written anew, with its neighbour where there is one.
-fn say_again(gaps: &mut Vec<Gap>, gap: Gap) {
-    let neighbour = gaps
-        .iter_mut()
-        .find(|other| other.lane == gap.lane && other.reason == gap.reason && other.last.next() == gap.first);
-    match neighbour {
-        Some(other) => {
-            other.last = gap.last;
-            other.records += gap.records;
-            other.first_time = other.first_time.min(gap.first_time);
-            other.last_time = other.last_time.max(gap.last_time);
+/// What a stored commit that goes says about others is said again: that a gap record itself is gone loses nothing, and
+/// with aggregates go the readings they stand for. Returns how many those were.
+fn say_what_goes(codec: &mut Codec, value: &[u8], gaps: &mut Vec<Gap>) -> u64 {
+    let is_thinned = Envelope::read(value).is_ok_and(|envelope| matches!(envelope.kind, Kind::Thinned(_)));
+    let named = codec.named(value);
+    let readings = if is_thinned { named.iter().map(|gap| gap.records).sum() } else { 0 };
+    gaps.extend(named);
+    readings
+}
+
+/// Joins gap records of which one goes on where the other ends.
+pub fn join(gaps: &mut Vec<Gap>) {
+    gaps.sort_by_key(|gap| (gap.lane, gap.reason as u8, gap.first));
+    gaps.dedup_by(|next, gap| {
+        let joins = (gap.lane, gap.reason, gap.last.next()) == (next.lane, next.reason, next.first);
+        if joins {
+            (gap.first_time, gap.last_time) = match (has_times(gap), has_times(next)) {
+                (true, true) => (gap.first_time.min(next.first_time), gap.last_time.max(next.last_time)),
+                (true, false) => (gap.first_time, gap.last_time),
+                (false, _) => (next.first_time, next.last_time),
+            };
+            gap.last = next.last;
+            gap.records += next.records;
         }
-        None => gaps.push(gap),
-    }
+        joins
+    });
+}
+
+/// A run of which nothing is known but its sequences has no times.
+fn has_times(gap: &Gap) -> bool {
+    (gap.first_time, gap.last_time) != <(Timestamp, Timestamp)>::default()
 }
 
 impl Codec {
-    /// The gap record in `value`; `None` when it holds other records or is damaged.
-    pub fn decode_gap(&mut self, value: &[u8]) -> Option<Gap> {
-        if Envelope::read(value).ok()?.kind != Kind::Gap {
-            return None;
+    /// What `value` says to be gone: the range of a gap record, or the ranges that aggregates stand for. Nothing when it
+    /// holds other records or is damaged.
+    pub fn named(&mut self, value: &[u8]) -> Vec<Gap> {
+        let Ok(envelope) = Envelope::read(value) else { return Vec::new() };
+        if !matches!(envelope.kind, Kind::Gap | Kind::Thinned(_)) {
+            return Vec::new();
         }
-        match self.decode(value).ok()?.1.records {
-            Records::Gap(gap) => Some(gap),
-            Records::Readings(_) | Records::Alarms(_) => None,
+        let lane = envelope.lane;
+        let (first_time, last_time) = (envelope.first_time, envelope.last_time);
+        match self.decode(value).map(|found| found.1.records) {
+            Ok(Records::Gap(gap)) => vec![gap],
+            Ok(Records::Thinned(thinned)) => {
+                let gap = |replaced: crate::model::Replaced| Gap {
+                    lane,
+                    first: replaced.first,
+                    last: replaced.last,
+                    records: replaced.readings,
+                    first_time,
+                    last_time,
+                    reason: GapReason::StoreFull,
+                };
+                thinned.replaces.into_iter().map(gap).collect()
+            }
+            Ok(Records::Readings(_) | Records::Alarms(_)) | Err(_) => Vec::new(),
         }
     }
 }
@@ -137,7 +228,7 @@ pub struct Run {
     pub first: u64,
     /// Last lost sequence.
     pub last: u64,
-    /// Records lost, as far as known.
+    /// Records lost, as far as known. Gap records and aggregates do not count: what they stand for does.
     pub records: u64,
     times: Option<(Timestamp, Timestamp)>,
 }
@@ -160,7 +251,10 @@ impl Run {
         if envelope.records as usize > RECORDS_MAX {
             return;
         }
-        self.records += u64::from(envelope.records);
+        self.records += match envelope.kind {
+            Kind::Readings | Kind::Alarms => u64::from(envelope.records),
+            Kind::Gap | Kind::Thinned(_) => 0,
+        };
         let (first, last) = self.times.unwrap_or((envelope.first_time, envelope.last_time));
         self.times = Some((first.min(envelope.first_time), last.max(envelope.last_time)));
     }

@@ -75,6 +75,8 @@ pub struct BufferStatus {
     pub longest_flush: Duration,
     /// Stored commits that failed their checksum or were missing.
     pub damaged: u64,
+    /// Readings that aggregates took the place of, because the store was full.
+    pub thinned: u64,
     /// Records dropped because the store was full or could not be written.
     pub dropped: u64,
     /// Databases set aside because they could not be opened.

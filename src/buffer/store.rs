@@ -7,19 +7,21 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::BufferError;
 use super::catalogue::{Catalogue, SeriesIds};
-use super::commit::{ClockReading, Codec, CommitError, ENVELOPE, seal};
-use super::lane::{LaneState, Tally};
+use super::commit::{ClockReading, Codec, seal};
+use super::lane::LaneState;
 use super::loaded::{Loaded, commit_key, state_key};
 use super::mark::Mark;
 use super::place::{Place, io_text};
 use super::recovery::{set_aside, text};
 use super::retention::Budget;
-use super::room::{Room, Run};
+use super::room::{Gone, Room, Run, join};
 use super::rule_state::RuleState;
 use super::status::BufferStatus;
+use super::tally::{Tallies, Tally};
+use super::thin::Stage;
 use super::waiting::{Closed, Lost, Waiting};
+use super::{BufferError, BufferSettings, WhenFull};
 use crate::clock::Clock;
 use crate::database::{Batch, Database, DatabaseError};
 use crate::model::{Epoch, Gap, GapReason, Lane, Records, Sequence, SeriesId, SeriesInfo, Timestamp};
@@ -51,6 +53,7 @@ pub struct Store {
     pub(super) in_doubt: Option<Save>,
     budget: Budget,
     limit_bytes: u64,
+    when_full: WhenFull,
     pub(super) read_failures: u32,
     pub(super) save_failures: u32,
     /// Sequence and time of the oldest pending commit of each lane, found out once.
@@ -69,6 +72,7 @@ pub struct Counters {
     flushes: u64,
     longest_flush: std::time::Duration,
     pub(super) damaged: u64,
+    thinned: u64,
     dropped: u64,
     pub(super) quarantined: u64,
     disk_bytes: u64,
@@ -79,7 +83,7 @@ pub struct Counters {
 pub struct LostRun {
     pub lane: Lane,
     pub run: Run,
-    pub tally: Tally,
+    pub tally: Tallies,
 }
 
 /// What a batch holds, for the time when it is known to be durable, or not.
@@ -88,7 +92,7 @@ pub struct Save {
     lanes: [LaneState; 2],
     pub(super) closed: Vec<Closed>,
     pub(super) lost: [Option<Lost>; 2],
-    dropped: u64,
+    gone: Gone,
     bytes: u64,
     rule_state: Option<u64>,
 }
@@ -102,7 +106,7 @@ pub(super) fn at(lane: Lane) -> usize {
 
 impl Store {
     /// Opens the store in `place`. A database that does not open is set aside, and a new one begins.
-    pub fn open(place: Place, limit_bytes: u64, clock: Arc<dyn Clock>) -> Result<Self, BufferError> {
+    pub fn open(place: Place, settings: &BufferSettings, clock: Arc<dyn Clock>) -> Result<Self, BufferError> {
         let mut aside = None;
         let loaded = match Loaded::open(&place.database(), place.engine()) {
             Err(DatabaseError::Damaged { detail, .. }) if place.probe().is_ok() => {
@@ -137,8 +141,9 @@ impl Store {
             rule_state: loaded.rule_state,
             waiting: Default::default(),
             in_doubt: None,
-            budget: Budget::new(limit_bytes),
-            limit_bytes,
+            budget: Budget::new(settings.limit_bytes),
+            limit_bytes: settings.limit_bytes,
+            when_full: settings.when_full,
             read_failures: 0,
             save_failures: 0,
             oldest_pending: [(0, None); 2],
@@ -161,7 +166,7 @@ impl Store {
     /// Closes a commit of `records`. Returns the length of its bytes.
     pub fn close(&mut self, lane: Lane, records: &Records) -> usize {
         let clock = self.clock_reading();
-        match encode(&mut self.codec, lane, records, clock) {
+        match Closed::encode(&mut self.codec, lane, records, clock) {
             Ok(closed) => {
                 let length = closed.bytes.len();
                 self.waiting[at(lane)].push(closed);
@@ -245,17 +250,21 @@ impl Store {
         let mut gaps = self.gaps.clone();
         for LostRun { lane, run, tally } in &self.lost_runs {
             (run.first..=run.last).for_each(|sequence| batch.remove(&commit_key(*lane, sequence)));
-            lanes[at(*lane)].stored.take(*tally);
+            lanes[at(*lane)].stored.take(tally.total());
             lanes[at(*lane)].pending.take(*tally);
             gaps.push(run.gap(*lane, GapReason::Damaged));
         }
-        let dropped = self.make_room(&mut lanes, batch, &mut gaps)?;
+        if !self.lost_runs.is_empty() {
+            self.say_unnamed(&lanes, &mut gaps)?;
+        }
+        let mut aggregates = Vec::new();
+        let gone = self.make_room(&mut lanes, batch, &mut gaps, &mut aggregates)?;
         let mut save = Save {
             generation: self.generation + 1,
             lanes,
             closed: Vec::new(),
             lost: [None; 2],
-            dropped,
+            gone,
             bytes: 0,
             rule_state: None,
         };
@@ -272,10 +281,14 @@ impl Store {
         for closed in &mut save.closed {
             save.bytes += put(batch, &mut save.lanes[at(closed.lane)], closed, self.epoch);
         }
+        for mut closed in aggregates {
+            save.bytes += put(batch, &mut save.lanes[at(closed.lane)], &mut closed, self.epoch);
+        }
+        join(&mut gaps);
         let clock = self.clock_reading();
         for gap in gaps {
             let lane = gap.lane;
-            match encode(&mut self.codec, lane, &Records::Gap(gap), clock) {
+            match Closed::encode(&mut self.codec, lane, &Records::Gap(gap), clock) {
                 Ok(mut closed) => save.bytes += put(batch, &mut save.lanes[at(lane)], &mut closed, self.epoch),
                 Err(error) => tracing::error!(%lane, %error, "gap record cannot be stored"),
             }
@@ -293,15 +306,20 @@ impl Store {
         lanes: &mut [LaneState; 2],
         batch: &mut Batch,
         gaps: &mut Vec<Gap>,
-    ) -> Result<u64, DatabaseError> {
+        aggregates: &mut Vec<Closed>,
+    ) -> Result<Gone, DatabaseError> {
         let incoming: usize = self.waiting.iter().map(|waiting| waiting.bytes().min(BATCH_BYTES)).sum();
         let need = self.budget.excess(lanes.iter().map(|lane| lane.stored.bytes).sum(), incoming as u64);
         if need == 0 {
-            return Ok(0);
+            return Ok(Gone::default());
         }
         let database = self.database.as_ref().expect("saving needs an open database");
-        let mut room = Room { database, codec: &mut self.codec, batch, gaps };
-        room.free(lanes, need, self.budget.alive() / CHUNKS)
+        let share = match self.when_full {
+            WhenFull::Thin => Some(self.budget.alive() / Stage::ALL.len() as u64),
+            WhenFull::DropOldest => None,
+        };
+        let (epoch, codec, chunk) = (self.epoch, &mut self.codec, self.budget.alive() / CHUNKS);
+        Room { database, epoch, codec, batch, gaps, aggregates, share, chunk }.free(lanes, need)
     }
 
     /// Takes over the state after a batch that is durable.
@@ -316,10 +334,15 @@ impl Store {
         self.unsaved = false;
         save.rule_state.into_iter().for_each(|number| self.rule_state.adopt(number));
         let lost: u64 = save.lost.iter().flatten().map(|lost| lost.records).sum();
-        if save.dropped > 0 || lost > 0 {
-            tracing::warn!(store_full = save.dropped, not_writable = lost, "records dropped undelivered");
+        let Gone { thinned, dropped } = save.gone;
+        if dropped > 0 || lost > 0 {
+            tracing::warn!(store_full = dropped, not_writable = lost, "records dropped undelivered");
         }
-        self.counters.dropped += save.dropped + lost;
+        if thinned > 0 && self.counters.thinned == 0 {
+            tracing::warn!("the store is full: the oldest undelivered readings become aggregates");
+        }
+        self.counters.thinned += thinned;
+        self.counters.dropped += dropped + lost;
         self.counters.flushes += 1;
         self.counters.bytes_written += save.bytes;
         self.counters.commits += save.closed.len() as u64;
@@ -359,7 +382,7 @@ impl Store {
         let watermarks = self.watermarks();
         let [alarms, telemetry] = &self.lanes;
         let live = |part: fn(&Tally) -> u64| part(&alarms.stored) + part(&telemetry.stored);
-        let pending = |part: fn(&Tally) -> u64| part(&alarms.pending) + part(&telemetry.pending);
+        let pending = |part: fn(&Tally) -> u64| part(&alarms.pending.total()) + part(&telemetry.pending.total());
         let history = |part: fn(&Tally) -> u64| live(part).saturating_sub(pending(part));
         let counters = &self.counters;
         BufferStatus {
@@ -377,6 +400,7 @@ impl Store {
             flushes: counters.flushes,
             longest_flush: counters.longest_flush,
             damaged: counters.damaged,
+            thinned: counters.thinned,
             dropped: counters.dropped,
             quarantined: counters.quarantined,
             writable: self.trouble.is_none(),
@@ -414,15 +438,6 @@ impl Store {
     }
 }
 
-fn encode(codec: &mut Codec, lane: Lane, records: &Records, clock: ClockReading) -> Result<Closed, CommitError> {
-    let bytes = codec.encode(lane, records, clock)?;
-    debug_assert!(bytes.len() >= ENVELOPE);
-    let envelope = super::commit::Envelope::read(&bytes)?;
-    let (first_time, last_time) = (envelope.first_time, envelope.last_time);
-    let is_gap = matches!(records, Records::Gap(_));
-    Ok(Closed { lane, bytes, is_gap, records: envelope.records, first_time, last_time })
-}
-
 /// Puts a commit into `batch` under the next sequence of its lane. Returns the bytes it takes.
 fn put(batch: &mut Batch, lane: &mut LaneState, closed: &mut Closed, epoch: Epoch) -> u64 {
     let sequence = lane.next;
@@ -430,11 +445,11 @@ fn put(batch: &mut Batch, lane: &mut LaneState, closed: &mut Closed, epoch: Epoc
     seal(&mut closed.bytes, epoch, Sequence(sequence));
     let key = commit_key(lane.lane, sequence);
     batch.put(&key, &closed.bytes);
-    let tally = Tally::of(closed.records, closed.bytes.len());
-    if !closed.is_gap {
+    let tallies = Tallies::of_stored(&closed.bytes);
+    if closed.is_new {
         lane.records_ever += u64::from(closed.records);
     }
-    lane.stored.add(tally);
-    lane.pending.add(tally);
+    lane.stored.add(tallies.total());
+    lane.pending.add(tallies);
     (key.len() + closed.bytes.len()) as u64
 }

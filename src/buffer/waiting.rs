@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 
-use crate::model::{Lane, Timestamp};
+use super::commit::{ClockReading, Codec, CommitError, Envelope};
+use super::tally::Tally;
+use crate::model::{Lane, Records, Timestamp};
 
 /// Most bytes kept per lane while the database cannot be written. The newest are kept.
 const BYTES_KEPT: usize = 4 << 20;
@@ -14,14 +16,33 @@ pub struct Closed {
     pub lane: Lane,
     /// Its bytes.
     pub bytes: Vec<u8>,
-    /// Whether its record is a gap record.
-    pub is_gap: bool,
+    /// Whether its records are new: no gap record, and no aggregates of what was stored before.
+    pub is_new: bool,
     /// How many records it holds.
     pub records: u32,
     /// Time of its oldest record.
     pub first_time: Timestamp,
     /// Time of its newest record.
     pub last_time: Timestamp,
+}
+
+impl Closed {
+    /// Encodes `records`, whose times were taken with `clock`.
+    pub fn encode(codec: &mut Codec, lane: Lane, records: &Records, clock: ClockReading) -> Result<Self, CommitError> {
+        let bytes = codec.encode(lane, records, clock)?;
+        let envelope = Envelope::read(&bytes)?;
+        let (first_time, last_time) = (envelope.first_time, envelope.last_time);
+        let is_new = match records {
+            Records::Readings(_) | Records::Alarms(_) => true,
+            Records::Gap(_) | Records::Thinned(_) => false,
+        };
+        Ok(Self { lane, bytes, is_new, records: envelope.records, first_time, last_time })
+    }
+
+    /// Bytes it takes in the database.
+    pub fn stored_bytes(&self) -> u64 {
+        Tally::of(self.records, self.bytes.len()).bytes
+    }
 }
 
 /// Commits that had to go because the database could not be written.
@@ -131,7 +152,7 @@ mod tests {
         Closed {
             lane: Lane::Telemetry,
             bytes: vec![0; 1 << 20],
-            is_gap: false,
+            is_new: true,
             records: 10,
             first_time: time,
             last_time: time,

@@ -86,6 +86,17 @@ pub struct StoreConfig {
     pub commit_interval: Duration,
     /// What keeps a new database.
     pub engine: EngineKind,
+    /// What happens to undelivered readings that no longer fit.
+    pub when_full: WhenFull,
+}
+
+/// What happens to the oldest undelivered readings when the store is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// They become aggregates of a minute, then of ten minutes, and are dropped after that.
+    Thin,
+    /// They are dropped.
+    DropOldest,
 }
 
 /// The broker and what it gets.

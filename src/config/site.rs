@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     BatchConfig, BatchEncoding, ClockTrust, Credentials, DEFAULT_PROFILES, DEFAULT_SOCKET, GatewayConfig, MqttConfig,
-    MqttProtocol, RulesConfig, StoreConfig, TlsConfig,
+    MqttProtocol, RulesConfig, StoreConfig, TlsConfig, WhenFull,
 };
 use crate::database::EngineKind;
 use crate::model::Name;
@@ -70,10 +70,11 @@ pub(super) fn store(mut section: Section<'_, '_>, directory: &Path) -> Option<St
     let commit_interval = section
         .duration("commit_interval", Duration::from_millis(10)..=Duration::from_secs(60))
         .unwrap_or(Duration::from_secs(1));
-    section.choice("when_full", &[("drop-oldest", ())]);
+    let words = [("thin", WhenFull::Thin), ("drop-oldest", WhenFull::DropOldest)];
+    let when_full = section.choice("when_full", &words).unwrap_or(WhenFull::Thin);
     let engine = section.choice("engine", &EngineKind::ALL.map(|kind| (kind.word(), kind))).unwrap_or_default();
     section.finish();
-    Some(StoreConfig { path: directory.join(path?), limit_bytes, commit_interval, engine })
+    Some(StoreConfig { path: directory.join(path?), limit_bytes, commit_interval, engine, when_full })
 }
 
 pub(super) fn mqtt(

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::withheld::Withheld;
-use crate::model::{Commit, CommitHeader, Epoch, Gap, Identity, Lane, Name, Observed, Records, Row, Sequence};
-use crate::model::{SeriesId, Timestamp};
+use crate::model::{Aggregate, Commit, CommitHeader, Epoch, Gap, Identity, Lane, Name, Observed, Records, Replaced};
+use crate::model::{Row, Sequence, SeriesId, Thinned, Timestamp, Window};
 
 /// Consecutive commits of a lane, to be sent as one message.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,7 +71,7 @@ impl Batch {
     pub fn readings(&self) -> impl Iterator<Item = (usize, u32, SeriesId, Timestamp, &Observed)> {
         let rows = self.commits.iter().enumerate().filter_map(|(commit, content)| match &content.records {
             Records::Readings(rows) => Some((commit, rows)),
-            Records::Gap(_) | Records::Alarms(_) => None,
+            Records::Gap(_) | Records::Thinned(_) | Records::Alarms(_) => None,
         });
         let readings = rows.flat_map(|(commit, rows)| {
             let cells = rows
@@ -83,6 +83,16 @@ impl Batch {
         sent.map(|(commit, place, (id, time, observed))| {
             (commit, self.first_index().saturating_add(count_u32(place)), id, time, observed)
         })
+    }
+
+    /// The aggregates of `thinned`, the commit at `position`, that are sent, each with its index.
+    pub fn aggregates<'a>(
+        &'a self,
+        position: usize,
+        thinned: &'a Thinned,
+    ) -> impl Iterator<Item = (u32, &'a Aggregate)> {
+        let all = (self.first_index()..).zip(thinned.aggregates.iter()).enumerate();
+        all.filter(move |(place, _)| !self.withheld.contains(position, *place)).map(|(_, aggregate)| aggregate)
     }
 
     /// Index that the first record of each commit has: zero, unless the batch is a part of one commit.
@@ -131,6 +141,10 @@ impl Batch {
         let records = match &mut commit.records {
             Records::Readings(rows) => Records::Readings(split_rows(rows, middle)),
             Records::Alarms(alarms) => Records::Alarms(alarms.split_off(middle)),
+            Records::Thinned(thinned) => {
+                let aggregates = thinned.aggregates.split_off(middle);
+                Records::Thinned(Thinned { window: thinned.window, replaces: thinned.replaces.clone(), aggregates })
+            }
             // One record: returned above.
             Records::Gap(_) => return Err(self),
         };
@@ -181,8 +195,23 @@ pub struct DecodedBatch {
     pub commits: Vec<CommitHeader>,
     /// The readings, in order of sequence and index.
     pub readings: Vec<DecodedReading>,
+    /// The records of aggregates, in order of their sequence.
+    pub thinned: Vec<DecodedThinned>,
     /// The gap records with the sequence they stand at; their index is 0.
     pub gaps: Vec<(Sequence, Gap)>,
+}
+
+/// Aggregates in the place of commits that do not come any more; see [`Thinned`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct DecodedThinned {
+    /// Commit that holds the aggregates.
+    pub sequence: Sequence,
+    /// Time that one aggregate stands for.
+    pub window: Window,
+    /// The commits that do not come any more. Sure only when all parts of the commit have arrived.
+    pub replaces: Vec<Replaced>,
+    /// The aggregates, each with its index.
+    pub aggregates: Vec<(u32, Aggregate)>,
 }
 
 /// One reading of a [`DecodedBatch`].

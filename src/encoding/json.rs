@@ -18,6 +18,9 @@
 //! - Whole numbers beyond 2^53, which most readers of JSON would round, are written as text. A value that its scale
 //!   makes infinite is null.
 //! - A series that the catalogue does not list has no name, and its values are as the device sent them.
+//! - `thinned` is there only when the gateway's store was full: commits with aggregates in the place of the readings of
+//!   `replaces`, which do not come any more; whoever has those readings keeps them. The aggregates stand in
+//!   `aggregates` of their series, each with its own identity; where a window was cut, two of one start add up.
 //! - `part` is there only when one commit was cut: which of its indexes the batch holds.
 
 use std::collections::BTreeMap;
@@ -29,8 +32,10 @@ use super::batch::{Batch, Order, Part};
 pub use super::text::JsonGap;
 use super::text::{FORMAT, name, rfc3339};
 use super::{DecodeError, EncodeError};
-use crate::model::{BootId, ClockState, Commit, CommitHeader, Epoch, Lane, Name, Observed, Quality, Records, Scale};
-use crate::model::{Sequence, SeriesId, SeriesInfo, Timestamp, Value};
+use crate::model::{
+    Aggregate, BootId, ClockState, Commit, CommitHeader, Epoch, Lane, Name, Observed, Quality, Records,
+};
+use crate::model::{Replaced, Scale, Sequence, SeriesId, SeriesInfo, Summary, Timestamp, Value};
 
 /// What `type` says in a JSON batch.
 pub(super) const TYPE: &str = "batch";
@@ -74,8 +79,22 @@ pub struct JsonBatch {
     pub commits: Vec<JsonCommits>,
     /// The readings, series by series.
     pub series: Vec<JsonSeries>,
+    /// Commits of aggregates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub thinned: Vec<JsonThinned>,
     /// The gap records; their index is 0.
     pub gaps: Vec<PlacedGap>,
+}
+
+/// A commit of aggregates in the place of readings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JsonThinned {
+    /// The commit.
+    pub sequence: Sequence,
+    /// How much time one aggregate stands for, in seconds.
+    pub window_s: u32,
+    /// The commits that do not come any more. Sure only when all parts of this commit have arrived.
+    pub replaces: Vec<Replaced>,
 }
 
 /// Boot and clock of a run of commits.
@@ -107,6 +126,9 @@ pub struct JsonSeries {
     pub unit: String,
     /// In order of sequence and index.
     pub readings: Vec<JsonReading>,
+    /// In order of sequence and index.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aggregates: Vec<JsonAggregate>,
 }
 
 /// One reading.
@@ -123,6 +145,37 @@ pub struct JsonReading {
     /// Why the reading is not good, as [`Quality`] reads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<String>,
+    /// Commit it belongs to.
+    pub sequence: Sequence,
+    /// Position in the commit.
+    pub index: u32,
+}
+
+/// What the readings of one window come to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JsonAggregate {
+    /// Beginning of the window.
+    #[serde(with = "rfc3339")]
+    pub start: Timestamp,
+    /// Readings with a value.
+    pub count: u32,
+    /// Readings without one.
+    pub bad: u32,
+    /// Lowest engineering value; nothing for text, and where no reading had a value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<JsonValue>,
+    /// Highest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<JsonValue>,
+    /// Arithmetic mean.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean: Option<JsonValue>,
+    /// Newest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<JsonValue>,
+    /// When that was taken; the beginning of the window when no reading had a value.
+    #[serde(with = "rfc3339")]
+    pub last_time: Timestamp,
     /// Commit it belongs to.
     pub sequence: Sequence,
     /// Position in the commit.
@@ -173,14 +226,22 @@ pub fn encode(batch: &Batch, series: &dyn Fn(SeriesId) -> Option<Arc<SeriesInfo>
         part: header.part,
         commits: runs(&batch.commits),
         series: Vec::new(),
+        thinned: Vec::new(),
         gaps: Vec::new(),
     };
     let mut table = Described { series, known: BTreeMap::new() };
-    for commit in &batch.commits {
+    for (position, commit) in batch.commits.iter().enumerate() {
         let sequence = commit.header.sequence;
         match &commit.records {
             Records::Readings(_) => {}
             Records::Gap(gap) => message.gaps.push(PlacedGap { sequence, gap: gap.into() }),
+            Records::Thinned(thinned) => {
+                let (window_s, replaces) = (thinned.window.seconds(), thinned.replaces.clone());
+                message.thinned.push(JsonThinned { sequence, window_s, replaces });
+                for (index, aggregate) in batch.aggregates(position, thinned) {
+                    table.add_aggregate(aggregate, sequence, index);
+                }
+            }
             Records::Alarms(_) => {
                 return Err(EncodeError::WrongRecords { sequence, found: "alarms", message: "a JSON batch" });
             }
@@ -200,12 +261,34 @@ struct Described<'a> {
 }
 
 impl Described<'_> {
-    fn add(&mut self, id: SeriesId, time: Timestamp, observed: &Observed, sequence: Sequence, index: u32) {
-        let (info, series) = self.known.entry(id).or_insert_with(|| {
+    fn entry(&mut self, id: SeriesId) -> &mut (Option<Arc<SeriesInfo>>, JsonSeries) {
+        self.known.entry(id).or_insert_with(|| {
             let info = (self.series)(id);
             let series = describe(id, info.as_deref());
             (info, series)
-        });
+        })
+    }
+
+    fn add_aggregate(&mut self, aggregate: &Aggregate, sequence: Sequence, index: u32) {
+        let Aggregate { series: id, start, count, bad, last_time, summary } = aggregate;
+        let (info, series) = self.entry(*id);
+        let scale = info.as_ref().map_or(Scale::ONE, |info| info.scale);
+        let number = |number: f64| engineering_number(number, scale);
+        let [min, max, mean, last] = match summary {
+            Summary::Nothing => [None, None, None, None],
+            Summary::Text(text) => [None, None, None, Some(JsonValue::Text(text.to_string()))],
+            // A scale that turns the values over makes the lowest the highest.
+            Summary::Numbers { min, max, mean, last } if scale.apply(*min) > scale.apply(*max) => {
+                [*max, *min, *mean, *last].map(number)
+            }
+            Summary::Numbers { min, max, mean, last } => [*min, *max, *mean, *last].map(number),
+        };
+        let (start, count, bad, last_time) = (*start, *count, *bad, *last_time);
+        series.aggregates.push(JsonAggregate { start, count, bad, min, max, mean, last, last_time, sequence, index });
+    }
+
+    fn add(&mut self, id: SeriesId, time: Timestamp, observed: &Observed, sequence: Sequence, index: u32) {
+        let (info, series) = self.entry(id);
         let quality = observed.quality();
         series.readings.push(JsonReading {
             time,
@@ -225,6 +308,17 @@ fn describe(id: SeriesId, info: Option<&SeriesInfo>) -> JsonSeries {
         labels: info.map(|info| info.labels.as_ref().clone()).unwrap_or_default(),
         unit: info.map(|info| info.unit.clone()).unwrap_or_default(),
         readings: Vec::new(),
+        aggregates: Vec::new(),
+    }
+}
+
+fn engineering_number(number: f64, scale: Scale) -> Option<JsonValue> {
+    let number = scale.apply(number);
+    let is_whole = scale == Scale::ONE && number.fract() == 0.0 && number.abs() <= WHOLE_MAX as f64;
+    match number.is_finite() {
+        true if is_whole => Some(JsonValue::Int(number as i64)),
+        true => Some(JsonValue::Number(number)),
+        false => None,
     }
 }
 

@@ -26,7 +26,7 @@ mod wire;
 mod withheld;
 
 pub use alarm::AlarmMessage;
-pub use batch::{Batch, BatchHeader, DecodedBatch, DecodedReading, Order, Part};
+pub use batch::{Batch, BatchHeader, DecodedBatch, DecodedReading, DecodedThinned, Order, Part};
 pub use catalogue::CataloguePart;
 pub use json::JsonBatch;
 pub use withheld::Withheld;

@@ -8,9 +8,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    BootId, ClockState, Commit, CommitHeader, Doubt, Epoch, Fault, Gap, GapReason, Identity, Lane, Name,
+    Aggregate, BootId, ClockState, Commit, CommitHeader, Doubt, Epoch, Fault, Gap, GapReason, Identity, Lane, Name,
 };
-use crate::model::{Observed, Quality, Records, Row, Scale, SeriesId, SeriesInfo, Timestamp, Value, ValueKind};
+use crate::model::{
+    Observed, Quality, Records, Replaced, Row, Scale, SeriesId, SeriesInfo, Summary, Thinned, Timestamp,
+};
+use crate::model::{Value, ValueKind, Window};
 
 /// A header that covers every sequence.
 pub(super) fn header() -> BatchHeader {
@@ -93,7 +96,38 @@ fn records() -> impl Strategy<Value = Records> {
     prop_oneof![
         8 => prop::collection::vec(row(), 0..6).prop_map(Records::Readings),
         1 => gap.prop_map(Records::Gap),
+        2 => thinned().prop_map(Records::Thinned),
     ]
+}
+
+fn thinned() -> impl Strategy<Value = Thinned> {
+    let numbers =
+        (-50_000_i32..50_000, 0_i32..1000, 0.0_f64..1.0, 0.0_f64..1.0).prop_map(|(tenths, range, mean, last)| {
+            let (min, max) = (f64::from(tenths) / 10.0, f64::from(tenths) / 10.0 + f64::from(range));
+            Summary::numbers(min, max, min + mean * (max - min), min + f64::floor(last * (max - min)))
+        });
+    let text = prop::sample::select(vec!["", "running", "stopped"]).prop_map(|text| Summary::Text(text.into()));
+    let summary = prop_oneof![4 => numbers, 1 => text, 1 => Just(Summary::Nothing)];
+    let aggregate = (prop::sample::select(vec![2_u32, 7, 400]), -3_i64..40, any::<[u16; 2]>(), 0_i64..600_000, summary);
+    let aggregates = prop::collection::vec(aggregate, 0..6);
+    (any::<bool>(), prop::collection::vec((1_u64..9, 0_u64..9, 0_u64..100), 0..3), aggregates).prop_map(
+        |(is_minute, steps, aggregates)| {
+            let window = if is_minute { Window::Minute } else { Window::TenMinutes };
+            let mut before = 0;
+            let replaces = steps.into_iter().map(|(step, more, readings)| {
+                let (first, last) = (before + 1 + step, before + 1 + step + more);
+                before = last;
+                Replaced { first: Sequence(first), last: Sequence(last), readings }
+            });
+            let replaces = replaces.collect();
+            let aggregate = |(series, at, [count, bad], last, summary): (u32, i64, [u16; 2], i64, Summary)| {
+                let start = Timestamp(at * i64::from(window.seconds()) * 1000);
+                let (count, bad, last_time) = (count.into(), bad.into(), Timestamp(start.0 + last));
+                Aggregate { series: SeriesId(series), start, count, bad, last_time, summary }
+            };
+            Thinned { window, replaces, aggregates: aggregates.into_iter().map(aggregate).collect() }
+        },
+    )
 }
 
 /// Commits whose sequences rise, with holes.
@@ -123,6 +157,7 @@ pub(super) fn expected(batch: &Batch) -> DecodedBatch {
         header: batch.header.clone(),
         commits: batch.commits.iter().map(|commit| commit.header).collect(),
         readings: Vec::new(),
+        thinned: Vec::new(),
         gaps: Vec::new(),
     };
     for commit in &batch.commits {
@@ -137,6 +172,12 @@ pub(super) fn expected(batch: &Batch) -> DecodedBatch {
                 }
             }
             Records::Gap(gap) => decoded.gaps.push((sequence, gap.clone())),
+            Records::Thinned(thinned) => decoded.thinned.push(DecodedThinned {
+                sequence,
+                window: thinned.window,
+                replaces: thinned.replaces.clone(),
+                aggregates: (batch.first_index()..).zip(thinned.aggregates.iter().cloned()).collect(),
+            }),
             Records::Alarms(_) => unreachable!("telemetry only"),
         }
     }
@@ -161,6 +202,12 @@ impl Receiver {
             let content = format!("{:?} {:?} {:?} {commit:?}", reading.series, reading.time, reading.observed);
             self.keep(reading.sequence, reading.index, content);
         }
+        for thinned in &batch.thinned {
+            for (index, aggregate) in &thinned.aggregates {
+                let content = format!("{:?} {:?} {aggregate:?}", thinned.window, thinned.replaces);
+                self.keep(thinned.sequence, *index, content);
+            }
+        }
         for (sequence, gap) in &batch.gaps {
             self.keep(*sequence, 0, format!("{gap:?}"));
         }
@@ -169,6 +216,11 @@ impl Receiver {
     fn receive_json(&mut self, payload: &[u8]) {
         let batch = json::decode(payload).unwrap();
         for series in &batch.series {
+            for aggregate in &series.aggregates {
+                let thinned = batch.thinned.iter().find(|thinned| thinned.sequence == aggregate.sequence).unwrap();
+                let content = format!("{:?} {aggregate:?} {:?}", series.id, thinned.replaces);
+                self.keep(aggregate.sequence, aggregate.index, content);
+            }
             for reading in &series.readings {
                 let run =
                     |run: &&json::JsonCommits| (run.first_sequence..=run.last_sequence).contains(&reading.sequence);
@@ -283,13 +335,16 @@ proptest! {
         let mut everything = expected(&batch);
         let (mut bits, mut places) = (bits.iter().cycle(), Vec::new());
         for (commit, content) in batch.commits.iter().enumerate() {
-            let Records::Readings(_) = content.records else { continue };
+            let (Records::Readings(_) | Records::Thinned(_)) = content.records else { continue };
             for place in (0..content.records.count()).filter(|_| *bits.next().unwrap()) {
                 batch.withheld.add(commit, place);
                 places.push((content.header.sequence, place as u32));
             }
         }
         everything.readings.retain(|reading| !places.contains(&(reading.sequence, reading.index)));
+        for thinned in &mut everything.thinned {
+            thinned.aggregates.retain(|(index, _)| !places.contains(&(thinned.sequence, *index)));
+        }
 
         // When it is sent, whole or in pieces.
         let mut pieces = vec![batch.clone()];
@@ -310,6 +365,9 @@ proptest! {
         };
         let sent = everything.readings.iter().map(|reading| (reading.sequence, reading.index));
         let mut sent: Vec<_> = sent.chain(everything.gaps.iter().map(|(sequence, _)| (*sequence, 0))).collect();
+        for thinned in &everything.thinned {
+            sent.extend(thinned.aggregates.iter().map(|(index, _)| (thinned.sequence, *index)));
+        }
         sent.sort_unstable();
         prop_assert_eq!(identities(&columnar), sent.clone());
         prop_assert_eq!(identities(&json), sent);
@@ -324,6 +382,9 @@ proptest! {
         let columnar = columnar::decode(&columnar::encode(&batch).unwrap()).unwrap();
         let count: usize = json.series.iter().map(|series| series.readings.len()).sum();
         prop_assert_eq!(count, columnar.readings.len());
+        let aggregates: usize = json.series.iter().map(|series| series.aggregates.len()).sum();
+        let kept = columnar.thinned.iter().map(|thinned| thinned.aggregates.len());
+        prop_assert_eq!(aggregates, kept.sum::<usize>());
         for series in &json.series {
             let scale = listed(series.id).map_or(Scale::ONE, |info| info.scale);
             for reading in &series.readings {

@@ -52,6 +52,8 @@ pub(super) struct Batch {
     pub gaps: Vec<Gap>,
     #[prost(message, repeated, tag = "20")]
     pub groups: Vec<Group>,
+    #[prost(message, repeated, tag = "21")]
+    pub thinned: Vec<Thinned>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Enumeration)]
@@ -152,6 +154,22 @@ pub(super) enum GapReason {
     Damaged = 1,
     TooLarge = 2,
     NotWritable = 3,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Thinned {
+    #[prost(uint64, tag = "1")]
+    pub sequence: u64,
+    #[prost(uint32, tag = "2")]
+    pub window_s: u32,
+    #[prost(uint64, repeated, tag = "3")]
+    pub first_replaced: Vec<u64>,
+    #[prost(uint64, repeated, tag = "4")]
+    pub last_replaced: Vec<u64>,
+    #[prost(uint64, repeated, tag = "5")]
+    pub readings_replaced: Vec<u64>,
+    #[prost(uint32, tag = "6")]
+    pub aggregates: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]

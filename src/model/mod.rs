@@ -8,6 +8,7 @@ pub mod reading;
 pub mod record;
 pub mod selection;
 mod series;
+pub mod thinned;
 pub mod time;
 
 pub use alarm::{AlarmReading, AlarmRecord, AlarmState, Priority, Transition};
@@ -16,4 +17,5 @@ pub use reading::{Doubt, Fault, Observed, Quality, Row, Value};
 pub use record::{Commit, CommitHeader, Gap, GapReason, Records};
 pub use selection::{Selection, SelectionError};
 pub use series::{Scale, SeriesInfo, ValueKind};
+pub use thinned::{Aggregate, Replaced, Summary, Thinned, Window};
 pub use time::{ClockState, Timestamp};

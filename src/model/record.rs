@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::alarm::AlarmRecord;
 use super::ids::{BootId, Epoch, Lane, Sequence};
 use super::reading::Row;
+use super::thinned::Thinned;
 use super::time::{ClockState, Timestamp};
 
 /// One stored value: its identity and its records. Same sequence, same content, for ever.
@@ -39,6 +40,8 @@ pub enum Records {
     Readings(Vec<Row>),
     /// One gap record, index 0.
     Gap(Gap),
+    /// Aggregates in the place of readings. The index counts through the aggregates.
+    Thinned(Thinned),
     /// Alarm transitions, in order.
     Alarms(Vec<AlarmRecord>),
 }
@@ -49,6 +52,7 @@ impl Records {
         match self {
             Self::Readings(rows) => rows.iter().map(|row| row.observed.len()).sum(),
             Self::Gap(_) => 1,
+            Self::Thinned(thinned) => thinned.aggregates.len(),
             Self::Alarms(alarms) => alarms.len(),
         }
     }

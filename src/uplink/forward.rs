@@ -11,7 +11,8 @@ use std::time::Duration;
 use crate::buffer::Catalogue;
 use crate::config::{Changes, Forward};
 use crate::encoding::Withheld;
-use crate::model::{Commit, Observed, Quality, Records, Scale, Selection, SeriesId, SeriesInfo, Timestamp, Value};
+use crate::model::Value;
+use crate::model::{Commit, Observed, Quality, Records, Scale, Selection, SeriesId, SeriesInfo, Thinned, Timestamp};
 
 /// What is sent of which series; a series that is not named is sent whole.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -99,7 +100,16 @@ impl ForwardFilter {
         }
         let table = Arc::clone(&self.table);
         for (commit, content) in commits.iter().enumerate() {
-            let Records::Readings(rows) = &content.records else { continue };
+            let rows = match &content.records {
+                Records::Readings(rows) => rows,
+                Records::Thinned(thinned) => {
+                    let rule = |series: SeriesId| table.tags.get(&series).or_else(|| self.named.get(&series));
+                    let forward = |series: SeriesId| rule(series).map(|rule| Arc::clone(&rule.forward));
+                    withhold_aggregates(commit, thinned, forward, &mut withheld);
+                    continue;
+                }
+                Records::Gap(_) | Records::Alarms(_) => continue,
+            };
             let cells = rows.iter().flat_map(|row| {
                 row.series.iter().zip(&row.observed).map(|(series, observed)| (*series, row.time, observed))
             });
@@ -181,6 +191,21 @@ fn named(table: &ForwardTable, catalogue: &Catalogue) -> HashMap<SeriesId, Forwa
         is_open.then(|| (*id, ForwardRule { forward: Arc::clone(forward), scale: info.scale }))
     };
     if table.named.is_empty() { HashMap::new() } else { catalogue.series.iter().filter_map(rule).collect() }
+}
+
+/// Keeps back aggregates of series of which no reading is sent either.
+fn withhold_aggregates(
+    commit: usize,
+    thinned: &Thinned,
+    forward: impl Fn(SeriesId) -> Option<Arc<Forward>>,
+    withheld: &mut Withheld,
+) {
+    for (place, aggregate) in thinned.aggregates.iter().enumerate() {
+        match forward(aggregate.series).as_deref() {
+            Some(Forward::None | Forward::Aggregates { .. }) => withheld.add(commit, place),
+            Some(Forward::All | Forward::Changes(_)) | None => {}
+        }
+    }
 }
 
 /// A reading on its way.

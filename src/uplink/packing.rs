@@ -56,7 +56,9 @@ impl Packer {
         let withheld = self.filter.withhold(&commits);
         packed.withheld = withheld.len();
         let batch = Batch { header, commits, withheld };
-        if batch.records() > 0 || self.says_nothing {
+        // Aggregates say what they replace, even if none of them is sent.
+        let replaces = batch.commits.iter().any(|commit| matches!(commit.records, Records::Thinned(_)));
+        if batch.records() > 0 || replaces || self.says_nothing {
             self.pack_batch(batch, &mut packed);
         }
         packed
@@ -144,11 +146,14 @@ fn message(topic: String, payload: Vec<u8>, retain: bool, content_type: &'static
 
 /// The gap record for a batch that cannot be sent.
 fn gap_of(batch: &Batch) -> Gap {
-    let rows = batch.commits.iter().filter_map(|commit| match &commit.records {
-        Records::Readings(rows) => Some(rows),
-        Records::Gap(_) | Records::Alarms(_) => None,
+    let times = batch.commits.iter().flat_map(|commit| -> Vec<Timestamp> {
+        match &commit.records {
+            Records::Readings(rows) => rows.iter().map(|row| row.time).collect(),
+            Records::Thinned(thinned) => thinned.aggregates.iter().map(|aggregate| aggregate.start).collect(),
+            Records::Gap(_) | Records::Alarms(_) => Vec::new(),
+        }
     });
-    let times: Vec<Timestamp> = rows.flatten().map(|row| row.time).collect();
+    let times: Vec<Timestamp> = times.collect();
     Gap {
         lane: Lane::Telemetry,
         first: batch.header.first,

@@ -12,7 +12,9 @@ use lineside::encoding::json::JsonValue;
 use lineside::encoding::{
     self, AlarmMessage, BatchHeader, CataloguePart, Decoded, DecodedBatch, JsonBatch, Order, Part,
 };
-use lineside::model::{Commit, Epoch, Identity, Lane, Quality, Records, Sequence, SeriesId, SeriesInfo, Timestamp};
+use lineside::model::{
+    Commit, Epoch, Identity, Lane, Quality, Records, Replaced, Sequence, SeriesId, SeriesInfo, Timestamp,
+};
 use tokio::sync::mpsc;
 
 use super::broker::Broker;
@@ -126,6 +128,10 @@ struct Pieces {
 pub struct Harvest {
     pub readings: BTreeMap<Identity, Taken>,
     pub alarms: BTreeMap<Identity, AlarmMessage>,
+    /// Aggregates, as text.
+    pub aggregates: BTreeMap<Identity, String>,
+    /// What aggregates stand for, each with the commit that says so.
+    pub replaced: Vec<(Epoch, Sequence, Replaced)>,
     pub catalogue: HashMap<(Epoch, SeriesId), SeriesInfo>,
     /// Payloads of the state topic as they came.
     pub states: Vec<(bool, serde_json::Value)>,
@@ -175,6 +181,10 @@ impl Harvest {
             self.gaps.push((batch.header.epoch, gap.lane, gap.first, gap.last));
             self.cover(&batch.header, *sequence, None);
         }
+        for thinned in &batch.thinned {
+            let aggregates = thinned.aggregates.iter().map(|(index, aggregate)| (*index, format!("{aggregate:?}")));
+            self.take_thinned(&batch.header, thinned.sequence, &thinned.replaces, aggregates.collect());
+        }
         for reading in &batch.readings {
             let taken = Taken {
                 series: reading.series,
@@ -202,6 +212,12 @@ impl Harvest {
         for placed in batch.gaps {
             self.gaps.push((header.epoch, placed.gap.lost_lane, placed.gap.first_lost, placed.gap.last_lost));
         }
+        for thinned in &batch.thinned {
+            let of_commit = batch.series.iter().flat_map(|series| &series.aggregates);
+            let of_commit = of_commit.filter(|aggregate| aggregate.sequence == thinned.sequence);
+            let aggregates = of_commit.map(|aggregate| (aggregate.index, format!("{aggregate:?}"))).collect();
+            self.take_thinned(&header, thinned.sequence, &thinned.replaces, aggregates);
+        }
         for series in batch.series {
             for reading in series.readings {
                 let number = match reading.value {
@@ -215,6 +231,24 @@ impl Harvest {
                 self.keep(identity, Taken { series: series.id, time: reading.time, number, quality });
             }
         }
+    }
+
+    /// Readings that aggregates came for are not missing, if all parts of the aggregates come too.
+    fn take_thinned(
+        &mut self,
+        header: &BatchHeader,
+        sequence: Sequence,
+        replaces: &[Replaced],
+        aggregates: Vec<(u32, String)>,
+    ) {
+        for (index, aggregate) in aggregates {
+            let identity = Identity { epoch: header.epoch, lane: header.lane, sequence, index };
+            let known = self.aggregates.entry(identity).or_insert_with(|| aggregate.clone());
+            if *known != aggregate {
+                self.wrong.push(format!("{identity:?} was {known} and is {aggregate}"));
+            }
+        }
+        self.replaced.extend(replaces.iter().map(|replaced| (header.epoch, sequence, *replaced)));
     }
 
     fn note_batch(&mut self, header: &BatchHeader, length: usize) {
@@ -327,7 +361,13 @@ impl Harvest {
                 let is_named = self.gaps.iter().any(|(gap_epoch, gap_lane, first, last)| {
                     (gap_epoch, gap_lane) == (epoch, lane) && (*first..=*last).contains(&sequence)
                 });
-                if !is_here && !is_named {
+                let is_replaced = *lane == Lane::Telemetry
+                    && self.replaced.iter().any(|(of, by, range)| {
+                        (range.first..=range.last).contains(&sequence)
+                            && of == epoch
+                            && commits.get(by).is_some_and(Pieces::is_complete)
+                    });
+                if !is_here && !is_named && !is_replaced {
                     owed.push((*lane, sequence));
                 }
             }

@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lineside::buffer::{self, BufferSettings, ReadLimit};
+use lineside::buffer::{self, BufferSettings, ReadLimit, WhenFull};
 use lineside::clock::SystemClock;
 use lineside::model::{Commit, Lane, Sequence};
 use rustix::process::{Pid, Signal, kill_process};
@@ -108,6 +108,7 @@ impl Site {
             limit_bytes: 512 << 20,
             commit_interval: Duration::from_secs(1),
             engine: Default::default(),
+            when_full: WhenFull::Thin,
         };
         let (thread, store) = buffer::open(settings, Arc::new(SystemClock::new(true))).unwrap();
         let mut commits: Vec<Commit> = Vec::new();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lineside::buffer::{self, BufferError, BufferHandle, BufferSettings, BufferThread, ReadLimit};
+use lineside::buffer::{self, BufferError, BufferHandle, BufferSettings, BufferThread, ReadLimit, WhenFull};
 use lineside::clock::SystemClock;
 use lineside::database::EngineKind;
 use lineside::model::{
@@ -40,12 +40,24 @@ pub struct Store {
 impl Store {
     /// Opens the store in `path`.
     pub fn try_open(path: &Path, limit_bytes: u64, commit_interval: Duration) -> Result<Self, BufferError> {
-        let settings = BufferSettings { path: path.to_owned(), limit_bytes, commit_interval, engine: engine() };
-        let (thread, handle) = buffer::open(settings, Arc::new(SystemClock::new(true)))?;
-        Ok(Self { handle, thread, path: path.to_owned() })
+        let (path, when_full) = (path.to_owned(), WhenFull::DropOldest);
+        Self::with(BufferSettings { path, limit_bytes, commit_interval, engine: engine(), when_full })
     }
 
-    /// Opens the store in `path`, saved only on demand.
+    /// Opens a store as `settings` say.
+    pub fn with(settings: BufferSettings) -> Result<Self, BufferError> {
+        let path = settings.path.clone();
+        let (thread, handle) = buffer::open(settings, Arc::new(SystemClock::new(true)))?;
+        Ok(Self { handle, thread, path })
+    }
+
+    /// Opens the store in `path`, saved only on demand; when it is full it thins.
+    pub fn thinning(path: &Path, limit_bytes: u64) -> Self {
+        let (path, when_full) = (path.to_owned(), WhenFull::Thin);
+        Self::with(BufferSettings { path, limit_bytes, commit_interval: NEVER, engine: engine(), when_full }).unwrap()
+    }
+
+    /// Opens the store in `path`, saved only on demand; when it is full it drops.
     pub fn open(path: &Path, limit_bytes: u64) -> Self {
         Self::try_open(path, limit_bytes, NEVER).unwrap()
     }

@@ -116,13 +116,13 @@ impl<'a> StoredValues<'a> {
 }
 
 /// Numbers of `N` bytes whose bytes of equal significance stand together.
-struct Planes<'a, const N: usize> {
+pub struct Planes<'a, const N: usize> {
     planes: [&'a [u8]; N],
     taken: usize,
 }
 
 impl<'a, const N: usize> Planes<'a, N> {
-    fn read(reader: &mut Reader<'a>, count: usize) -> Result<Self, Malformed> {
+    pub fn read(reader: &mut Reader<'a>, count: usize) -> Result<Self, Malformed> {
         let mut planes = [&[][..]; N];
         for plane in &mut planes {
             *plane = reader.bytes(count)?;
@@ -131,7 +131,7 @@ impl<'a, const N: usize> Planes<'a, N> {
     }
 
     #[inline]
-    fn next(&mut self) -> Result<[u8; N], Malformed> {
+    pub fn next(&mut self) -> Result<[u8; N], Malformed> {
         let mut bytes = [0; N];
         for (byte, plane) in bytes.iter_mut().zip(&self.planes) {
             *byte = *plane.get(self.taken).ok_or(Malformed("too few numbers"))?;
@@ -140,7 +140,7 @@ impl<'a, const N: usize> Planes<'a, N> {
         Ok(bytes)
     }
 
-    fn left(&self) -> usize {
+    pub fn left(&self) -> usize {
         self.planes[0].len() - self.taken
     }
 }

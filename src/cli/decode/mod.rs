@@ -11,8 +11,8 @@ use serde_json::{Value as Json, json};
 
 use super::{Exit, Failure, write_json, written};
 use crate::diagnostics::socket::show as shown;
-use crate::encoding::{self, Decoded, DecodedBatch, DecodedReading};
-use crate::model::{Epoch, SeriesId, SeriesInfo, Value};
+use crate::encoding::{self, Decoded, DecodedBatch, DecodedReading, DecodedThinned};
+use crate::model::{Aggregate, Epoch, Scale, Sequence, SeriesId, SeriesInfo, Summary, Value};
 
 /// Largest payload that is read, in bytes: the most one MQTT packet can carry (MQTT 5.0, 2.1.4).
 const PAYLOAD_MAX: u64 = 256 << 20;
@@ -116,6 +116,32 @@ fn batch_as_json(batch: &DecodedBatch, names: &Names) -> Json {
         }
         object
     };
+    let aggregate = |sequence: Sequence, index: u32, aggregate: &Aggregate| {
+        let (min, max, mean, last) = numbers(aggregate, names.get(&(header.epoch, aggregate.series)));
+        json!({
+            "sequence": sequence,
+            "index": index,
+            "series": aggregate.series,
+            "name": names.get(&(header.epoch, aggregate.series)).map(ToString::to_string),
+            "start": aggregate.start,
+            "count": aggregate.count,
+            "bad": aggregate.bad,
+            "min": min,
+            "max": max,
+            "mean": mean,
+            "last": last,
+            "last_time": aggregate.last_time,
+        })
+    };
+    let thinned = |thinned: &DecodedThinned| {
+        let of_index = |(index, content): &(u32, Aggregate)| aggregate(thinned.sequence, *index, content);
+        json!({
+            "sequence": thinned.sequence,
+            "window_s": thinned.window.seconds(),
+            "replaces": thinned.replaces,
+            "aggregates": thinned.aggregates.iter().map(of_index).collect::<Vec<_>>(),
+        })
+    };
     json!({
         "site": header.site.as_str(),
         "gateway": header.gateway.as_str(),
@@ -127,8 +153,23 @@ fn batch_as_json(batch: &DecodedBatch, names: &Names) -> Json {
         "order": header.order,
         "part": header.part,
         "readings": batch.readings.iter().map(reading).collect::<Vec<_>>(),
+        "thinned": batch.thinned.iter().map(thinned).collect::<Vec<_>>(),
         "gaps": batch.gaps.iter().map(|(sequence, gap)| json!({ "sequence": sequence, "gap": gap })).collect::<Vec<_>>(),
     })
+}
+
+/// Minimum, maximum, mean and newest value; with the catalogue in engineering units.
+fn numbers(aggregate: &Aggregate, info: Option<&SeriesInfo>) -> (Json, Json, Json, Json) {
+    let scale = info.map_or(Scale::ONE, |info| info.scale);
+    let number = |number: f64| Json::from(scale.apply(number));
+    match &aggregate.summary {
+        Summary::Nothing => (Json::Null, Json::Null, Json::Null, Json::Null),
+        Summary::Text(text) => (Json::Null, Json::Null, Json::Null, text.as_ref().into()),
+        Summary::Numbers { min, max, mean, last } if scale.apply(*min) > scale.apply(*max) => {
+            (number(*max), number(*min), number(*mean), number(*last))
+        }
+        Summary::Numbers { min, max, mean, last } => (number(*min), number(*max), number(*mean), number(*last)),
+    }
 }
 
 /// The value as it is kept: without the catalogue its scale is not known.

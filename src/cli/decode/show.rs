@@ -13,8 +13,8 @@ use crate::diagnostics::socket::show;
 use crate::encoding::DecodedBatch;
 use crate::encoding::alarm::{AlarmContent, AlarmMessage};
 use crate::encoding::catalogue::CataloguePart;
-use crate::encoding::json::{JsonBatch, JsonGap};
-use crate::model::{Epoch, Lane, Name, Scale, Sequence};
+use crate::encoding::json::{JsonBatch, JsonGap, JsonValue};
+use crate::model::{Epoch, Lane, Name, Replaced, Scale, Sequence};
 
 /// What every message says first: whose it is, and which records it is about.
 struct Origin<'a> {
@@ -60,6 +60,7 @@ pub(super) fn columnar(out: &mut impl Write, batch: &DecodedBatch, names: &Names
     if !batch.readings.is_empty() {
         table.write(out, 0)?;
     }
+    aggregates(out, batch, names)?;
     if !batch.gaps.is_empty() {
         writeln!(out)?;
     }
@@ -73,6 +74,46 @@ pub(super) fn columnar(out: &mut impl Write, batch: &DecodedBatch, names: &Names
         )?;
     }
     Ok(())
+}
+
+const AGGREGATE_COLUMNS: [&str; 11] =
+    ["sequence", "index", "start", "series", "count", "bad", "min", "max", "mean", "last", "unit"];
+
+/// Aggregates in the place of readings, and which readings those were.
+fn aggregates(out: &mut impl Write, batch: &DecodedBatch, names: &Names) -> io::Result<()> {
+    let mut table = Table::new(AGGREGATE_COLUMNS);
+    for thinned in &batch.thinned {
+        for (index, aggregate) in &thinned.aggregates {
+            let info = names.get(&(batch.header.epoch, aggregate.series));
+            let (name, unit) = match info {
+                Some(info) => (series(&info.name, &info.labels), info.unit.clone()),
+                None => (aggregate.series.to_string(), String::new()),
+            };
+            let (min, max, mean, last) = super::numbers(aggregate, info);
+            let [min, max, mean, last] = [min, max, mean, last].map(|number| shown_value(&number, None));
+            let (count, bad) = (aggregate.count.to_string(), aggregate.bad.to_string());
+            let (sequence, index, start) =
+                (thinned.sequence.to_string(), index.to_string(), aggregate.start.to_string());
+            table.row([sequence, index, start, name, count, bad, min, max, mean, last, unit]);
+        }
+    }
+    if batch.thinned.iter().any(|thinned| !thinned.aggregates.is_empty()) {
+        writeln!(out)?;
+        table.write(out, 0)?;
+    }
+    if !batch.thinned.is_empty() {
+        writeln!(out)?;
+    }
+    batch.thinned.iter().try_for_each(|it| replaced(out, it.sequence, it.window.seconds(), &it.replaces))
+}
+
+/// What a commit of aggregates stands for.
+fn replaced(out: &mut impl Write, at: Sequence, window_s: u32, replaces: &[Replaced]) -> io::Result<()> {
+    let readings: u64 = replaces.iter().map(|replaced| replaced.readings).sum();
+    let ranges: Vec<String> =
+        replaces.iter().map(|replaced| format!("{} to {}", replaced.first, replaced.last)).collect();
+    let readings = plural(usize::try_from(readings).unwrap_or(usize::MAX), "reading");
+    writeln!(out, "aggregates of {window_s} s at {at}: in the place of telemetry {}, {readings}", ranges.join(", "))
 }
 
 pub(super) fn json(out: &mut impl Write, batch: &JsonBatch) -> io::Result<()> {
@@ -100,10 +141,35 @@ pub(super) fn json(out: &mut impl Write, batch: &JsonBatch) -> io::Result<()> {
     if count > 0 {
         table.write(out, 0)?;
     }
+    json_aggregates(out, batch)?;
     if !batch.gaps.is_empty() {
         writeln!(out)?;
     }
     batch.gaps.iter().try_for_each(|placed| gap(out, placed.sequence, &placed.gap))
+}
+
+fn json_aggregates(out: &mut impl Write, batch: &JsonBatch) -> io::Result<()> {
+    let mut all: Vec<_> =
+        batch.series.iter().flat_map(|of| of.aggregates.iter().map(move |aggregate| (of, aggregate))).collect();
+    all.sort_by_key(|(_, aggregate)| (aggregate.sequence, aggregate.index));
+    let mut table = Table::new(AGGREGATE_COLUMNS);
+    for (of, aggregate) in &all {
+        let name = of.name.as_ref().map_or_else(|| of.id.to_string(), |name| series(name, &of.labels));
+        let shown = |value: &Option<JsonValue>| shown_value(&serde_json::to_value(value).unwrap_or_default(), None);
+        let [min, max, mean, last] = [&aggregate.min, &aggregate.max, &aggregate.mean, &aggregate.last].map(shown);
+        let (count, bad) = (aggregate.count.to_string(), aggregate.bad.to_string());
+        let (sequence, index, start) =
+            (aggregate.sequence.to_string(), aggregate.index.to_string(), aggregate.start.to_string());
+        table.row([sequence, index, start, name, count, bad, min, max, mean, last, of.unit.clone()]);
+    }
+    if !all.is_empty() {
+        writeln!(out)?;
+        table.write(out, 0)?;
+    }
+    if !batch.thinned.is_empty() {
+        writeln!(out)?;
+    }
+    batch.thinned.iter().try_for_each(|it| replaced(out, it.sequence, it.window_s, &it.replaces))
 }
 
 pub(super) fn alarm(out: &mut impl Write, alarm: &AlarmMessage) -> io::Result<()> {

@@ -9,14 +9,15 @@ use prost::Message;
 
 use super::fit::{Fit, unfit};
 use super::table::{Ordered, power_of_ten};
-use super::{MESSAGE_BYTES_MAX, READINGS_MAX};
+use super::{MESSAGE_BYTES_MAX, READINGS_MAX, thinned};
 use crate::encoding::batch::{BatchHeader, DecodedBatch, DecodedReading, Order, Part};
 use crate::encoding::{DecodeError, ZSTD_MAGIC, wire};
 use crate::model::{BootId, ClockState, CommitHeader, Epoch, Gap, GapReason, Lane, Name, Observed, Quality, Sequence};
 use crate::model::{SeriesId, Timestamp, Value};
 
-/// Most numbers in all columns: one for each reading, and three for each row of one reading, four for each commit.
-const NUMBERS_MAX: usize = 8 * READINGS_MAX;
+/// Most numbers in all columns: one for each reading, and three for each row of one reading, four for each commit, or
+/// twelve for each aggregate.
+const NUMBERS_MAX: usize = 16 * READINGS_MAX;
 
 /// Largest zstd window accepted, as a power of two: that of a message of [`MESSAGE_BYTES_MAX`].
 const WINDOW_LOG_MAX: u32 = 23;
@@ -63,8 +64,9 @@ pub(super) fn decode_message(message: &wire::Batch) -> Result<DecodedBatch, Deco
         decode_table(table, known, &mut columns, &mut readings)?;
     }
     readings.sort_by_key(|reading| (reading.sequence, reading.index));
+    let thinned = thinned::decode(message, &header, &mut columns, &texts)?;
     let gaps = message.gaps.iter().map(|gap| decode_gap(gap, &header)).collect::<Result<_, _>>()?;
-    Ok(DecodedBatch { header, commits, readings, gaps })
+    Ok(DecodedBatch { header, commits, readings, thinned, gaps })
 }
 
 /// How large the batch claims to be, checked.
@@ -83,6 +85,12 @@ impl Shape {
             numbers = numbers.saturating_add(rows.saturating_mul(ROW_COLUMNS));
             columns += ROW_COLUMNS + table.series.len();
         }
+        for thinned in &message.thinned {
+            let aggregates = thinned.aggregates as usize;
+            readings = readings.saturating_add(aggregates);
+            numbers = numbers.saturating_add(aggregates.saturating_mul(thinned::COLUMNS));
+            columns += thinned::COLUMNS;
+        }
         at_most("readings", readings, READINGS_MAX)?;
         at_most("numbers", numbers, NUMBERS_MAX - READINGS_MAX)?;
         Ok(Self { readings, columns })
@@ -94,7 +102,7 @@ fn at_most(what: &'static str, count: usize, limit: usize) -> Result<(), DecodeE
 }
 
 /// The columns in their order; each is unpacked when it is asked for.
-struct Columns<'a> {
+pub(super) struct Columns<'a> {
     wire: &'a wire::Columns,
     groups: Vec<std::vec::IntoIter<i64>>,
     /// For each column the position of its qualities in the message.
@@ -125,7 +133,7 @@ impl<'a> Columns<'a> {
     }
 
     /// Meaning and numbers of the next column, which has `count` of them.
-    fn take(&mut self, count: usize) -> Result<(wire::Kind, u32, Vec<i64>), DecodeError> {
+    pub fn take(&mut self, count: usize) -> Result<(wire::Kind, u32, Vec<i64>), DecodeError> {
         let column = self.next;
         self.next += 1;
         let kind = at(&self.wire.kind, column)?;
@@ -213,7 +221,8 @@ fn commits(
     (0..count).map(commit).collect()
 }
 
-fn covered(sequence: Sequence, header: &BatchHeader) -> Result<Sequence, DecodeError> {
+/// The sequence, which must be among those the batch covers.
+pub(super) fn covered(sequence: Sequence, header: &BatchHeader) -> Result<Sequence, DecodeError> {
     if (header.first..=header.last).contains(&sequence) {
         Ok(sequence)
     } else {
@@ -332,26 +341,27 @@ impl Series<'_> {
         let quality = u16::try_from(code).ok().and_then(Quality::from_code);
         let quality = quality.ok_or_else(|| DecodeError::damaged(format!("quality {code:#x}")))?;
         let number = if quality.fault().is_none() { self.numbers.next() } else { None };
-        let value = number.map(|number| self.value(number, texts)).transpose()?;
+        let value = number.map(|number| value(self.kind, self.decimals, number, texts)).transpose()?;
         quality.observe(value).map(Some).ok_or_else(|| DecodeError::damaged("a quality that does not fit its value"))
     }
+}
 
-    fn value(&self, number: i64, texts: &[Arc<str>]) -> Result<Value, DecodeError> {
-        let power = || power_of_ten(self.decimals - 1);
-        Ok(match self.kind {
-            wire::Kind::Int => Value::Int(number),
-            wire::Kind::Uint => Value::Uint(number.cast_unsigned()),
-            wire::Kind::Float32 if self.decimals == 0 => Value::F32(f32::from_ordered(number)),
-            wire::Kind::Float32 => Value::F32(f32::from_decimal(number, power())),
-            wire::Kind::Float64 if self.decimals == 0 => Value::F64(f64::from_ordered(number)),
-            wire::Kind::Float64 => Value::F64(f64::from_decimal(number, power())),
-            wire::Kind::Bool => Value::Bool(number != 0),
-            wire::Kind::Text => {
-                let text = usize::try_from(number).ok().and_then(|number| texts.get(number));
-                Value::Text(Arc::clone(text.ok_or_else(|| DecodeError::damaged("a text that is not there"))?))
-            }
-        })
-    }
+/// The value that an integer of a column of this kind stands for.
+pub(super) fn value(kind: wire::Kind, decimals: u32, number: i64, texts: &[Arc<str>]) -> Result<Value, DecodeError> {
+    let power = || power_of_ten(decimals - 1);
+    Ok(match kind {
+        wire::Kind::Int => Value::Int(number),
+        wire::Kind::Uint => Value::Uint(number.cast_unsigned()),
+        wire::Kind::Float32 if decimals == 0 => Value::F32(f32::from_ordered(number)),
+        wire::Kind::Float32 => Value::F32(f32::from_decimal(number, power())),
+        wire::Kind::Float64 if decimals == 0 => Value::F64(f64::from_ordered(number)),
+        wire::Kind::Float64 => Value::F64(f64::from_decimal(number, power())),
+        wire::Kind::Bool => Value::Bool(number != 0),
+        wire::Kind::Text => {
+            let text = usize::try_from(number).ok().and_then(|number| texts.get(number));
+            Value::Text(Arc::clone(text.ok_or_else(|| DecodeError::damaged("a text that is not there"))?))
+        }
+    })
 }
 
 fn header(message: &wire::Batch) -> Result<BatchHeader, DecodeError> {

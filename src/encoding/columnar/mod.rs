@@ -10,6 +10,7 @@ mod pack;
 mod table;
 #[cfg(test)]
 mod tests;
+mod thinned;
 
 use prost::Message;
 use zstd::bulk::Compressor;
@@ -86,6 +87,7 @@ impl Encoder {
             table.push_columns(message.base_time_ms, &mut self.packer, &mut self.cells, &mut texts)?;
             message.qualities.append(&mut self.cells.take_qualities());
         }
+        message.thinned = thinned::push(batch, &mut self.packer, &mut texts)?;
         message.texts = texts.into_list();
         let (columns, groups) = self.packer.finish()?;
         message.columns = Some(columns);
@@ -141,7 +143,7 @@ fn check(batch: &Batch) -> Result<(), EncodeError> {
                     return Err(EncodeError::UnevenRow { sequence, series, readings });
                 }
             }
-            Records::Gap(_) => {}
+            Records::Gap(_) | Records::Thinned(_) => {}
             Records::Alarms(_) => {
                 return Err(EncodeError::WrongRecords { sequence, found: "alarms", message: "a columnar batch" });
             }

@@ -153,7 +153,8 @@ impl<'a> Table<'a> {
 pub(super) struct Texts<'a>(HashMap<&'a str, usize>);
 
 impl<'a> Texts<'a> {
-    fn number(&mut self, text: &'a str) -> usize {
+    /// The number that stands for `text`.
+    pub fn number(&mut self, text: &'a str) -> usize {
         let next = self.0.len();
         *self.0.entry(text).or_insert(next)
     }
@@ -228,10 +229,7 @@ impl Cells {
                 Some(places) => packer.push(wire::Kind::Float32, places + 1, &self.decimals),
                 None => packer.push(wire::Kind::Float32, 0, numbers),
             },
-            Some(ValueKind::F64) => match decimals::<f64>(numbers, &mut self.decimals) {
-                Some(places) => packer.push(wire::Kind::Float64, places + 1, &self.decimals),
-                None => packer.push(wire::Kind::Float64, 0, numbers),
-            },
+            Some(ValueKind::F64) => push_doubles(numbers, &mut self.decimals, packer),
         }
     }
 
@@ -279,6 +277,14 @@ fn runs(first_column: u32, blemishes: &[(usize, u32, u32)], rows: u32) -> wire::
     }
     extend(Quality::GOOD.code().into(), rows - next);
     quality
+}
+
+/// Hands a column of doubles, each as [`Ordered`], to the packer; `wholes` is working memory.
+pub(super) fn push_doubles(numbers: &[i64], wholes: &mut Vec<i64>, packer: &mut Packer) -> Result<(), EncodeError> {
+    match decimals::<f64>(numbers, wholes) {
+        Some(places) => packer.push(wire::Kind::Float64, places + 1, wholes),
+        None => packer.push(wire::Kind::Float64, 0, numbers),
+    }
 }
 
 fn integer<'a>(value: &'a Value, texts: &mut Texts<'a>) -> i64 {
