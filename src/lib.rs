@@ -23,11 +23,11 @@
 //! |---|---|---|
 //! | 8 | [`cli`], [`simulator`] | one file for each command; a simulated plant with real servers |
 //! | 7 | [`agent`] | builds every task from a configuration and joins the channels |
-//! | 6 | [`diagnostics`] | a snapshot of every stage: local socket and health message |
+//! | 6 | [`diagnostics`], [`commands`] | a snapshot of every stage: local socket and health message; commands from afar |
 //! | 5 | [`ingest`], [`uplink`], [`actions`] | flows: poll cycle to store; store to broker; what alarms ask to have done |
 //! | 4 | [`poll`], [`buffer`], [`rules`], [`encoding`], [`mqtt`] | mechanisms: schedule, store and forward, windows and alarms, batches as bytes, session |
 //! | 3 | [`modbus`], [`instrument`] | the two families of protocols under `poll` |
-//! | 2 | [`config`], [`profile`] | what this installation wants; what a device type offers |
+//! | 2 | [`config`], [`profile`], [`logging`] | what this installation wants; what a device type offers; the log of the process |
 //! | 1 | [`supervisor`], [`database`], [`clock`], [`settings`] | named tasks; the embedded database; what time it is; files that people write |
 //! | 0 | [`model`], [`kernel`] | the words of the field; the only unsafe code |
 //!
@@ -40,8 +40,9 @@
 //! 3. **A bad reading cannot carry a value.** [`model::Observed`] has no place for one.
 //! 4. **A late answer is never taken for the next one.** See [`modbus::client`].
 //! 5. **One request at a time on each link; nothing outside its poller touches it.** See [`poll`].
-//! 6. **Every queue is bounded**, and its length is a named constant with a reason.
-//! 7. **A task that ends by itself is a defect**: the agent stops in order, exits non-zero, and the service manager
+//! 6. **A command is carried out at most once**: journalled before, never begun again after. See [`commands`].
+//! 7. **Every queue is bounded**, and its length is a named constant with a reason.
+//! 8. **A task that ends by itself is a defect**: the agent stops in order, exits non-zero, and the service manager
 //!    starts it again. Faults of devices, links and brokers are normal life inside the tasks.
 //!
 //! # Decisions worth knowing
@@ -62,6 +63,7 @@ pub mod agent;
 pub mod buffer;
 pub mod cli;
 pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod database;
 pub mod diagnostics;
@@ -69,6 +71,7 @@ pub mod encoding;
 pub mod ingest;
 pub mod instrument;
 pub mod kernel;
+pub mod logging;
 pub mod modbus;
 pub mod model;
 pub mod mqtt;

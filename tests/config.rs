@@ -286,7 +286,7 @@ fn plan_all(profile: &Profile) {
 
 /// What a configuration means, for people to compare.
 fn shown(config: &Config) -> String {
-    let Config { gateway, clock, store, mqtt, rules, forward, links } = config;
+    let Config { gateway, clock, store, mqtt, rules, forward, remote, writes, links } = config;
     let mut text = format!("gateway {}/{}, socket {}\n", gateway.site, gateway.id, gateway.socket.display());
     let limit = store.limit_bytes;
     writeln!(text, "clock {clock:?}").unwrap();
@@ -301,6 +301,12 @@ fn shown(config: &Config) -> String {
     show_mqtt(&mut text, mqtt);
     if !rules.files.is_empty() {
         writeln!(text, "rules {:?}", rules.files).unwrap();
+    }
+    if remote.is_on() {
+        writeln!(text, "remote {remote:?}").unwrap();
+    }
+    for write in writes {
+        writeln!(text, "write {write:?}").unwrap();
     }
     for selected in forward {
         writeln!(text, "forward {}: {:?}", selected.text, selected.forward).unwrap();

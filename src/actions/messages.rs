@@ -70,7 +70,9 @@ async fn deliver(reach: watch::Receiver<Reach>, action: Action) -> Result<(), Ac
             let connected = tokio::time::timeout(LOOK_AGAIN, session.connected()).await;
             if let Ok(Some(_)) = connected {
                 let (topic, payload) = (topics.event(&topic), payload.clone());
-                let message = Message { topic, payload, retain: false, content_type: Some("text/plain"), expiry: None };
+                let content_type = Some("text/plain");
+                let message =
+                    Message { topic, payload, retain: false, content_type, expiry: None, correlation_data: None };
                 match session.publish(message).await {
                     Delivery::Acknowledged | Delivery::NoSubscribers => return Ok(()),
                     Delivery::SessionLost => {}

@@ -7,6 +7,7 @@ mod advice;
 mod links;
 mod notify;
 mod online;
+mod remote;
 mod rules;
 pub mod service;
 
@@ -23,11 +24,14 @@ use tokio_util::bytes::Bytes;
 use crate::actions::{ACTIONS_QUEUED, Actions, Reach};
 use crate::buffer::{self, BufferHandle, BufferSettings, BufferThread, Catalogue};
 use crate::clock::{Clock, SystemClock};
+use crate::commands::AgentOrder;
 use crate::config::{ClockTrust, Config};
+use crate::diagnostics::deeds::Deeds;
 use crate::diagnostics::health::HealthReporter;
 use crate::diagnostics::socket::{Directory, Services, SocketServer};
 use crate::diagnostics::{Board, Parts};
 use crate::ingest::{Ingest, LiveHandle, RuleParts, RulesHandle};
+use crate::logging::LogHandle;
 use crate::model::SeriesId;
 use crate::mqtt::{Session, Topics};
 use crate::poll::PollCycle;
@@ -38,6 +42,8 @@ use crate::uplink::{ForwardTable, Uplink, UplinkSettings};
 pub use advice::advice;
 use links::RunningLink;
 pub use links::warnings;
+use remote::Remote;
+pub use remote::Surroundings;
 pub use rules::load as load_rules;
 
 /// Cycles between the pollers and ingest: five seconds of fifty devices at ten cycles a second, the longest flush seen
@@ -82,11 +88,26 @@ pub struct Agent {
     reach: watch::Sender<Reach>,
     /// Payload of the state topic.
     online: watch::Sender<Bytes>,
+    remote: Remote,
+}
+
+/// What happens to an agent that nobody told to stop.
+#[derive(Debug)]
+pub enum Event {
+    /// A task ended by itself: a defect.
+    Failed(TaskEnd),
+    /// Somebody afar wants what only the whole agent can do.
+    Ordered(AgentOrder),
 }
 
 impl Agent {
-    /// Opens the store and starts every task. Nothing is left running when it fails.
+    /// Starts an agent that has no log and no file of its own.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
+        Self::start_in(Surroundings { log: LogHandle::none(), config_file: None }, config).await
+    }
+
+    /// Opens the store and starts every task. Nothing is left running when it fails.
+    pub async fn start_in(surroundings: Surroundings, config: Config) -> anyhow::Result<Self> {
         let groups = load_rules(&config).map_err(|faults| anyhow::anyhow!(listed(&faults)))?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new(config.clock == ClockTrust::Local));
         let settings = BufferSettings {
@@ -107,6 +128,7 @@ impl Agent {
             RuleParts { buffer: buffer.clone(), clock: clock.clone(), catalogue: catalogue.clone(), actions: asked };
         let (ingest, live, rules) = Ingest::new(queue, rule_parts);
         let parts = watch::Sender::new(Parts::default());
+        let remote = Remote::new(surroundings);
         let board = Board {
             site: config.gateway.site.clone(),
             gateway: config.gateway.id.clone(),
@@ -115,6 +137,7 @@ impl Agent {
             ingest: ingest.status(),
             rules: rules.status(),
             actions: actions.status(),
+            remote: remote.status.subscribe(),
             store: buffer.status(),
             lanes: buffer.watermarks(),
             parts: parts.subscribe(),
@@ -141,6 +164,7 @@ impl Agent {
             forward: watch::Sender::default(),
             reach,
             online: watch::Sender::default(),
+            remote,
         };
         match agent.start_rest().await {
             Ok(()) => Ok(agent),
@@ -155,6 +179,7 @@ impl Agent {
         self.start_socket()?;
         // Before the uplink: the first catalogue and the first health message name every series and link.
         self.apply_links().await?;
+        self.apply_remote().await;
         self.start_uplink().await
     }
 
@@ -164,6 +189,7 @@ impl Agent {
             live: self.live.clone(),
             directory: self.directory.subscribe(),
             rules: self.rules.clone(),
+            deeds: Deeds(self.remote.deeds.subscribe()),
         };
         let path = &self.config.gateway.socket;
         let server = SocketServer::bind(path, services)
@@ -177,8 +203,10 @@ impl Agent {
         let topics = Topics::new(&mqtt.prefix, &self.config.gateway.site, &self.config.gateway.id)?;
         let epoch = self.catalogue.borrow().epoch;
         let settings = online::session_settings(mqtt, &topics, &self.config.gateway);
-        self.online.send_replace(online::announcement(&self.config.gateway, &*self.clock, epoch));
-        let (session, handle) = Session::new(settings, self.online.subscribe(), None, self.clock.clone())?;
+        self.online.send_replace(online::announcement(&self.config, &*self.clock, epoch));
+        let (session, handle) =
+            Session::new(settings, self.online.subscribe(), self.remote.inbox(&topics), self.clock.clone())?;
+        self.remote.connect(handle.clone(), topics.clone());
         let settings = UplinkSettings {
             site: self.config.gateway.site.clone(),
             gateway: self.config.gateway.id.clone(),
@@ -287,7 +315,11 @@ impl Agent {
             ("store", self.config.store != config.store),
         ];
         let ignored = fixed.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect();
-        let uplink_differs = self.config.mqtt != config.mqtt;
+        let is_switched = self.config.remote.is_on() != config.remote.is_on();
+        let uplink_differs = self.config.mqtt != config.mqtt || is_switched;
+        self.config.remote = config.remote.clone();
+        self.config.writes.clone_from(&config.writes);
+        self.apply_remote().await;
         match load_rules(&config) {
             Ok(groups) => self.groups = groups,
             Err(faults) => {
@@ -304,6 +336,7 @@ impl Agent {
             self.start_uplink().await?;
         }
         self.apply_links().await?;
+        self.apply_permissions();
         Ok(ignored)
     }
 
@@ -318,6 +351,19 @@ impl Agent {
             let end = self.supervisor.next_end().await;
             if !end.expected {
                 return end;
+            }
+        }
+    }
+
+    /// Waits for what happens by itself. Safe to cancel.
+    pub async fn event(&mut self) -> Event {
+        loop {
+            let end = tokio::select! {
+                Some(order) = self.remote.orders.recv() => return Event::Ordered(order),
+                end = self.supervisor.next_end() => end,
+            };
+            if !end.expected {
+                return Event::Failed(end);
             }
         }
     }

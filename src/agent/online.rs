@@ -4,7 +4,8 @@ use serde_json::json;
 use tokio_util::bytes::Bytes;
 
 use crate::clock::Clock;
-use crate::config::{GatewayConfig, MqttConfig, MqttProtocol};
+use crate::commands::verb::Verb;
+use crate::config::{Config, GatewayConfig, MqttConfig, MqttProtocol};
 use crate::model::Epoch;
 use crate::mqtt::{Message, Protocol, SessionSettings, TlsSettings, Topics};
 
@@ -44,6 +45,7 @@ pub(super) fn session_settings(mqtt: &MqttConfig, topics: &Topics, gateway: &Gat
             retain: true,
             content_type: Some("application/json"),
             expiry: None,
+            correlation_data: None,
         },
         probe_topic: topics.probe(),
         in_flight: IN_FLIGHT,
@@ -53,8 +55,9 @@ pub(super) fn session_settings(mqtt: &MqttConfig, topics: &Topics, gateway: &Gat
 }
 
 /// The retained state while the gateway is online.
-pub(super) fn announcement(gateway: &GatewayConfig, clock: &dyn Clock, epoch: Epoch) -> Bytes {
-    let state = json!({
+pub(super) fn announcement(config: &Config, clock: &dyn Clock, epoch: Epoch) -> Bytes {
+    let gateway = &config.gateway;
+    let mut state = json!({
         "online": true,
         "site": gateway.site.as_str(),
         "gateway": gateway.id.as_str(),
@@ -64,5 +67,8 @@ pub(super) fn announcement(gateway: &GatewayConfig, clock: &dyn Clock, epoch: Ep
         "started": clock.wall(),
         "capabilities": CAPABILITIES,
     });
+    if config.remote.is_on() {
+        state["commands"] = json!(Verb::NAMES);
+    }
     state.to_string().into()
 }

@@ -6,9 +6,12 @@ use std::time::Duration;
 use anyhow::bail;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::Agent;
 use super::notify::Notifier;
+use super::{Agent, Event, Surroundings};
+use crate::commands::AgentOrder;
 use crate::config::{self, Config};
+use crate::logging::LogHandle;
+use crate::supervisor::TaskEnd;
 
 /// How the service ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +20,8 @@ pub enum Ended {
     Stopped,
     /// Told twice: stopped at once.
     Hurried,
+    /// Stopped in order, to be started again.
+    Restart,
 }
 
 struct Signals {
@@ -34,43 +39,61 @@ impl Signals {
     }
 }
 
-/// Runs the agent until SIGTERM or SIGINT. SIGHUP reads the configuration at `path` again.
+/// Why the agent is stopped.
+enum Why {
+    Told,
+    Ordered,
+    Failed(TaskEnd),
+}
+
+/// Runs the agent until SIGTERM or SIGINT, or until it is to be started again. SIGHUP reads the configuration at `path`
+/// again.
 ///
 /// Fails when a task ends by itself: systemd restarts the service then.
-pub async fn run(path: &Path, config: Config) -> anyhow::Result<Ended> {
+pub async fn run(path: &Path, config: Config, log: LogHandle) -> anyhow::Result<Ended> {
     let mut signals = Signals {
         terminate: signal(SignalKind::terminate())?,
         interrupt: signal(SignalKind::interrupt())?,
         hang_up: signal(SignalKind::hangup())?,
     };
     let notifier = Notifier::from_environment();
-    let mut agent = Agent::start(config).await?;
+    let mut agent = Agent::start_in(Surroundings { log, config_file: Some(path.to_owned()) }, config).await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "lineside started");
     notifier.ready("polling");
     let mut watchdog = tokio::time::interval(notifier.watchdog.unwrap_or(Duration::from_secs(3600)));
-    let failed = loop {
+    let why = loop {
         tokio::select! {
-            _ = signals.terminate.recv() => break None,
-            _ = signals.interrupt.recv() => break None,
+            _ = signals.terminate.recv() => break Why::Told,
+            _ = signals.interrupt.recv() => break Why::Told,
             _ = signals.hang_up.recv() => {
                 notifier.reloading();
                 reload(&mut agent, path).await;
                 notifier.ready("polling");
             }
-            end = agent.failure() => break Some(end),
+            event = agent.event() => match event {
+                Event::Failed(end) => break Why::Failed(end),
+                Event::Ordered(AgentOrder::Restart) => break Why::Ordered,
+            },
             _ = watchdog.tick() => notifier.alive(),
         }
     };
-    notifier.stopping();
+    match why {
+        // The service goes on, in the same process.
+        Why::Ordered => notifier.reloading(),
+        Why::Told | Why::Failed(_) => notifier.stopping(),
+    }
     tracing::info!("lineside is stopping");
     let stored = tokio::select! {
         stored = agent.shutdown() => stored,
         () = signals.stop() => return Ok(Ended::Hurried),
     };
-    match failed {
-        Some(end) => bail!("task {:?} ended: {}", end.name, end.panic.unwrap_or_else(|| "without reason".to_owned())),
-        None if stored => Ok(Ended::Stopped),
-        None => bail!("the store could not be closed"),
+    match why {
+        Why::Failed(end) => {
+            bail!("task {:?} ended: {}", end.name, end.panic.unwrap_or_else(|| "without reason".to_owned()))
+        }
+        Why::Told if stored => Ok(Ended::Stopped),
+        Why::Ordered if stored => Ok(Ended::Restart),
+        Why::Told | Why::Ordered => bail!("the store could not be closed"),
     }
 }
 

@@ -7,6 +7,7 @@ use rustix::fs::{Access, access, statvfs};
 
 use super::table::bytes;
 use crate::agent;
+use crate::commands::write::resolve;
 use crate::config::{Config, Endpoint, LinkConfig, MqttConfig, SerialSettings, StoreConfig};
 use crate::modbus::timing;
 
@@ -16,12 +17,23 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     warnings.extend(config.links.iter().filter_map(missing_port));
     warnings.extend(store(&config.store));
     warnings.extend(password_in_clear(&config.mqtt));
+    warnings.extend(writes(config));
     warnings
 }
 
 /// What is in order, but may not be what was meant.
 pub(super) fn notes(config: &Config) -> Vec<String> {
     config.links.iter().filter_map(never_idle).collect()
+}
+
+/// Permissions to write that are not in force, and the pin that would put them there.
+fn writes(config: &Config) -> Vec<String> {
+    let links: Vec<&LinkConfig> = config.links.iter().collect();
+    let idle = resolve(&config.writes, &links).into_iter().filter_map(|permission| {
+        let reason = permission.place.err()?;
+        Some(format!("write {}/{}: {reason}", permission.config.device, permission.config.point))
+    });
+    idle.collect()
 }
 
 fn missing_port(link: &LinkConfig) -> Option<String> {

@@ -6,6 +6,7 @@
 mod alarms;
 mod check;
 mod client;
+mod command;
 mod decode;
 #[cfg(feature = "demo")]
 mod demo;
@@ -16,14 +17,12 @@ mod simulate;
 mod status;
 mod table;
 mod tail;
+mod write;
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::{Layer, fmt, prelude::*};
 
 use crate::config::{self, DEFAULT_PATH, DEFAULT_SOCKET};
 use crate::kernel;
@@ -86,7 +85,11 @@ enum Command {
     Tail(tail::Tail),
     Alarms(alarms::Alarms),
     Read(read::Read),
+    Write(write::Write),
+    Writes(write::Writes),
     Decode(decode::Decode),
+    #[command(name = "command")]
+    Afar(command::CommandCommand),
     Simulate(simulate::Simulate),
 }
 
@@ -129,7 +132,10 @@ pub fn main() -> ExitCode {
         Command::Tail(command) => command.run(),
         Command::Alarms(command) => command.run(),
         Command::Read(command) => command.run(),
+        Command::Write(command) => command.run(),
+        Command::Writes(command) => command.run(),
         Command::Decode(command) => command.run(),
+        Command::Afar(command) => command.run(),
         Command::Simulate(command) => command.run(),
     };
     match outcome {
@@ -139,19 +145,6 @@ pub fn main() -> ExitCode {
             ExitCode::from(failure.code())
         }
     }
-}
-
-/// Log lines go to standard error: `RUST_LOG` decides how much (`info`, `lineside::poll=debug,warn`), `default` otherwise.
-fn start_logging(default: &str) {
-    let wanted = std::env::var("RUST_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
-    let filter = wanted.or_else(|| default.parse().ok()).unwrap_or_default();
-    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
-    // systemd's journal stamps the lines itself.
-    let lines = match std::env::var_os("JOURNAL_STREAM") {
-        Some(_) => lines.without_time().boxed(),
-        None => lines.boxed(),
-    };
-    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
 }
 
 /// The runtime of every command: one thread; what blocks for longer has a thread of its own.

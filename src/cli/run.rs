@@ -1,11 +1,14 @@
 //! `lineside run`: the agent in the foreground.
 
+use std::os::unix::process::CommandExt;
+
 use clap::Args;
 
-use super::{ConfigOption, Exit, Failure, runtime, start_logging};
+use super::{ConfigOption, Exit, Failure, runtime};
 use crate::agent::{self, service};
 use crate::buffer::BufferError;
 use crate::config;
+use crate::logging;
 
 /// Run the agent in the foreground until SIGTERM or Ctrl-C. SIGHUP reads the configuration again.
 #[derive(Debug, Args)]
@@ -20,19 +23,29 @@ impl Run {
         if let Err(faults) = agent::load_rules(&config) {
             return Err(Failure::Refused(config::ConfigError { faults }.to_string()));
         }
-        start_logging("info");
+        let log = logging::start("info");
         // Fails only when a provider is there already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = runtime()?;
-        let ended = runtime.block_on(service::run(&self.config.config, config));
+        let ended = runtime.block_on(service::run(&self.config.config, config, log));
         // A thread that still encodes a batch must not delay the exit: the records are in the store.
         runtime.shutdown_background();
         match ended {
             Ok(service::Ended::Stopped) => Ok(Exit::Done),
             Ok(service::Ended::Hurried) => Ok(Exit::Findings),
+            Ok(service::Ended::Restart) => Err(again()),
             Err(error) => Err(failure(error)),
         }
     }
+}
+
+/// Starts this program again in the same process, as it was started: whoever watches over it sees no end. Returns only
+/// when that is not possible.
+fn again() -> Failure {
+    let mut arguments = std::env::args_os();
+    let program = arguments.next().unwrap_or_else(|| "lineside".into());
+    let error = std::process::Command::new(program).args(arguments).exec();
+    Failure::Broken(anyhow::Error::from(error).context("the agent stopped to start again, but could not"))
 }
 
 fn failure(error: anyhow::Error) -> Failure {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Exit, Failure, runtime, start_logging};
+use super::{Exit, Failure, runtime};
+use crate::logging;
 use crate::simulator::Keep;
 use crate::simulator::plant::{Plant, PlantSpec};
 use crate::simulator::uniform::{Endpoints, UniformSpec, serve_uniform};
@@ -42,7 +43,7 @@ pub(super) struct Simulate {
 
 impl Simulate {
     pub fn run(self) -> Result<Exit, Failure> {
-        start_logging("warn");
+        logging::start("warn");
         runtime()?.block_on(self.serve())?;
         Ok(Exit::Done)
     }

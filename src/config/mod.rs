@@ -7,14 +7,18 @@ mod forward;
 pub mod link;
 mod links;
 mod own_map;
+mod remote;
 mod site;
+mod write;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use forward::{Changes, Forward, SelectedForward};
 pub use link::{DeviceConfig, Endpoint, LinkConfig, Parity, SerialSettings, TagConfig};
+pub use remote::{KeyConfig, RemoteConfig, Role};
 pub use site::host_and_port;
+pub use write::{Comparison, Interlock, Lease, WriteConfig};
 
 use crate::database::EngineKind;
 use crate::model::Name;
@@ -44,6 +48,10 @@ pub struct Config {
     pub rules: RulesConfig,
     /// What is sent of series that are selected, in the order of the file: the first that fits counts.
     pub forward: Vec<SelectedForward>,
+    /// Who may command this gateway from afar.
+    pub remote: RemoteConfig,
+    /// What may be written.
+    pub writes: Vec<WriteConfig>,
     /// Links with their devices, in the order of the file.
     pub links: Vec<LinkConfig>,
 }
@@ -205,9 +213,11 @@ pub fn parse(text: &str, file: &str, directory: &Path) -> Result<Config, ConfigE
         let mqtt = site::mqtt(root.section("mqtt"), directory, gateway.as_ref());
         let rules = site::rules(root.section("rules"), directory);
         let forward = forward::selected(root.sections("forward"));
+        let remote = remote::remote(root.section("remote"));
+        let writes = write::writes(root.sections("write"));
         let links = devices::links(&mut root, gateway.as_ref(), devices::Profiles::new(profiles), &forward);
         root.finish();
-        Some(Config { gateway: gateway?, clock, store: store?, mqtt: mqtt?, rules, forward, links })
+        Some(Config { gateway: gateway?, clock, store: store?, mqtt: mqtt?, rules, forward, remote, writes, links })
     });
     match (config, source.into_faults()) {
         (Some(config), faults) if faults.is_empty() => Ok(config),

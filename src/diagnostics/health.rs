@@ -54,6 +54,7 @@ impl HealthReporter {
             content_type: Some("application/json"),
             // A health message is worth nothing when the next one is there.
             expiry: Some(2 * HEALTH_INTERVAL),
+            correlation_data: None,
         };
         // Nothing to do when it is lost: the next one says more.
         match self.session.publish(message).await {

@@ -1,8 +1,10 @@
 //! What the agent says about itself: one snapshot of every stage, for the local socket and for the health message.
 
+pub mod deeds;
 pub mod health;
 pub mod process;
 pub mod protocol;
+pub mod remote;
 pub mod socket;
 
 use std::sync::Arc;
@@ -49,6 +51,9 @@ pub struct Status {
     /// What alarms asked to have done, where there are rules.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub actions: Option<ActionsStatus>,
+    /// Commands from afar, where any can come.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote: Option<remote::RemoteStatus>,
     /// What is kept.
     pub store: BufferStatus,
     /// How far each lane is delivered.
@@ -92,6 +97,8 @@ pub struct Board {
     pub actions: watch::Receiver<ActionsStatus>,
     /// Rules evaluated.
     pub rules: watch::Receiver<Option<RulesStatus>>,
+    /// Commands from afar.
+    pub remote: watch::Receiver<Option<remote::RemoteStatus>>,
     /// What is kept.
     pub store: watch::Receiver<BufferStatus>,
     /// How far each lane is delivered.
@@ -117,6 +124,7 @@ impl Board {
             ingest: self.ingest.borrow().clone(),
             actions: self.rules.borrow().as_ref().map(|_| self.actions.borrow().clone()),
             rules: self.rules.borrow().clone(),
+            remote: self.remote.borrow().clone(),
             store: self.store.borrow().clone(),
             lanes: *self.lanes.borrow(),
             uplink: parts.uplink.map(|uplink| uplink.borrow().clone()).unwrap_or_default(),

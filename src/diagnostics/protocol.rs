@@ -8,7 +8,7 @@ use crate::model::{AlarmRecord, Timestamp};
 use crate::rules::engine::AlarmRequest;
 
 /// What a diagnostic command asks the agent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
     /// One snapshot of every stage.
@@ -25,6 +25,31 @@ pub enum Request {
         labels: BTreeMap<String, String>,
         /// What is wanted.
         wanted: AlarmRequest,
+        /// Who wants it.
+        by: String,
+    },
+    /// Write one tag, within the bounds that the owner set.
+    Write {
+        /// Name of the device.
+        device: String,
+        /// Name of its point.
+        point: String,
+        /// Engineering value.
+        value: f64,
+        /// Do everything but write.
+        dry_run: bool,
+        /// After how long it returns to the safe value, as people write it: `10m`.
+        #[serde(default)]
+        span: Option<String>,
+        /// Who wants it.
+        by: String,
+    },
+    /// What may be written.
+    Writes,
+    /// Lock writing from afar, or lift the lock.
+    WritesLock {
+        /// Which of both.
+        locked: bool,
         /// Who wants it.
         by: String,
     },

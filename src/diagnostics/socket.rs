@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Board;
+use super::deeds::Deeds;
 use super::protocol::{AlarmAnswer, Notice, Request, ShownReading};
 use crate::buffer::Catalogue;
 use crate::ingest::{LiveHandle, RulesHandle, Wanted};
@@ -57,6 +58,8 @@ pub struct Services {
     pub live: LiveHandle,
     /// Alarms.
     pub rules: RulesHandle,
+    /// What the socket itself cannot do.
+    pub deeds: Deeds,
     /// Links and series.
     pub directory: watch::Receiver<Directory>,
 }
@@ -73,8 +76,7 @@ impl SocketServer {
             }
             std::fs::remove_file(path)?;
         }
-        let listener = UnixListener::bind(path)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+        let listener = bind_private(path)?;
         Ok(Self { listener, path: path.to_owned(), services })
     }
 
@@ -108,6 +110,23 @@ impl SocketServer {
     }
 }
 
+/// Binds a socket that nobody but owner and group could ever connect to: it gets its permissions in a directory of its
+/// own, and only then its place.
+fn bind_private(path: &Path) -> io::Result<UnixListener> {
+    let own = path.with_extension("new");
+    // A start that was killed here left it behind.
+    let _ = std::fs::remove_dir_all(&own);
+    std::fs::DirBuilder::new().mode(0o700).create(&own)?;
+    let inside = own.join("s");
+    let bound = UnixListener::bind(&inside).and_then(|listener| {
+        std::fs::set_permissions(&inside, std::fs::Permissions::from_mode(0o660))?;
+        std::fs::rename(&inside, path)?;
+        Ok(listener)
+    });
+    let removed = std::fs::remove_dir_all(&own);
+    bound.and_then(|listener| removed.map(|()| listener))
+}
+
 /// One connection: a request, its answers, the end. An error means that the other side has gone.
 async fn serve(stream: UnixStream, services: Services) {
     let (reader, mut writer) = stream.into_split();
@@ -135,6 +154,12 @@ async fn answer(reader: OwnedReadHalf, writer: &mut OwnedWriteHalf, services: Se
                     send(writer, &answers.collect::<Vec<_>>()).await
                 }
                 Err(error) => send(writer, &Notice::Error(format!("done, but not stored: {error}"))).await,
+            }
+        }
+        Ok(request @ (Request::Write { .. } | Request::Writes | Request::WritesLock { .. })) => {
+            match services.deeds.have_done(request).await {
+                Ok(answer) => send(writer, &answer).await,
+                Err(notice) => send(writer, &notice).await,
             }
         }
         Ok(Request::Read { device }) => read(writer, &services, &device).await,

@@ -12,6 +12,7 @@
 //! - After a bad frame on RTU everything is drained until the line has been quiet.
 
 mod objects;
+mod write;
 
 use std::io;
 use std::time::Duration;
@@ -52,6 +53,8 @@ pub struct Client {
     /// Something other than a good answer was seen on an RTU line: drain before the next request.
     unsettled: bool,
     owed: Vec<OwedAnswer>,
+    /// Whether the last answer on an RTU line came behind the echo of its request; `None` before the first one.
+    hears_itself: Option<bool>,
 }
 
 /// How frames are told apart on this endpoint.
@@ -93,6 +96,7 @@ impl Client {
             stale_units: Vec::new(),
             unsettled: true,
             owed: Vec::new(),
+            hears_itself: None,
         })
     }
 
@@ -197,6 +201,7 @@ impl Client {
         let transmission = character * (2 * (5 + request.data_bytes())) as u32 + quiet;
         let mut deadline = out + self.timeout;
         let mut progress = RtuProgress::Partial;
+        let mut heard_itself = false;
         loop {
             let until = match progress {
                 RtuProgress::Unexpected => deadline.min(self.last_activity + quiet),
@@ -210,6 +215,7 @@ impl Client {
             while self.drop_owed() {}
             progress = frame::rtu_progress(request, self.inbound.filled());
             if progress == RtuProgress::Echo {
+                heard_itself = true;
                 self.inbound.drop_front(RTU_REQUEST);
                 progress = frame::rtu_progress(request, self.inbound.filled());
             }
@@ -220,6 +226,9 @@ impl Client {
                 return Err(self.no_answer());
             }
             let answer = frame::take_rtu(request, self.inbound.filled(), into);
+            if matches!(answer, Ok(()) | Err(PollError::Exception(_))) {
+                self.hears_itself = Some(heard_itself);
+            }
             self.inbound.clear();
             return answer.map(|()| self.last_activity);
         }

@@ -8,6 +8,7 @@ use crate::profile::Table;
 
 use super::error::{Mismatch, PollError};
 use super::objects;
+use super::write;
 
 /// Most registers one request reads (Modbus Application Protocol 1.1b3, 6.3).
 pub const REGISTERS_MAX: u16 = 125;
@@ -206,10 +207,11 @@ pub struct RtuFrame {
     pub length: usize,
 }
 
-/// The answer to a read request (functions 1 to 4, or identification objects) or the exception at the head of `received`, whatever follows it.
+/// The answer to a read request (functions 1 to 4, or identification objects), to one that writes, or the exception at the head of `received`, whatever follows it.
 pub fn split_rtu(received: &[u8]) -> Option<RtuFrame> {
     let (unit, answered, length) = match *received {
-        [unit, function @ 0x81..=0x84, ..] => (unit, function, RTU_EXCEPTION),
+        [unit, function @ (0x81..=0x86 | 0x8F | 0x90), ..] => (unit, function, RTU_EXCEPTION),
+        [unit, function @ (5 | 6 | 15 | 16), ..] => (unit, function, write::RTU_ANSWER),
         [unit, function @ 1..=4, bytes, ..] => (unit, function, RTU_OVERHEAD + usize::from(bytes)),
         [unit, objects::FUNCTION, ..] => (unit, objects::FUNCTION, objects::rtu_length(received)?),
         _ => return None,

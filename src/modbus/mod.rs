@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod codec;
+pub mod encode;
 pub mod error;
 pub mod frame;
 pub mod identify;
@@ -10,6 +11,7 @@ pub mod objects;
 pub mod plan;
 pub mod timing;
 mod transport;
+pub mod write;
 
 pub use client::Client;
 pub use error::{Mismatch, PollError};

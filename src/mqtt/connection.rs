@@ -32,8 +32,20 @@ pub(super) struct Opening<'a> {
     pub settings: &'a SessionSettings,
     pub password: String,
     pub tls: Option<Arc<ClientConfig>>,
-    /// Whether the will may ask to be retained.
-    pub retain: bool,
+    /// What the broker shall do when the connection breaks, and keep.
+    pub stay: Stay,
+}
+
+/// How a connection is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stay {
+    /// With a will, retained or not, and a session that the broker keeps.
+    Lasting {
+        /// Whether the will may ask to be retained.
+        retain: bool,
+    },
+    /// Without.
+    Visit,
 }
 
 /// What happened on a connection.
@@ -100,10 +112,19 @@ pub(super) enum Events {
 
 /// A fresh client that connects when [`Events::next`] is polled first.
 pub(super) fn open(settings: &SessionSettings, retain: bool) -> Result<(Sender, Events), Failure> {
+    open_to(settings, Stay::Lasting { retain })
+}
+
+/// The same for a connection that leaves nothing behind.
+pub(super) fn open_visit(settings: &SessionSettings) -> Result<(Sender, Events), Failure> {
+    open_to(settings, Stay::Visit)
+}
+
+fn open_to(settings: &SessionSettings, stay: Stay) -> Result<(Sender, Events), Failure> {
     let tls =
         settings.tls.as_ref().map(tls::client_config).transpose().map_err(|error| Failure::Files(error.into()))?;
     let password = settings.password().map_err(Failure::Files)?;
-    let opening = Opening { settings, password, tls, retain };
+    let opening = Opening { settings, password, tls, stay };
     Ok(match settings.protocol {
         Protocol::V5 => {
             let (sender, events) = v5::open(opening);

@@ -243,6 +243,7 @@ mod tests {
                 retain: true,
                 content_type: None,
                 expiry: None,
+                correlation_data: None,
             },
             probe_topic: "probe".to_owned(),
             in_flight: 8,

@@ -18,6 +18,8 @@ pub struct Message {
     pub content_type: Option<&'static str>,
     /// After how long the broker may discard it undelivered, in whole seconds; MQTT 5 only.
     pub expiry: Option<Duration>,
+    /// What the request that this answers asked to be given back; MQTT 5 only.
+    pub correlation_data: Option<Bytes>,
 }
 
 /// What became of a publish.

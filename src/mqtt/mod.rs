@@ -30,6 +30,7 @@ mod tls;
 pub mod topics;
 mod v4;
 mod v5;
+mod visitor;
 
 pub use handle::SessionHandle;
 pub use message::{Delivery, Inbox, Message, Received};
@@ -38,6 +39,7 @@ pub use settings::{Protocol, SessionError, SessionSettings, TlsSettings};
 pub use state::{BrokerLimits, Connected, SessionState, SessionStatus};
 pub use tls::TlsError;
 pub use topics::Topics;
+pub use visitor::{VisitError, Visitor};
 
 /// Shared bytes of a payload: cloning does not copy.
 pub use tokio_util::bytes::Bytes;

@@ -177,7 +177,15 @@ impl<'a> Online<'a> {
                 Own::Probe(nonce) => {
                     let topic = self.session.settings.probe_topic.clone();
                     let payload = Bytes::from(nonce);
-                    (Message { topic, payload, retain: false, content_type: None, expiry: None }, Purpose::Probe)
+                    let message = Message {
+                        topic,
+                        payload,
+                        retain: false,
+                        content_type: None,
+                        expiry: None,
+                        correlation_data: None,
+                    };
+                    (message, Purpose::Probe)
                 }
             };
             self.hand_over(message, purpose);

@@ -67,6 +67,45 @@ impl Topics {
         self.below("probe")
     }
 
+    /// Every command for this gateway, as a filter.
+    pub fn commands(&self) -> String {
+        self.below("cmd/+")
+    }
+
+    /// The command with this id.
+    pub fn command(&self, id: &str) -> String {
+        format!("{}/cmd/{id}", self.base)
+    }
+
+    /// The id of the command that came on `topic`.
+    pub fn command_id<'t>(&self, topic: &'t str) -> Option<&'t str> {
+        topic.strip_prefix(&self.base)?.strip_prefix("/cmd/")
+    }
+
+    /// Answers to the command with this id.
+    pub fn answer(&self, id: &str) -> String {
+        format!("{}/ack/{id}", self.base)
+    }
+
+    /// The configuration that is wanted: retained.
+    pub fn desired(&self) -> String {
+        self.below("config/desired")
+    }
+
+    /// The configuration that is in force: retained.
+    pub fn reported(&self) -> String {
+        self.below("config/reported")
+    }
+
+    /// Whether an answer may go to `topic`: it stands below this gateway, and nothing else is said there.
+    pub fn takes_answers(&self, topic: &str) -> bool {
+        const OWN: [&str; 8] = ["state", "batch", "alarm", "catalogue", "health", "probe", "cmd", "config"];
+        let below = topic.strip_prefix(&self.base).and_then(|rest| rest.strip_prefix('/'));
+        let first = below.and_then(|below| below.split('/').next()).unwrap_or_default();
+        let is_plain = !topic.chars().any(|c| matches!(c, '+' | '#') || c.is_control());
+        !first.is_empty() && is_plain && !OWN.contains(&first)
+    }
+
     fn below(&self, level: &str) -> String {
         format!("{}/{level}", self.base)
     }
@@ -86,6 +125,29 @@ mod tests {
 
         assert_eq!(topics.state(), "lineside/v1/lyon/gw-01/state");
         assert_eq!(topics.catalogue("3"), "lineside/v1/lyon/gw-01/catalogue/3");
+    }
+
+    #[test]
+    fn answers_stay_below_the_gateway_and_off_its_own_topics() {
+        let topics = topics("lineside/v1").unwrap();
+
+        for good in ["lineside/v1/lyon/gw-01/ack/7", "lineside/v1/lyon/gw-01/reply/laptop"] {
+            assert!(topics.takes_answers(good), "{good}");
+        }
+        for bad in [
+            "lineside/v1/lyon/gw-01",
+            "lineside/v1/lyon/gw-01/",
+            "lineside/v1/lyon/gw-011/ack/7",
+            "lineside/v1/lyon/gw-01/state",
+            "lineside/v1/lyon/gw-01/config/desired",
+            "lineside/v1/lyon/gw-02/ack/7",
+            "lineside/v1/lyon/gw-01/ack/#",
+            "other",
+        ] {
+            assert!(!topics.takes_answers(bad), "{bad}");
+        }
+        assert_eq!(topics.command_id("lineside/v1/lyon/gw-01/cmd/7"), Some("7"));
+        assert_eq!(topics.command_id("lineside/v1/lyon/gw-02/cmd/7"), None);
     }
 
     #[test]

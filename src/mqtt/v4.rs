@@ -8,7 +8,7 @@ use rumqttc::{
 };
 
 use super::connection::{
-    Answer, CLIENT_QUEUE, CLIENT_TIMEOUT_S, Event, Opening, SEND_BUFFER_BYTES, Subscription, Unsendable, Up,
+    Answer, CLIENT_QUEUE, CLIENT_TIMEOUT_S, Event, Opening, SEND_BUFFER_BYTES, Stay, Subscription, Unsendable, Up,
 };
 use super::failure::{Failure, Refusal};
 use super::message::{Message, Received};
@@ -28,14 +28,16 @@ pub(super) fn open(opening: Opening<'_>) -> (Sender, Events) {
     let settings = opening.settings;
     let packet_ids = opening.packet_ids();
     let max_packet = usize::try_from(settings.max_packet).unwrap_or(usize::MAX);
-    let retain = opening.retain && settings.will.retain;
     let mut options = MqttOptions::new(&settings.client_id, opening.host(), settings.port);
     options
         .set_keep_alive(settings.keep_alive())
-        .set_clean_session(false)
+        .set_clean_session(opening.stay == Stay::Visit)
         .set_inflight(packet_ids)
-        .set_max_packet_size(max_packet, max_packet)
-        .set_last_will(LastWill::new(&settings.will.topic, settings.will.payload.clone(), QoS::AtLeastOnce, retain));
+        .set_max_packet_size(max_packet, max_packet);
+    if let Stay::Lasting { retain } = opening.stay {
+        let (will, retain) = (&settings.will, retain && settings.will.retain);
+        options.set_last_will(LastWill::new(&will.topic, will.payload.clone(), QoS::AtLeastOnce, retain));
+    }
     if let Some(username) = &settings.username {
         options.set_credentials(username, opening.password);
     }

@@ -11,7 +11,7 @@ use rumqttc::v5::{AsyncClient, ConnectionError, Event as ClientEvent, EventLoop,
 use rumqttc::{NetworkOptions, Outgoing, TlsConfiguration, Transport};
 
 use super::connection::{
-    Answer, CLIENT_QUEUE, CLIENT_TIMEOUT_S, Event, Opening, SEND_BUFFER_BYTES, Subscription, Unsendable, Up,
+    Answer, CLIENT_QUEUE, CLIENT_TIMEOUT_S, Event, Opening, SEND_BUFFER_BYTES, Stay, Subscription, Unsendable, Up,
 };
 use super::failure::{Failure, Refusal};
 use super::message::{Message, Received};
@@ -46,12 +46,11 @@ pub(super) fn open(opening: Opening<'_>) -> (Sender, Events) {
     let mut options = MqttOptions::new(&settings.client_id, opening.host(), settings.port);
     options
         .set_keep_alive(settings.keep_alive())
-        .set_clean_start(false)
+        .set_clean_start(opening.stay == Stay::Visit)
         .set_connection_timeout(CLIENT_TIMEOUT_S)
         .set_outgoing_inflight_upper_limit(packet_ids)
-        .set_last_will(will(&settings.will, opening.retain))
         .set_connect_properties(ConnectProperties {
-            session_expiry_interval: Some(SESSION_EXPIRY_S),
+            session_expiry_interval: Some(if opening.stay == Stay::Visit { 0 } else { SESSION_EXPIRY_S }),
             receive_maximum: Some(RECEIVE_MAXIMUM),
             max_packet_size: Some(settings.max_packet),
             topic_alias_max: None,
@@ -61,6 +60,9 @@ pub(super) fn open(opening: Opening<'_>) -> (Sender, Events) {
             authentication_method: None,
             authentication_data: None,
         });
+    if let Stay::Lasting { retain } = opening.stay {
+        options.set_last_will(will(&settings.will, retain));
+    }
     let mut network = NetworkOptions::new();
     network.set_tcp_nodelay(true);
     network.set_tcp_send_buffer_size(SEND_BUFFER_BYTES);
@@ -107,6 +109,7 @@ fn properties(message: &Message) -> PublishProperties {
     PublishProperties {
         message_expiry_interval: message.expiry.map(|span| u32::try_from(span.as_secs()).unwrap_or(u32::MAX)),
         content_type: message.content_type.map(str::to_owned),
+        correlation_data: message.correlation_data.clone(),
         ..PublishProperties::default()
     }
 }
@@ -122,7 +125,8 @@ impl Sender {
     pub(super) fn subscribe(&self, subscriptions: &[Subscription]) -> Result<(), Unsendable> {
         let filters = subscriptions.iter().map(|subscription| {
             let qos = if subscription.lasting { QoS::AtLeastOnce } else { QoS::AtMostOnce };
-            Filter::new(&subscription.filter, qos)
+            // Retain as published: what a later subscriber would be given again has to be told from what was sent now.
+            Filter { preserve_retain: true, ..Filter::new(&subscription.filter, qos) }
         });
         self.0.try_subscribe_many(filters).map_err(|_| Unsendable)
     }
@@ -273,6 +277,7 @@ mod tests {
                 retain: true,
                 content_type: Some("application/json"),
                 expiry: Some(Duration::from_secs(60)),
+                correlation_data: Some(Bytes::from(vec![7; length % 100])),
             };
             let mut publish =
                 Publish::new(&message.topic, QoS::AtLeastOnce, message.payload.clone(), Some(properties(&message)));

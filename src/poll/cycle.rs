@@ -118,6 +118,16 @@ impl DevicePlan {
         }
     }
 
+    /// A point of the profile as the map in use has it; nothing where the device does not have it.
+    pub(super) fn point(&self, index: usize) -> Option<&Point> {
+        let map = match &self.map {
+            MapInUse::Listed(listed) => self.modbus()?.maps.get(*listed),
+            MapInUse::Walked(_, map) => Some(&**map),
+        };
+        let is_absent = map.is_some_and(|map| map.absent.get(index) == Some(&true));
+        self.points().get(index).filter(|_| !is_absent)
+    }
+
     /// From now on the registers are read and understood as fits this device.
     pub(super) fn adopt(&mut self, identity: &Identity) {
         (self.doubt, self.bar) = judgement(&identity.verdict);

@@ -8,6 +8,7 @@ use crate::modbus::PollError;
 use crate::model::{Name, Row, UnitId};
 use crate::profile::Table;
 
+use super::poller::writing::WriteOrder;
 use super::status::LinkStatus;
 
 /// Requests that may wait for a link: what a few people ask at once. More wait at the caller.
@@ -22,9 +23,52 @@ pub struct LinkHandle {
 
 /// One thing asked of a poller.
 pub(super) enum Request {
-    Raw { unit: UnitId, table: Table, address: u16, count: u16, reply: oneshot::Sender<Result<Vec<u16>, PollError>> },
-    Device { device: Name, reply: oneshot::Sender<Result<Vec<Row>, PollError>> },
-    Hasten { device: Name, interval: Duration, lasts: Duration, reply: oneshot::Sender<Result<(), PollError>> },
+    Raw {
+        unit: UnitId,
+        table: Table,
+        address: u16,
+        count: u16,
+        reply: oneshot::Sender<Result<Vec<u16>, PollError>>,
+    },
+    Write {
+        order: Box<WriteOrder>,
+        reply: oneshot::Sender<Result<(), WriteFailure>>,
+    },
+    /// As a poll of all groups: what is read is handed on.
+    PollNow {
+        device: Name,
+        reply: oneshot::Sender<Result<Vec<Row>, PollError>>,
+    },
+    Device {
+        device: Name,
+        reply: oneshot::Sender<Result<Vec<Row>, PollError>>,
+    },
+    Hasten {
+        device: Name,
+        interval: Duration,
+        lasts: Duration,
+        reply: oneshot::Sender<Result<(), PollError>>,
+    },
+}
+
+/// Why nothing is known to have been written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteFailure {
+    /// The request did not go out.
+    #[error("{0}")]
+    NotSent(PollError),
+    /// Who knows what the register means there.
+    #[error("the device is not known to be what its profile says, or its firmware is not")]
+    NotIdentified,
+    /// The firmware of the device has the point at another place, or with another meaning.
+    #[error("the firmware of the device has this point elsewhere, or with another encoding or scale")]
+    Elsewhere,
+    /// The device says no: it is not written.
+    #[error("{0}")]
+    Refused(PollError),
+    /// The request went out, and nobody knows what came of it.
+    #[error("{0}")]
+    Unanswered(PollError),
 }
 
 impl LinkHandle {
@@ -56,6 +100,23 @@ impl LinkHandle {
     pub async fn hasten(&self, device: &Name, interval: Duration, lasts: Duration) -> Result<(), PollError> {
         let (reply, answer) = oneshot::channel();
         self.ask(Request::Hasten { device: device.clone(), interval, lasts, reply }).await?;
+        answer.await.unwrap_or(Err(PollError::Stopped))
+    }
+
+    /// Writes to a device that is known to be what its profile says. The request goes out at most once.
+    ///
+    /// # Errors
+    /// [`WriteFailure::Unanswered`] leaves open whether it took effect; with all others it did not.
+    pub async fn write(&self, order: WriteOrder) -> Result<(), WriteFailure> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Request::Write { order: Box::new(order), reply }).await.map_err(WriteFailure::NotSent)?;
+        answer.await.unwrap_or(Err(WriteFailure::Unanswered(PollError::Stopped)))
+    }
+
+    /// Polls all tags of a device now, out of turn; what it says is stored, and returned.
+    pub async fn poll_now(&self, device: &Name) -> Result<Vec<Row>, PollError> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Request::PollNow { device: device.clone(), reply }).await?;
         answer.await.unwrap_or(Err(PollError::Stopped))
     }
 

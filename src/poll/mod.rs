@@ -22,7 +22,8 @@ pub mod text;
 use crate::model::{AlarmRecord, Row};
 
 pub use crate::modbus::PollError;
-pub use link::LinkHandle;
+pub use link::{LinkHandle, WriteFailure};
+pub use poller::writing::WriteOrder;
 pub use poller::{Poller, PollerError};
 pub use status::{DeviceStatus, LinkStatus};
 pub use text::{NotATextLink, TextPoller};

@@ -2,6 +2,7 @@
 
 mod identifying;
 mod requests;
+pub(super) mod writing;
 
 use std::io;
 use std::ops::ControlFlow;
@@ -17,6 +18,7 @@ use crate::config::{DeviceConfig, LinkConfig};
 use crate::modbus::PollError;
 use crate::modbus::objects::Objects;
 use crate::modbus::plan::{Block, PlanError};
+use crate::modbus::write::WriteRequest;
 use crate::model::{AlarmRecord, Fault, Name, SeriesId, Transition, UnitId};
 use crate::profile::Table;
 
@@ -90,8 +92,22 @@ struct Question<'a> {
 
 /// What is asked, and where the answer goes.
 enum Wanted<'a> {
-    Words { table: Table, address: u16, count: u16, into: &'a mut Vec<u16> },
-    Objects { code: u8, object: u8, into: &'a mut Objects },
+    Words {
+        table: Table,
+        address: u16,
+        count: u16,
+        into: &'a mut Vec<u16>,
+    },
+    Objects {
+        code: u8,
+        object: u8,
+        into: &'a mut Objects,
+    },
+    /// Says whether the request went out, whatever came of it.
+    Write {
+        request: &'a WriteRequest,
+        was_sent: &'a mut bool,
+    },
 }
 
 impl Poller {

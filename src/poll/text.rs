@@ -23,7 +23,7 @@ use crate::model::{AlarmRecord, Fault, Name, Row, SeriesId};
 use crate::profile::Protocol;
 
 use super::health::{Change, DeviceState, Health};
-use super::link::Request;
+use super::link::{Request, WriteFailure};
 use super::schedule::Schedule;
 use super::{LinkHandle, PollCycle, PollError};
 
@@ -365,6 +365,17 @@ impl TextPoller {
             }
             Request::Hasten { device, interval, lasts, reply } => {
                 drop(reply.send(self.hasten(&device, interval, lasts)));
+            }
+            Request::Write { reply, .. } => drop(reply.send(Err(WriteFailure::NotSent(PollError::NoRegisters)))),
+            Request::PollNow { device, reply } => {
+                let rows = if device == self.device { self.read_now().await } else { Err(PollError::UnknownDevice) };
+                // What a stream said is stored already.
+                let to_store = match (&self.mode, &rows) {
+                    (Mode::Ask(_), Ok(rows)) => rows.clone(),
+                    (Mode::Ask(_), Err(_)) | (Mode::Stream { .. }, _) => Vec::new(),
+                };
+                drop(reply.send(rows));
+                return PollCycle { rows: to_store, alarms: Vec::new() };
             }
         }
         PollCycle::default()

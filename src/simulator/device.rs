@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::SimulatorError;
-use super::encode::{EncodeError, Quantity, encode};
 use super::fault::{Misbehaviour, Outage};
 use super::memory::Memory;
 use super::values::{Course, Values};
+use crate::modbus::encode::{EncodeError, Quantity, encode};
 use crate::profile::{Point, ReadLimits, Table};
 
 /// Exception codes (Modbus Application Protocol 1.1b3, 7).

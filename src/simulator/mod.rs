@@ -7,7 +7,6 @@
 
 pub mod courses;
 pub mod device;
-pub mod encode;
 pub mod fault;
 pub mod line;
 pub mod log;
@@ -22,8 +21,8 @@ pub mod uniform;
 pub mod values;
 pub mod wire;
 
+pub use crate::modbus::encode::{EncodeError, Quantity};
 pub use device::{Access, Device};
-pub use encode::{EncodeError, Quantity};
 pub use fault::{Misbehaviour, Outage};
 pub use line::{LineFormat, Pace};
 pub use log::{Answer, AnswerLog, Counters, LineLog};

@@ -11,7 +11,6 @@ use tokio::time::Instant;
 
 use super::SimulatorError;
 use super::device::{Access, Device};
-use super::encode::Quantity;
 use super::fault::{Misbehaviour, Reaction};
 use super::line::{LineFormat, RtuLine};
 use super::log::{Answer, AnswerLog, Counters};
@@ -20,6 +19,7 @@ use super::text::{Instrument, TextLine, TextPort};
 use super::wire::{Framing, Request};
 use crate::clock::{Clock, SystemClock};
 use crate::config::SerialSettings;
+use crate::modbus::encode::Quantity;
 use crate::profile::Table;
 
 /// Orders waiting for one endpoint: those who give them wait for the answer, so few ever queue.

@@ -141,7 +141,14 @@ impl Packing {
 }
 
 fn message(topic: String, payload: Vec<u8>, retain: bool, content_type: &'static str) -> Message {
-    Message { topic, payload: payload.into(), retain, content_type: Some(content_type), expiry: None }
+    Message {
+        topic,
+        payload: payload.into(),
+        retain,
+        content_type: Some(content_type),
+        expiry: None,
+        correlation_data: None,
+    }
 }
 
 /// The gap record for a batch that cannot be sent.

@@ -21,6 +21,8 @@ const OBSERVER: &str = "observer";
 pub struct Setup<'a> {
     /// Further lines of `mosquitto.conf`, for the listener without TLS where they are about a listener.
     pub lines: &'a [&'a str],
+    /// Further lines for the listener with TLS.
+    pub tls_lines: &'a [&'a str],
     /// Access rules for everybody but the observer; `None` allows everything.
     pub access: Option<&'a str>,
     /// Users and passwords; without any, no user name is needed.
@@ -128,6 +130,21 @@ impl Broker {
         run("mosquitto_pub", &[&address[..], &["-q", "1", "-t", topic, "-m", payload]].concat());
     }
 
+    /// The same with further arguments of `mosquitto_pub`, over MQTT 5.
+    pub fn publish_with(&self, topic: &str, payload: &str, arguments: &[&str]) {
+        let address = self.address_of_observer();
+        let address: Vec<_> = address.iter().map(String::as_str).collect();
+        let own = ["-V", "5", "-q", "1", "-t", topic, "-m", payload];
+        run("mosquitto_pub", &[&address[..], &own, arguments].concat());
+    }
+
+    /// Waits until the broker has logged `text` so many times.
+    pub async fn logged_times(&self, text: &str, times: usize) {
+        let mut log = self.log.clone();
+        let fact = log.wait_for(|log| log.matches(text).count() >= times);
+        within(format!("{text:?} {times} times in the broker's log"), fact).await.unwrap();
+    }
+
     fn address_of_observer(&self) -> [String; 8] {
         let port = self.port.to_string();
         ["-h", "127.0.0.1", "-p", &port, "-u", OBSERVER, "-P", OBSERVER].map(str::to_owned)
@@ -173,6 +190,9 @@ fn configuration(setup: &Setup<'_>, directory: &TempDir, port: u16, tls_port: u1
         writeln!(text, "listener {tls_port} 127.0.0.1\ncafile {}", certificates.ca().display()).unwrap();
         writeln!(text, "certfile {}\nkeyfile {}", certificate.display(), key.display()).unwrap();
         writeln!(text, "require_certificate true").unwrap();
+        for line in setup.tls_lines {
+            writeln!(text, "{line}").unwrap();
+        }
     }
     text
 }

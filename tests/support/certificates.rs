@@ -33,6 +33,13 @@ impl Certificates {
         (self.file("client.pem"), self.file("client.key"))
     }
 
+    /// A client certificate with this common name, and its key.
+    pub fn issue(&self, common_name: &str) -> (PathBuf, PathBuf) {
+        let name = common_name.replace('/', "-");
+        self.signed_as(&name, &format!("/CN={}", common_name.replace('/', "\\/")), "extendedKeyUsage=clientAuth");
+        (self.file(&format!("{name}.pem")), self.file(&format!("{name}.key")))
+    }
+
     fn file(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
@@ -52,14 +59,17 @@ impl Certificates {
     }
 
     fn signed(&self, name: &str, extension: &str) {
+        self.signed_as(name, &format!("/CN={name}"), extension);
+    }
+
+    fn signed_as(&self, name: &str, subject: &str, extension: &str) {
         let file = |ending: &str| self.file(&format!("{name}.{ending}"));
         let (key, request, certificate, extensions) = (file("key"), file("csr"), file("pem"), file("ext"));
         std::fs::write(&extensions, extension).unwrap();
-        let subject = format!("/CN={name}");
         run(
             "openssl",
             &[
-                &["req", "-new", "-nodes", "-subj", &subject],
+                &["req", "-new", "-nodes", "-subj", subject],
                 &EC_KEY[..],
                 &["-keyout", text(&key), "-out", text(&request)],
             ]

@@ -48,6 +48,7 @@ pub fn message(topic: &str, payload: &str) -> Message {
         retain: false,
         content_type: Some("text/plain"),
         expiry: None,
+        correlation_data: None,
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod broker;
 pub mod certificates;
+pub mod commander;
 pub mod consumer;
 pub mod gateway;
 pub mod installation;

@@ -87,6 +87,13 @@ impl Site {
         serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("no status: {error}"))
     }
 
+    /// Runs `lineside` with this configuration to its end.
+    pub async fn lineside(&self, arguments: &[&str]) -> std::process::Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lineside"));
+        command.args(arguments).arg("--config").arg(self.path().join("lineside.toml")).stdin(Stdio::null());
+        tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap()
+    }
+
     /// Asks for the status again and again until it says so.
     pub async fn until(&self, what: &str, fact: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
         let asking = async {

@@ -21,10 +21,11 @@ use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::table::{bytes, count};
-use super::{Exit, Failure, start_logging};
+use super::{Exit, Failure};
 use crate::agent::Agent;
 use crate::config::{self, Config};
 use crate::diagnostics::Status;
+use crate::logging;
 use crate::settings::parse_duration;
 use crate::simulator::TextMisbehaviour;
 use crate::simulator::plant::{Plant, PlantSpec};
@@ -122,7 +123,7 @@ impl Summary {
 impl Demo {
     pub fn run(self) -> Result<Exit, Failure> {
         // A live view and log lines do not go together; what went wrong is in the summary.
-        start_logging("error,rumqttd=off");
+        logging::start("error,rumqttd=off");
         // Fails only when a provider is there already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -178,6 +178,10 @@ impl Poller {
             Wanted::Words { table, address, count, into } => {
                 client.read(unit, *table, *address, *count, into).await.map(|_| ())
             }
+            Wanted::Write { request, was_sent } => {
+                **was_sent = true;
+                client.write(request).await
+            }
             Wanted::Objects { code, object, into } => {
                 client.read_objects(unit, *code, *object).await.map(|objects| **into = objects)
             }

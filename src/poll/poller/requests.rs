@@ -35,6 +35,8 @@ impl Poller {
                 let _ = reply.send(self.read_device(device, stop, &mut alarms).await);
                 self.hand_on(PollCycle { rows: Vec::new(), alarms }).await
             }
+            Request::Write { order, reply } => self.serve_write(&order, reply, stop).await,
+            Request::PollNow { device, reply } => self.poll_now(&device, reply, stop).await,
             Request::Hasten { device, interval, lasts, reply } => {
                 let known = self.devices.iter().position(|known| known.plan.name == device);
                 if let Some(device) = known {
@@ -47,7 +49,7 @@ impl Poller {
         }
     }
 
-    async fn read_device(
+    pub(super) async fn read_device(
         &mut self,
         device: usize,
         stop: &CancellationToken,

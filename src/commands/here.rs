@@ -1,0 +1,67 @@
+//! The part of the task that serves the local socket.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use super::gate::Genuine;
+use super::order::Order;
+use super::signature;
+use super::verb::{Span, Verb};
+use super::write::Wish;
+use super::write::guard::Origin;
+use super::{Asker, Commands};
+use crate::config::Role;
+use crate::diagnostics::deeds::Deed;
+use crate::diagnostics::protocol::{Notice, Request};
+
+/// A write on the spot is given up when the device cannot be asked for so long.
+const EXPIRY_HERE: Duration = Duration::from_secs(30);
+
+impl Commands {
+    /// Serves the local socket: what passes there passes the same guard, and is journalled as well.
+    pub(super) async fn take_deed(&mut self, deed: Deed) {
+        let Deed { request, reply } = deed;
+        let answer = match request {
+            Request::Writes => Ok(self.shown_permissions()),
+            Request::WritesLock { locked, by } => {
+                tracing::warn!(locked, by, "writing from afar is locked or free");
+                let lock = self.guard.lock();
+                let done = if locked { lock.lock() } else { lock.lift() };
+                done.map(|()| self.shown_permissions()).map_err(|error| Notice::Error(error.to_string()))
+            }
+            Request::Write { device, point, value, dry_run, span, by } => {
+                let span = span.map(Span::try_from).transpose();
+                match span.map(|span| Wish { device, point, value, dry_run, span }) {
+                    Ok(wish) => return self.write_here(wish, &by, reply).await,
+                    Err(reason) => Err(Notice::Refused(reason.to_owned())),
+                }
+            }
+            other => Err(Notice::Refused(format!("not a deed: {other:?}"))),
+        };
+        // Whoever asked may be gone; then nobody misses the answer.
+        let _ = reply.send(answer);
+    }
+
+    async fn write_here(&mut self, wish: Wish, by: &str, reply: oneshot::Sender<Result<Value, Notice>>) {
+        let now = self.now();
+        let arguments = serde_json::to_value(&wish).unwrap_or_default();
+        let order = Order {
+            id: format!("here-{:016x}", fastrand::u64(..)),
+            gateway: self.parts.gateway.clone(),
+            expires: now.time.after(EXPIRY_HERE),
+            counter: u64::try_from(now.time.0).unwrap_or(0),
+            command: "write".to_owned(),
+            arguments,
+        };
+        let key = format!("(here) {}", by.chars().take(64).collect::<String>());
+        let digest = signature::digest(order.id.as_bytes());
+        let genuine = Genuine { order, verb: Verb::Write(wish), key, role: Role::Engineer, digest };
+        let ticket = self.ticket(&genuine, Origin::Here);
+        match self.begin_with(&genuine, ticket).await {
+            Err(refusal) => drop(reply.send(Err(Notice::Refused(refusal.to_string())))),
+            Ok(ticket) => self.start(genuine, ticket, Asker::Here(reply)),
+        }
+    }
+}

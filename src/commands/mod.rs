@@ -1,0 +1,481 @@
+//! Commands from afar: verified, journalled, carried out at most once, answered.
+//!
+//! ```text
+//! .../cmd/<id> --> gate --> journal --> carry out --> journal --> .../ack/<id>
+//!                   |                       |
+//!                refused                readings, alarms, log, restart
+//! ```
+//!
+//! # Invariants
+//!
+//! - Nothing is carried out that did not pass every check of [`gate`], in its order, and nothing before the journal says
+//!   durably that it is about to be. A command whose id is known gets its old answer, marked as a duplicate.
+//! - A command that was begun when the agent ended is *unknown* afterwards. It is never begun again.
+//! - What changes anything is refused while the journal cannot be read or written.
+//! - A flood costs messages, not polls: they are taken one at a time, between everything else this thread does, and what
+//!   does not fit the queue is dropped and counted.
+//! - Without keys this task does not exist.
+
+pub mod answer;
+mod bundle;
+pub mod execute;
+mod fail_point;
+pub mod gate;
+mod here;
+pub mod journal;
+mod log_file;
+pub mod order;
+mod reply;
+pub mod signature;
+mod unfinished;
+pub mod verb;
+pub mod write;
+mod writes;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::config::RemoteConfig;
+use crate::diagnostics::deeds::Deed;
+use crate::diagnostics::protocol::Notice;
+use crate::diagnostics::remote::RemoteStatus;
+use crate::mqtt::{Inbox, Received, SessionHandle, Topics};
+use answer::{Answer, Outcome, State};
+use execute::Services;
+use gate::{Gate, Genuine, Now, Refusal};
+use journal::{Entry, Journal};
+use reply::Reply;
+use verb::Verb;
+use write::guard::Origin;
+use write::lease::Leases;
+use write::lock::WriteLock;
+use write::{Permission, Ticket, WriteGuard};
+use writes::{Returned, Returning};
+
+/// Messages that wait to be looked at: a burst of many operators.
+const MESSAGES_QUEUED: usize = 64;
+
+/// Commands that are carried out at once.
+const AT_ONCE: usize = 4;
+
+/// Answers on their way at once; those of a flood of refusals are left out.
+const ANSWERS_AT_ONCE: usize = 16;
+
+/// Refusals that are answered in a second; the others are only counted.
+const REFUSALS_ANSWERED: u32 = 5;
+
+/// Requests of the local socket that wait: what a few people ask at once.
+const DEEDS_QUEUED: usize = 8;
+
+/// How long what is under way may take when the agent stops.
+const LAST_ANSWERS: Duration = Duration::from_millis(1500);
+
+/// What only the whole agent can do.
+#[derive(Debug)]
+pub enum AgentOrder {
+    /// Stop in order, and start again.
+    Restart,
+}
+
+/// How answers get out: changes when another broker is configured.
+#[derive(Clone)]
+pub struct Outlet {
+    /// The session.
+    pub session: SessionHandle,
+    /// Topics of this gateway.
+    pub topics: Topics,
+}
+
+/// What the task needs of the agent.
+pub struct CommandParts {
+    /// `<site>/<gateway>`.
+    pub gateway: String,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Who may command.
+    pub config: watch::Receiver<RemoteConfig>,
+    /// What may be written.
+    pub permissions: watch::Receiver<Vec<Permission>>,
+    /// The way out.
+    pub outlet: watch::Receiver<Option<Outlet>>,
+    /// What commands reach.
+    pub services: Services,
+    /// Where journal and counters lie.
+    pub directory: PathBuf,
+    /// What only the whole agent can do.
+    pub orders: mpsc::Sender<AgentOrder>,
+}
+
+/// What leads into the task.
+pub struct CommandDoors {
+    /// For what comes from the broker.
+    pub inbox: InboxSender,
+    /// For what comes from the local socket.
+    pub deeds: mpsc::Sender<Deed>,
+}
+
+/// Where a session puts what comes for this gateway.
+#[derive(Clone)]
+pub struct InboxSender(mpsc::Sender<Received>);
+
+impl InboxSender {
+    /// What a session of these topics subscribes to.
+    pub fn inbox(&self, topics: &Topics) -> Inbox {
+        Inbox { filters: vec![topics.commands()], messages: self.0.clone() }
+    }
+}
+
+/// The task.
+pub struct Commands {
+    parts: CommandParts,
+    inbox: mpsc::Receiver<Received>,
+    gate: Gate,
+    journal: Option<Journal>,
+    deeds: mpsc::Receiver<Deed>,
+    guard: WriteGuard,
+    returning: Returning,
+    returns: JoinSet<Returned>,
+    running: JoinSet<Carried>,
+    answers: JoinSet<()>,
+    refusals: Refusals,
+    /// Until when the log level is another one.
+    log_until: Option<Instant>,
+    status: watch::Sender<Option<RemoteStatus>>,
+}
+
+/// A command that was carried out.
+struct Carried {
+    genuine: Genuine,
+    outcome: Outcome,
+    ticket: Option<Ticket>,
+    to: Asker,
+}
+
+/// Who waits for the answer.
+enum Asker {
+    Afar(Reply),
+    Here(oneshot::Sender<Result<Value, Notice>>),
+}
+
+/// How many refusals were answered in this second.
+struct Refusals {
+    since: Instant,
+    answered: u32,
+}
+
+impl Commands {
+    /// Opens the journal. What was under way when the agent ended is unknown from now on. Blocks.
+    pub fn new(parts: CommandParts, status: watch::Sender<Option<RemoteStatus>>) -> (Self, CommandDoors) {
+        let (sender, inbox) = mpsc::channel(MESSAGES_QUEUED);
+        let (deed_sender, deeds) = mpsc::channel(DEEDS_QUEUED);
+        let leases = std::fs::create_dir_all(&parts.directory).map_err(|error| error.to_string());
+        let leases = leases.and_then(|()| Leases::open(&parts.directory));
+        let guard = WriteGuard::new(WriteLock::in_directory(&parts.directory));
+        let journal = Journal::open(&parts.directory);
+        if let Some(trouble) = journal.trouble() {
+            tracing::error!(trouble, "the journal of commands cannot be used: nothing that changes anything is done");
+        }
+        let counters = journal.counters();
+        status.send_replace(Some(RemoteStatus::new(journal.trouble())));
+        parts.services.log.keep_lines();
+        let commands = Self {
+            parts,
+            inbox,
+            gate: Gate::new(counters),
+            journal: Some(journal),
+            deeds,
+            guard,
+            returning: Returning::new(leases),
+            returns: JoinSet::new(),
+            running: JoinSet::new(),
+            answers: JoinSet::new(),
+            refusals: Refusals { since: Instant::now(), answered: 0 },
+            log_until: None,
+            status,
+        };
+        (commands, CommandDoors { inbox: InboxSender(sender), deeds: deed_sender })
+    }
+
+    /// Takes commands until told to stop.
+    pub async fn run(mut self, stop: CancellationToken) {
+        self.guard.replace(self.parts.permissions.borrow_and_update().clone());
+        self.settle_unfinished().await;
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(Ok(carried)) = self.running.join_next() => self.conclude(carried).await,
+                Some(_) = self.answers.join_next() => {}
+                Some(Ok(returned)) = self.returns.join_next() => self.has_returned(returned),
+                () = wait_until(self.log_until) => self.restore_log_level(),
+                () = wait_until(self.returning.next()) => self.look_at_leases(),
+                Ok(()) = self.parts.permissions.changed() => {
+                    self.guard.replace(self.parts.permissions.borrow_and_update().clone());
+                }
+                Some(deed) = self.deeds.recv() => self.take_deed(deed).await,
+                Some(received) = self.inbox.recv() => {
+                    self.take(received).await;
+                    // However many wait: everything else on this thread comes in between.
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+        let until = Instant::now() + LAST_ANSWERS;
+        while let Ok(Some(Ok(carried))) = tokio::time::timeout_at(until, self.running.join_next()).await {
+            self.conclude(carried).await;
+        }
+        let answers = async { while self.answers.join_next().await.is_some() {} };
+        let _ = timeout(until.saturating_duration_since(Instant::now()), answers).await;
+        self.status.send_replace(None);
+    }
+
+    fn now(&self) -> Now {
+        let clock = &self.parts.clock;
+        Now { time: clock.wall(), clock: clock.state(), monotonic: clock.monotonic() }
+    }
+
+    async fn take(&mut self, received: Received) {
+        let Some(outlet) = self.parts.outlet.borrow().clone() else { return };
+        let Some(id) = outlet.topics.command_id(&received.topic).map(str::to_owned) else { return };
+        let reply = Reply::new(&outlet, &id, &received);
+        self.count(|status| status.received += 1);
+        let now = self.now();
+        let verified = {
+            let config = self.parts.config.borrow();
+            self.gate.verify(&config, &self.parts.gateway, &id, (&received.payload, received.retain), now)
+        };
+        match verified {
+            Ok(genuine) => self.take_genuine(genuine, reply, now).await,
+            Err(refusal) => self.refuse(&id, None, &refusal, &reply),
+        }
+    }
+
+    async fn take_genuine(&mut self, genuine: Genuine, reply: Reply, now: Now) {
+        let id = genuine.order.id.clone();
+        if let Some(known) = self.journal.as_ref().and_then(|journal| journal.entry(&id)).cloned() {
+            match known.digest == genuine.digest {
+                true => self.repeat(&known, &reply),
+                false => self.refuse(&id, Some(&genuine), &Refusal::IdUsed(id.clone()), &reply),
+            }
+            return;
+        }
+        let admitted = match self.running.len() < AT_ONCE {
+            true => self.gate.admit(&genuine, now),
+            false => Err(Refusal::Busy),
+        };
+        let ticket = match admitted {
+            Ok(()) => self.ticket(&genuine, Origin::Afar(genuine.role)),
+            Err(refusal) => Err(refusal),
+        };
+        match self.begin_with(&genuine, ticket).await {
+            Err(refusal) => self.refuse(&id, Some(&genuine), &refusal, &reply),
+            Ok(ticket) => self.start(genuine, ticket, Asker::Afar(reply)),
+        }
+    }
+
+    /// What a write needs beside the checks of every command.
+    fn ticket(&mut self, genuine: &Genuine, origin: Origin) -> Result<Option<Ticket>, Refusal> {
+        let Some(wish) = writes::wish(genuine) else { return Ok(None) };
+        self.admit_write(wish, origin, Some(genuine.order.expires)).map(Some).map_err(Refusal::Write)
+    }
+
+    /// Journals a command that passed, and with a write when its value returns. Nothing is held when that fails.
+    async fn begin_with(
+        &mut self,
+        genuine: &Genuine,
+        ticket: Result<Option<Ticket>, Refusal>,
+    ) -> Result<Option<Ticket>, Refusal> {
+        let mut ticket = ticket?;
+        let mut begun = self.begin(genuine).await;
+        if let (Ok(()), Some(ticket)) = (&begun, &mut ticket) {
+            begun = self.begin_lease(ticket).map_err(Refusal::Journal);
+        }
+        if let (Err(refusal), Some(ticket)) = (&begun, &ticket) {
+            self.end_write(ticket, &Outcome::failed(refusal.to_string()));
+        }
+        begun.map(|()| ticket)
+    }
+
+    /// Carries out what is journalled.
+    fn start(&mut self, genuine: Genuine, ticket: Option<Ticket>, to: Asker) {
+        fail_point::reached("begun");
+        self.gate.used(&genuine.key, genuine.order.counter);
+        tracing::info!(id = genuine.order.id, key = genuine.key, command = genuine.order.command, "command accepted");
+        self.count(|status| status.accepted += 1);
+        let (services, accepted) = (self.parts.services.clone(), self.answer(&genuine, State::Accepted));
+        let clock = self.parts.clock.clone();
+        self.running.spawn(async move {
+            let work = async {
+                match &ticket {
+                    Some(ticket) => services.write(ticket, &*clock).await,
+                    None => services.carry_out(&genuine).await,
+                }
+            };
+            let outcome = match &to {
+                Asker::Afar(reply) => reply.while_running(accepted, work).await,
+                Asker::Here(_) => work.await,
+            };
+            Carried { genuine, outcome, ticket, to }
+        });
+    }
+
+    /// Journals that the command is about to be carried out. What changes nothing is carried out without, if need be.
+    async fn begin(&mut self, genuine: &Genuine) -> Result<(), Refusal> {
+        let (of, time) = (genuine.clone(), self.parts.clock.wall());
+        let begun = self.with_journal(move |journal| journal.begin(&of, time)).await;
+        match begun {
+            Err(trouble) if genuine.verb.changes() => Err(Refusal::Journal(trouble)),
+            Err(_) | Ok(()) => Ok(()),
+        }
+    }
+
+    /// Journals what came of a command, and says it.
+    async fn conclude(&mut self, carried: Carried) {
+        self.settle_write(&carried);
+        let Carried { genuine, outcome, to, .. } = carried;
+        let (id, ended, time) = (genuine.order.id.clone(), outcome.clone(), self.parts.clock.wall());
+        if let Err(trouble) = self.with_journal(move |journal| journal.end(&id, &ended, time)).await {
+            tracing::warn!(trouble, "what came of a command is not journalled");
+        }
+        fail_point::reached("ended");
+        tracing::info!(id = genuine.order.id, command = genuine.order.command, state = ?outcome.state, "command ended");
+        self.count(|status| match outcome.state {
+            State::Done => status.done += 1,
+            _ => status.failed += 1,
+        });
+        if let (Verb::LogLevel(change), State::Done) = (&genuine.verb, outcome.state) {
+            self.log_until = Some(Instant::now() + change.span.0);
+        }
+        let orders = (genuine.verb == Verb::Restart && outcome.state == State::Done).then(|| self.parts.orders.clone());
+        let answer = Answer { reason: outcome.reason, result: outcome.result, ..self.answer(&genuine, outcome.state) };
+        let reply = match to {
+            Asker::Afar(reply) => reply,
+            Asker::Here(asker) => return drop(asker.send(Ok(serde_json::to_value(&answer).unwrap_or_default()))),
+        };
+        self.answers.spawn(async move {
+            reply.parts(&answer, outcome.parts).await;
+            reply.send(&answer).await;
+            if let Some(orders) = orders {
+                // An error means that the agent stops already.
+                let _ = orders.send(AgentOrder::Restart).await;
+            }
+        });
+    }
+
+    fn repeat(&mut self, known: &Entry, reply: &Reply) {
+        self.count(|status| status.repeated += 1);
+        let end = known.end.as_ref();
+        let answer = Answer {
+            was: Some(end.map_or(State::Running, |end| end.state)),
+            command: Some(known.command.clone()),
+            key: Some(known.key.clone()),
+            reason: end.and_then(|end| end.reason.clone()),
+            result: end.map(|end| end.result.clone()).unwrap_or_default(),
+            ..self.bare(&known.id, State::Duplicate)
+        };
+        self.say(answer, reply);
+    }
+
+    fn refuse(&mut self, id: &str, genuine: Option<&Genuine>, refusal: &Refusal, reply: &Reply) {
+        let mut count = 0;
+        self.count(|status| {
+            let refused = status.refused.entry(refusal.kind()).or_default();
+            *refused += 1;
+            count = *refused;
+        });
+        match count.is_power_of_two() {
+            true => tracing::warn!(kind = refusal.kind(), %refusal, refused = count, "command refused"),
+            false => tracing::debug!(kind = refusal.kind(), %refusal, "command refused"),
+        }
+        let now = Instant::now();
+        if now >= self.refusals.since + Duration::from_secs(1) {
+            self.refusals = Refusals { since: now, answered: 0 };
+        }
+        if self.refusals.answered >= REFUSALS_ANSWERED || !order::is_id(id) {
+            return;
+        }
+        self.refusals.answered += 1;
+        let state = if matches!(refusal, Refusal::Expired { .. }) { State::Expired } else { State::Rejected };
+        let answer = match genuine {
+            Some(genuine) => self.answer(genuine, state),
+            None => self.bare(id, state),
+        };
+        self.say(Answer { reason: Some(refusal.to_string()), ..answer }, reply);
+    }
+
+    fn say(&mut self, answer: Answer, reply: &Reply) {
+        if self.answers.len() < ANSWERS_AT_ONCE {
+            let reply = reply.clone();
+            self.answers.spawn(async move { reply.send(&answer).await });
+        }
+    }
+
+    /// Lends the journal to a thread that may block.
+    async fn with_journal(
+        &mut self,
+        deed: impl FnOnce(&mut Journal) -> Result<(), String> + Send + 'static,
+    ) -> Result<(), String> {
+        let Some(mut journal) = self.journal.take() else { return Err("the journal is lost".to_owned()) };
+        let lent = tokio::task::spawn_blocking(move || {
+            let outcome = deed(&mut journal);
+            (journal, outcome)
+        });
+        match lent.await {
+            Ok((journal, outcome)) => {
+                let trouble = journal.trouble().map(str::to_owned);
+                self.journal = Some(journal);
+                self.count(|status| status.trouble = trouble);
+                outcome
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn restore_log_level(&mut self) {
+        self.log_until = None;
+        self.parts.services.log.restore();
+        tracing::info!("the log level is what it was");
+    }
+
+    fn count(&self, change: impl FnOnce(&mut RemoteStatus)) {
+        self.status.send_modify(|status| change(status.get_or_insert_default()));
+    }
+
+    fn answer(&self, genuine: &Genuine, state: State) -> Answer {
+        Answer {
+            command: Some(genuine.order.command.clone()),
+            key: Some(genuine.key.clone()),
+            ..self.bare(&genuine.order.id, state)
+        }
+    }
+
+    fn bare(&self, id: &str, state: State) -> Answer {
+        Answer {
+            id: id.to_owned(),
+            gateway: self.parts.gateway.clone(),
+            time: self.parts.clock.wall(),
+            state,
+            was: None,
+            command: None,
+            key: None,
+            reason: None,
+            result: Value::Null,
+            part: None,
+        }
+    }
+}
+
+async fn wait_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}

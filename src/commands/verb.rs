@@ -1,0 +1,274 @@
+//! What can be commanded, with which arguments, and who may. Pure.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::write::Wish;
+use crate::config::Role;
+use crate::settings::parse_duration;
+
+/// Most lines of the log in one answer.
+pub const LOG_LINES_MAX: usize = 200;
+
+/// A changed log level returns by itself, at the latest after so long.
+pub const LOG_LEVEL_LONGEST: Duration = Duration::from_secs(4 * 3600);
+
+/// One command with its arguments.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verb {
+    /// Every stage of the agent.
+    Status,
+    /// Poll a device now, and store what it says.
+    PollNow(OneDevice),
+    /// Read tags of a device now; nothing is stored.
+    Read(ReadTags),
+    /// Read registers or bits now.
+    ReadRaw(ReadRaw),
+    /// Write a tag, within the bounds that the owner set.
+    Write(Wish),
+    /// A person has seen an alarm.
+    AlarmAck(WhichAlarm),
+    /// A person does not want to hear of an alarm for a while.
+    AlarmShelve(Shelve),
+    /// More or less in the log for a while.
+    LogLevel(LogLevel),
+    /// The latest lines of the log.
+    LogTail(LogTail),
+    /// Stop in order and start again.
+    Restart,
+    /// What the makers need to find a fault, without secrets, in parts.
+    SupportBundle,
+}
+
+/// Arguments of `poll-now`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OneDevice {
+    /// Name of the device.
+    pub device: String,
+}
+
+/// Arguments of `read` for tags.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReadTags {
+    /// Name of the device.
+    pub device: String,
+    /// Names of its points; all when none is named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub points: Vec<String>,
+}
+
+/// Arguments of `read` for a raw range.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReadRaw {
+    /// Name of the link.
+    pub link: String,
+    /// Address on the link.
+    pub unit_id: u8,
+    /// `coil`, `discrete`, `holding` or `input`.
+    pub table: String,
+    /// First address, from 0.
+    pub address: u16,
+    /// How many.
+    pub count: u16,
+}
+
+/// Arguments of `alarm-ack`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WhichAlarm {
+    /// Name of the alarms.
+    pub name: String,
+    /// Labels that they must have.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Arguments of `alarm-shelve`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shelve {
+    /// Name of the alarms.
+    pub name: String,
+    /// Labels that they must have.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// For how long; at most as long as the rule allows.
+    #[serde(rename = "for")]
+    pub span: Span,
+}
+
+/// Arguments of `log-level`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogLevel {
+    /// What to log, as in `RUST_LOG`: `debug`, `lineside::poll=trace,info`.
+    pub level: String,
+    /// For how long.
+    #[serde(rename = "for")]
+    pub span: Span,
+}
+
+/// Arguments of `log-tail`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogTail {
+    /// How many lines, at most 200.
+    #[serde(default = "fifty")]
+    pub lines: usize,
+}
+
+fn fifty() -> usize {
+    50
+}
+
+/// A span of time as people write it: `"30m"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Span(pub Duration);
+
+impl TryFrom<String> for Span {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let span = parse_duration(&text).filter(|span| !span.is_zero());
+        span.map(Self).ok_or("must be a whole number with a unit such as \"30s\", \"30m\" or \"8h\"")
+    }
+}
+
+impl From<Span> for String {
+    fn from(span: Span) -> Self {
+        crate::settings::show_duration(span.0)
+    }
+}
+
+impl Verb {
+    /// Every command by its name.
+    pub const NAMES: [&str; 10] = [
+        "status",
+        "poll-now",
+        "read",
+        "write",
+        "alarm-ack",
+        "alarm-shelve",
+        "log-level",
+        "log-tail",
+        "restart",
+        "support-bundle",
+    ];
+
+    /// The command of that name with these arguments.
+    ///
+    /// # Errors
+    /// Says what is not understood.
+    pub fn parse(command: &str, arguments: &Value) -> Result<Self, String> {
+        match command {
+            "status" => none(command, arguments).map(|()| Self::Status),
+            "poll-now" => some(command, arguments).map(Self::PollNow),
+            "read" if arguments.get("link").is_some() => some(command, arguments).map(Self::ReadRaw),
+            "read" => some(command, arguments).map(Self::Read),
+            "write" => some(command, arguments).map(Self::Write),
+            "alarm-ack" => some(command, arguments).map(Self::AlarmAck),
+            "alarm-shelve" => some(command, arguments).map(Self::AlarmShelve),
+            "log-level" => some(command, arguments).and_then(LogLevel::checked).map(Self::LogLevel),
+            "log-tail" if arguments.is_null() => Ok(Self::LogTail(LogTail { lines: fifty() })),
+            "log-tail" => some(command, arguments).and_then(LogTail::checked).map(Self::LogTail),
+            "restart" => none(command, arguments).map(|()| Self::Restart),
+            "support-bundle" => none(command, arguments).map(|()| Self::SupportBundle),
+            _ => Err(format!("no command {:?}; commands are {}", cut(command), Self::NAMES.join(", "))),
+        }
+    }
+
+    /// The least role that may do this.
+    pub fn role(&self) -> Role {
+        match self {
+            Self::Status | Self::Read(_) | Self::ReadRaw(_) | Self::LogTail(_) => Role::Viewer,
+            Self::PollNow(_) | Self::Write(_) | Self::AlarmAck(_) | Self::AlarmShelve(_) | Self::LogLevel(_) => {
+                Role::Operator
+            }
+            Self::Restart | Self::SupportBundle => Role::Engineer,
+        }
+    }
+
+    /// Whether anything is different afterwards: such a command is refused when it cannot be journalled.
+    pub fn changes(&self) -> bool {
+        match self {
+            Self::Status | Self::Read(_) | Self::ReadRaw(_) | Self::LogTail(_) | Self::SupportBundle => false,
+            Self::PollNow(_)
+            | Self::Write(_)
+            | Self::AlarmAck(_)
+            | Self::AlarmShelve(_)
+            | Self::LogLevel(_)
+            | Self::Restart => true,
+        }
+    }
+}
+
+impl LogLevel {
+    fn checked(self) -> Result<Self, String> {
+        if self.span.0 > LOG_LEVEL_LONGEST {
+            return Err("log-level: \"for\" must be at most 4h".to_owned());
+        }
+        Ok(self)
+    }
+}
+
+impl LogTail {
+    fn checked(self) -> Result<Self, String> {
+        if !(1..=LOG_LINES_MAX).contains(&self.lines) {
+            return Err(format!("log-tail: \"lines\" must be 1 to {LOG_LINES_MAX}"));
+        }
+        Ok(self)
+    }
+}
+
+fn none(command: &str, arguments: &Value) -> Result<(), String> {
+    let is_empty = arguments.is_null() || arguments.as_object().is_some_and(serde_json::Map::is_empty);
+    if is_empty { Ok(()) } else { Err(format!("{command} takes no arguments")) }
+}
+
+fn some<T: DeserializeOwned>(command: &str, arguments: &Value) -> Result<T, String> {
+    T::deserialize(arguments).map_err(|error| format!("{command}: {error}"))
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(40).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_command_is_understood_by_its_name() {
+        let device = json!({ "device": "press-1" });
+        let raw = json!({ "link": "hall", "unit_id": 1, "table": "holding", "address": 0, "count": 2 });
+        assert_eq!(Verb::parse("poll-now", &device), Ok(Verb::PollNow(OneDevice { device: "press-1".to_owned() })));
+        assert!(matches!(Verb::parse("read", &device), Ok(Verb::Read(_))));
+        assert!(matches!(Verb::parse("read", &raw), Ok(Verb::ReadRaw(_))));
+        assert_eq!(Verb::parse("status", &json!({})), Ok(Verb::Status));
+        assert_eq!(Verb::parse("log-tail", &Value::Null), Ok(Verb::LogTail(LogTail { lines: 50 })));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_named() {
+        let refused = |command, arguments| Verb::parse(command, &arguments).unwrap_err();
+        assert!(refused("reboot", Value::Null).starts_with("no command \"reboot\"; commands are status, poll-now"));
+        assert_eq!(refused("status", json!({ "a": 1 })), "status takes no arguments");
+        assert!(refused("poll-now", json!({ "device": "a", "b": 1 })).starts_with("poll-now: unknown field `b`"));
+        assert!(refused("log-level", json!({ "level": "debug", "for": "10" })).contains("with a unit"));
+        assert_eq!(
+            refused("log-level", json!({ "level": "debug", "for": "5h" })),
+            "log-level: \"for\" must be at most 4h"
+        );
+        assert_eq!(refused("log-tail", json!({ "lines": 0 })), "log-tail: \"lines\" must be 1 to 200");
+    }
+}

@@ -1,0 +1,175 @@
+//! Tries a wish on the device: looks, writes once, and reads back.
+
+use serde_json::{Value, json};
+
+use super::guard::{Ticket, in_step};
+use super::permission::Place;
+use crate::clock::Clock;
+use crate::commands::answer::{Outcome, State};
+use crate::commands::execute::Services;
+use crate::commands::fail_point;
+use crate::config::Interlock;
+use crate::diagnostics::socket::shown;
+use crate::modbus::codec;
+use crate::model::Observed;
+use crate::poll::{LinkHandle, WriteFailure, WriteOrder};
+
+/// Doubles that show the same decimal differ by less than this part of them.
+const SAME: f64 = 1e-6;
+
+impl Services {
+    /// Tries a wish. The request that writes goes out at most once, and only while nothing forbids it.
+    pub(in crate::commands) async fn write(&self, ticket: &Ticket, clock: &dyn Clock) -> Outcome {
+        let tag = super::guard::tag(&ticket.wish);
+        let Some(link) = self.directory.borrow().links.get(ticket.place.link.as_str()).cloned() else {
+            return Outcome::failed(format!("{tag}: its link is gone"));
+        };
+        let before = match read_point(&link, &ticket.place).await {
+            Ok(before) => before,
+            Err(reason) => return Outcome::failed(format!("{tag} cannot be read, so it is not written: {reason}")),
+        };
+        if let Err(reason) = in_step(ticket.wish.value, before, &ticket.config) {
+            return Outcome::failed(reason);
+        }
+        for interlock in &ticket.config.interlocks {
+            if let Err(reason) = self.allows(interlock).await {
+                return Outcome::failed(format!("interlock {interlock}: {reason}"));
+            }
+        }
+        let facts = facts(ticket, before);
+        if ticket.wish.dry_run {
+            return Outcome::done(with(facts, "dry_run", true.into()));
+        }
+        if let Some(expires) = ticket.expires.filter(|expires| *expires <= clock.wall()) {
+            return Outcome::failed(format!("expired at {expires} while the device was asked; nothing is written"));
+        }
+        fail_point::reached("write-before-send");
+        let order = WriteOrder {
+            device: ticket.config.device.clone(),
+            point: ticket.place.index,
+            meant: ticket.place.point.clone(),
+            words: ticket.words.clone(),
+            with: ticket.place.with,
+        };
+        let written = link.write(order).await;
+        fail_point::reached("write-sent");
+        let outcome = match written {
+            Err(failure @ (WriteFailure::NotSent(_) | WriteFailure::NotIdentified | WriteFailure::Elsewhere)) => {
+                Outcome { result: facts, ..Outcome::failed(format!("{tag}: nothing was written: {failure}")) }
+            }
+            Err(failure @ WriteFailure::Refused(_)) => {
+                Outcome { result: facts, ..Outcome::failed(format!("{tag}: {failure}")) }
+            }
+            Err(failure @ WriteFailure::Unanswered(_)) => {
+                read_back(&link, ticket, facts, Some(failure.to_string())).await
+            }
+            Ok(()) => read_back(&link, ticket, facts, None).await,
+        };
+        fail_point::reached("write-read-back");
+        outcome
+    }
+
+    /// What a tag shows now, for a write of which nobody knows whether it took effect.
+    pub(in crate::commands) async fn look_at(&self, place: &Place) -> Value {
+        let link = self.directory.borrow().links.get(place.link.as_str()).cloned();
+        match link {
+            Some(link) => match read_point(&link, place).await {
+                Ok(value) => json!({ "read_back": value }),
+                Err(reason) => json!({ "read_back": null, "not_read_because": reason }),
+            },
+            None => Value::Null,
+        }
+    }
+
+    /// Whether an interlock allows it now: read now, from a device that is what it should be, beyond doubt.
+    async fn allows(&self, interlock: &Interlock) -> Result<(), String> {
+        let directory = self.directory.borrow().clone();
+        let link = directory.devices.get(interlock.device.as_str()).and_then(|link| directory.links.get(link));
+        let link = link.ok_or_else(|| format!("there is no device {}", interlock.device))?;
+        let rows = link.read_device(&interlock.device).await.map_err(|error| error.to_string())?;
+        let info_of = |id| directory.catalogue.as_ref().and_then(|catalogue| catalogue.get(id).cloned());
+        let mut readings = rows.iter().flat_map(|row| shown(row, &info_of));
+        let reading = readings.find(|reading| reading.point == interlock.point);
+        let reading = reading.ok_or("the point is not read; it must be among the tags of the device")?;
+        if reading.quality != crate::model::Quality::GOOD.to_string() {
+            return Err(format!("the reading is not good: {}", reading.quality));
+        }
+        let value = match &reading.value {
+            Value::Bool(bit) => f64::from(u8::from(*bit)),
+            other => other.as_f64().ok_or("the reading is no number")?,
+        };
+        match interlock.comparison.holds(value, interlock.number) {
+            true => Ok(()),
+            false => Err(format!("it is {value}")),
+        }
+    }
+}
+
+/// The engineering value that a point shows now.
+async fn read_point(link: &LinkHandle, place: &Place) -> Result<f64, String> {
+    let (point, width) = (&place.point, place.point.encoding.width());
+    let words =
+        link.read_raw(place.unit, point.table, point.address, width).await.map_err(|error| error.to_string())?;
+    match codec::decode(point, &words, None) {
+        Observed::Good(value) | Observed::Uncertain(value, _) => {
+            let number = match value {
+                crate::model::Value::Bool(bit) => Some(f64::from(u8::from(bit))),
+                other => other.number(),
+            };
+            number.map(|number| point.listed_scale().apply(number)).ok_or_else(|| "it shows no number".to_owned())
+        }
+        Observed::Bad(fault) => Err(fault.to_string()),
+    }
+}
+
+/// What the device shows after the write, and what that means.
+async fn read_back(link: &LinkHandle, ticket: &Ticket, facts: Value, doubt: Option<String>) -> Outcome {
+    let wished = ticket.wish.value;
+    let shown = read_point(link, &ticket.place).await;
+    let tolerance = ticket.config.tolerance.max(resolution(ticket)).max(wished.abs() * SAME);
+    let fits = shown.as_ref().is_ok_and(|shown| (shown - wished).abs() <= tolerance);
+    let facts = with(facts, "sent", true.into());
+    let result = with(facts, "read_back", shown.clone().map_or(Value::Null, Value::from));
+    match (doubt, shown, fits) {
+        (None, Ok(_), true) => Outcome::done(result),
+        (None, Ok(shown), false) => {
+            Outcome { result, ..Outcome::failed(format!("it was written, and reads back as {shown}")) }
+        }
+        (None, Err(reason), _) => {
+            Outcome { result, ..Outcome::failed(format!("it was written, and cannot be read back: {reason}")) }
+        }
+        (Some(doubt), shown, fits) => {
+            let seen = match shown {
+                Ok(_) if fits => "it reads back as wished".to_owned(),
+                Ok(shown) => format!("it reads back as {shown}"),
+                Err(reason) => format!("and it cannot be read back: {reason}"),
+            };
+            let reason = Some(format!("the write was sent and not answered ({doubt}); {seen}"));
+            Outcome { state: State::Unknown, reason, result, parts: Vec::new() }
+        }
+    }
+}
+
+/// Half of what one step of the register means.
+fn resolution(ticket: &Ticket) -> f64 {
+    let point = &ticket.place.point;
+    let is_whole = !matches!(point.encoding, crate::profile::Encoding::F32 | crate::profile::Encoding::F64);
+    if is_whole { (point.scale.multiplier / point.scale.divisor).abs() / 2.0 } else { 0.0 }
+}
+
+fn facts(ticket: &Ticket, before: f64) -> Value {
+    json!({
+        "device": ticket.wish.device,
+        "point": ticket.wish.point,
+        "value": ticket.wish.value,
+        "before": before,
+        "unit_id": ticket.place.unit.get(),
+        "address": ticket.place.point.address,
+        "registers": ticket.words,
+    })
+}
+
+fn with(mut facts: Value, key: &str, value: Value) -> Value {
+    facts[key] = value;
+    facts
+}

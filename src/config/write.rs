@@ -1,0 +1,229 @@
+//! The sections `[[write]]`: what may be written to which machine. They belong to the owner on site.
+
+use std::time::Duration;
+
+use super::remote::Role;
+use crate::model::Name;
+use crate::settings::{Item, Section};
+
+/// Longest time until a value returns to a safe one.
+const LEASE_MOST: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// One tag that may be written, and within which bounds. Everything that is not listed cannot be written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WriteConfig {
+    /// Name of the device.
+    pub device: Name,
+    /// Name of its point.
+    pub point: String,
+    /// What was allowed: endpoint, unit, register, encoding and scale, as `lineside check` prints it. Without it, or
+    /// when any of them has changed, nothing is written.
+    pub pin: Option<String>,
+    /// Least and greatest engineering value.
+    pub range: (f64, f64),
+    /// Most that one write may change the value by; no limit without it.
+    pub step: Option<f64>,
+    /// Least time between two writes.
+    pub interval: Duration,
+    /// Least role that may write it from afar.
+    pub role: Role,
+    /// What must be true at the moment of writing; all of them.
+    pub interlocks: Vec<Interlock>,
+    /// How far what is read back may be from what was written.
+    pub tolerance: f64,
+    /// To which value it returns, and after how long at most; for ever without it.
+    pub lease: Option<Lease>,
+    /// Write one register with function 16, one coil with function 15.
+    pub multiple: bool,
+}
+
+/// A value that does not stay.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Lease {
+    /// After how long at most it returns.
+    pub longest: Duration,
+    /// To which value.
+    pub safe: f64,
+}
+
+/// `press-1/temperature_c < 60`: a tag that is read just before the write, compared with a number.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Interlock {
+    /// Name of the device.
+    pub device: Name,
+    /// Name of its point.
+    pub point: String,
+    /// How it is compared.
+    pub comparison: Comparison,
+    /// With what.
+    pub number: f64,
+}
+
+/// How a value is compared with a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    /// `<`
+    Below,
+    /// `<=`
+    AtMost,
+    /// `>`
+    Above,
+    /// `>=`
+    AtLeast,
+    /// `==`
+    Equal,
+    /// `!=`
+    Unequal,
+}
+
+impl Comparison {
+    /// Words of a comparison; those that begin like another one come first.
+    const NAMED: [(&str, Self); 6] = [
+        ("<=", Self::AtMost),
+        (">=", Self::AtLeast),
+        ("==", Self::Equal),
+        ("!=", Self::Unequal),
+        ("<", Self::Below),
+        (">", Self::Above),
+    ];
+
+    /// Whether `value` compares so with `number`.
+    pub fn holds(self, value: f64, number: f64) -> bool {
+        match self {
+            Self::Below => value < number,
+            Self::AtMost => value <= number,
+            Self::Above => value > number,
+            Self::AtLeast => value >= number,
+            Self::Equal => value == number,
+            Self::Unequal => value != number,
+        }
+    }
+}
+
+impl std::fmt::Display for Interlock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let word = Comparison::NAMED.iter().find(|(_, comparison)| *comparison == self.comparison);
+        write!(f, "{}/{} {} {}", self.device, self.point, word.map_or("", |(word, _)| word), self.number)
+    }
+}
+
+impl std::str::FromStr for Interlock {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const FORM: &str = "must compare a tag with a number: \"press-1/temperature_c < 60\" (<, <=, >, >=, ==, !=)";
+        let found =
+            Comparison::NAMED.iter().filter_map(|(word, comparison)| Some((text.find(word)?, word, comparison)));
+        let (at, word, comparison) = found.min_by_key(|(at, word, _)| (*at, 2 - word.len())).ok_or(FORM)?;
+        let (tag, number) = (text[..at].trim(), text[at + word.len()..].trim());
+        let (device, point) = tag.split_once('/').ok_or(FORM)?;
+        let number: f64 = number.parse().map_err(|_| FORM)?;
+        let device = Name::new(device.trim()).map_err(|_| FORM)?;
+        if point.trim().is_empty() || !number.is_finite() {
+            return Err(FORM);
+        }
+        Ok(Self { device, point: point.trim().to_owned(), comparison: *comparison, number })
+    }
+}
+
+/// Reads the sections.
+pub(super) fn writes(sections: Vec<Section<'_, '_>>) -> Vec<WriteConfig> {
+    let mut all: Vec<WriteConfig> = Vec::new();
+    for section in sections {
+        let Some(write) = one(section) else { continue };
+        all.push(write);
+    }
+    all
+}
+
+fn one(mut section: Section<'_, '_>) -> Option<WriteConfig> {
+    let device = section.require("device", "name of the device").and_then(|item| super::site::name(&item));
+    let point = section.require("point", "name of one of its points").and_then(|item| item.text());
+    if let (Some(device), Some(point)) = (&device, &point) {
+        section.call(&format!("{device}/{point}"));
+    }
+    let pin = section.text("pin");
+    let range = section.require("range", "[least, greatest] value in the unit of the point").and_then(range);
+    let step = section.take("step").and_then(|item| above_zero(&item));
+    let interval = section.duration("interval", Duration::ZERO..=Duration::from_secs(24 * 3600));
+    let role = section.choice("role", &Role::NAMED[1..]);
+    let interlocks = section.take("interlock").map(interlocks).unwrap_or(Some(Vec::new()));
+    let tolerance = section.take("tolerance").and_then(|item| not_negative(&item)).unwrap_or(0.0);
+    let longest = section.duration("lease", Duration::from_secs(1)..=LEASE_MOST);
+    let safe_item = section.take("safe");
+    let safe = safe_item.as_ref().and_then(Item::number);
+    if let (Some(item), Some(safe), Some((least, greatest))) = (&safe_item, safe, range)
+        && !(least..=greatest).contains(&safe)
+    {
+        item.fault("must lie within range");
+    }
+    match (longest, safe) {
+        (Some(_), None) if safe_item.is_none() => section.missing("safe", "the value to return to when the lease ends"),
+        (None, Some(_)) => section.missing("lease", "after how long at most the value returns to the safe one"),
+        (_, _) => {}
+    }
+    let functions = [("single", false), ("multiple", true)];
+    let multiple = section.choice("function", &functions).unwrap_or(false);
+    section.finish();
+    Some(WriteConfig {
+        device: device?,
+        point: point?,
+        pin,
+        range: range?,
+        step,
+        interval: interval.unwrap_or(Duration::from_secs(1)),
+        role: role.unwrap_or(Role::Operator),
+        interlocks: interlocks?,
+        tolerance,
+        lease: longest.zip(safe).map(|(longest, safe)| Lease { longest, safe }),
+        multiple,
+    })
+}
+
+fn range(item: Item<'_, '_>) -> Option<(f64, f64)> {
+    const FORM: &str = "must be two numbers, the least and the greatest: [10.0, 60.0]";
+    let whole = item.clone();
+    let ends: Vec<f64> = item.list()?.iter().filter_map(Item::number).collect();
+    match ends[..] {
+        [least, greatest] if least <= greatest => Some((least, greatest)),
+        _ => {
+            whole.fault(FORM);
+            None
+        }
+    }
+}
+
+fn interlocks(item: Item<'_, '_>) -> Option<Vec<Interlock>> {
+    let items = if item.as_word().is_some() { vec![item] } else { item.list()? };
+    let mut all = Vec::new();
+    for item in items {
+        all.push(item.check(item.text()?.parse())?);
+    }
+    Some(all)
+}
+
+fn above_zero(item: &Item<'_, '_>) -> Option<f64> {
+    item.check(item.number().filter(|number| *number > 0.0).ok_or("must be a number above 0"))
+}
+
+fn not_negative(item: &Item<'_, '_>) -> Option<f64> {
+    item.check(item.number().filter(|number| *number >= 0.0).ok_or("must be a number, 0 or above"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interlock_is_a_tag_compared_with_a_number() {
+        let read = |text: &str| text.parse::<Interlock>();
+        let interlock = read("press-1/temperature_c <= 60.5").unwrap();
+        assert_eq!((interlock.comparison, interlock.number), (Comparison::AtMost, 60.5));
+        assert_eq!(interlock.to_string(), "press-1/temperature_c <= 60.5");
+        assert!(interlock.comparison.holds(60.5, interlock.number));
+        assert_eq!(read("a/b!=-1").unwrap().comparison, Comparison::Unequal);
+        for bad in ["", "a/b", "a < 1", "a/b < c", "a/b < inf", "A/b < 1", "a/ < 1", "a/b = 1"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! What came from afar and what became of it.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+/// Counters of remote commands since the start of the agent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct RemoteStatus {
+    /// Messages that were looked at.
+    pub received: u64,
+    /// Commands that passed every check.
+    pub accepted: u64,
+    /// Commands that were carried out.
+    pub done: u64,
+    /// Commands that could not be.
+    pub failed: u64,
+    /// Commands that were known, and got their old answer.
+    pub repeated: u64,
+    /// Refusals by kind.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// Why nothing that changes anything is carried out, if so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+}
+
+impl RemoteStatus {
+    /// Nothing yet.
+    pub fn new(trouble: Option<&str>) -> Self {
+        Self { trouble: trouble.map(str::to_owned), ..Self::default() }
+    }
+}

@@ -1,0 +1,224 @@
+//! Requests that write: bytes of the request, meaning of the answer. Pure.
+//!
+//! The answer repeats the beginning of the request, for one item the whole of it: on a line whose adapter hears itself
+//! the echo of such a request and its answer are the same bytes ([`WriteRequest::answer_is_the_request`]).
+
+use crate::model::UnitId;
+use crate::profile::Table;
+
+use super::error::{Mismatch, PollError};
+use super::frame::crc16;
+
+/// Most registers one request writes (Modbus Application Protocol 1.1b3, 6.12).
+pub const REGISTERS_PER_WRITE: usize = 123;
+
+/// Bytes of an answer on RTU: unit, function, address, value or count, CRC.
+pub const RTU_ANSWER: usize = 8;
+
+/// Bytes of an exception on RTU.
+pub const RTU_EXCEPTION: usize = 5;
+
+const EXCEPTION_BIT: u8 = 0x80;
+
+/// What a coil is set to (Modbus Application Protocol 1.1b3, 6.5).
+const COIL_ON: u16 = 0xFF00;
+
+/// With which function a device wants to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WriteWith {
+    /// 5 for a coil, 6 for a register.
+    Single,
+    /// 15 for coils, 16 for registers.
+    Multiple,
+}
+
+/// One request that writes contiguous registers or coils.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriteRequest {
+    /// Who is written to.
+    pub unit: UnitId,
+    /// Coils or holding registers.
+    pub table: Table,
+    /// First address, from 0, as on the wire.
+    pub address: u16,
+    /// Registers, or one word 0 or 1 a coil.
+    pub words: Vec<u16>,
+    /// With which function.
+    pub with: WriteWith,
+}
+
+impl WriteRequest {
+    /// Refuses what no device takes: a table that cannot be written, or more than one request carries.
+    pub fn check(&self) -> Result<(), PollError> {
+        let limit = match self.with {
+            WriteWith::Single => 1,
+            WriteWith::Multiple => REGISTERS_PER_WRITE,
+        };
+        let fits =
+            (1..=limit).contains(&self.words.len()) && matches!(self.table, Table::Coils | Table::HoldingRegisters);
+        let count = u16::try_from(self.words.len()).unwrap_or(u16::MAX);
+        if fits { Ok(()) } else { Err(PollError::Refused { count, limit: limit as u16 }) }
+    }
+
+    /// Function code: 5, 6, 15 or 16.
+    pub fn function(&self) -> u8 {
+        match (self.with, self.table.holds_bits()) {
+            (WriteWith::Single, true) => 5,
+            (WriteWith::Single, false) => 6,
+            (WriteWith::Multiple, true) => 15,
+            (WriteWith::Multiple, false) => 16,
+        }
+    }
+
+    /// Whether the right answer is, byte for byte, the request.
+    pub fn answer_is_the_request(&self) -> bool {
+        self.with == WriteWith::Single
+    }
+
+    /// From the function code on.
+    fn pdu(&self) -> Vec<u8> {
+        let mut pdu = self.answer_pdu().to_vec();
+        if self.with == WriteWith::Multiple {
+            let data: Vec<u8> = match self.table.holds_bits() {
+                true => self
+                    .words
+                    .chunks(8)
+                    .map(|bits| bits.iter().rev().fold(0, |byte, bit| byte << 1 | (*bit & 1) as u8))
+                    .collect(),
+                false => self.words.iter().flat_map(|word| word.to_be_bytes()).collect(),
+            };
+            pdu.push(data.len() as u8);
+            pdu.extend(data);
+        }
+        pdu
+    }
+
+    /// What the device answers when it has done it.
+    fn answer_pdu(&self) -> [u8; 5] {
+        let [a0, a1] = self.address.to_be_bytes();
+        let first = self.words.first().copied().unwrap_or(0);
+        let second = match (self.with, self.table.holds_bits()) {
+            (WriteWith::Single, true) => {
+                if first == 0 {
+                    0
+                } else {
+                    COIL_ON
+                }
+            }
+            (WriteWith::Single, false) => first,
+            (WriteWith::Multiple, _) => self.words.len() as u16,
+        };
+        let [s0, s1] = second.to_be_bytes();
+        [self.function(), a0, a1, s0, s1]
+    }
+
+    /// The request as a Modbus TCP frame.
+    pub fn to_tcp(&self, transaction: u16) -> Vec<u8> {
+        let pdu = self.pdu();
+        let length = (pdu.len() as u16 + 1).to_be_bytes();
+        let [t0, t1] = transaction.to_be_bytes();
+        [&[t0, t1, 0, 0, length[0], length[1], self.unit.get()][..], &pdu].concat()
+    }
+
+    /// The request as a Modbus RTU frame.
+    pub fn to_rtu(&self) -> Vec<u8> {
+        sealed(self.unit.get(), &self.pdu())
+    }
+
+    /// The one right answer as a Modbus RTU frame.
+    pub fn rtu_answer(&self) -> Vec<u8> {
+        sealed(self.unit.get(), &self.answer_pdu())
+    }
+
+    /// Checks an answer; `pdu` begins with the function code.
+    pub fn take_answer(&self, unit: u8, pdu: &[u8]) -> Result<(), PollError> {
+        if unit != self.unit.get() {
+            return Err(PollError::WrongUnit { asked: self.unit, answered: unit });
+        }
+        let asked = self.function();
+        match *pdu {
+            [function, code] if function == asked | EXCEPTION_BIT => Err(PollError::Exception(code)),
+            [function, ..] if function != asked => {
+                Err(PollError::WrongAnswer(Mismatch::Function { asked, answered: function }))
+            }
+            _ if *pdu == self.answer_pdu() => Ok(()),
+            _ => Err(PollError::WrongAnswer(Mismatch::Length { expected: 5, answered: pdu.len() })),
+        }
+    }
+
+    /// What the bytes received so far on RTU say; nothing while they may still become something.
+    pub fn take_rtu(&self, received: &[u8]) -> Option<Result<(), PollError>> {
+        if received.starts_with(&self.rtu_answer()) {
+            return Some(Ok(()));
+        }
+        let exception = received.get(..RTU_EXCEPTION)?;
+        let (body, crc) = exception.split_last_chunk::<2>()?;
+        let [unit, function, code] = *body else { return None };
+        let is_ours = unit == self.unit.get() && function == self.function() | EXCEPTION_BIT;
+        (is_ours && crc16(body) == u16::from_le_bytes(*crc)).then_some(Err(PollError::Exception(code)))
+    }
+}
+
+fn sealed(unit: u8, pdu: &[u8]) -> Vec<u8> {
+    let body = [&[unit], pdu].concat();
+    let crc = crc16(&body).to_le_bytes();
+    [&body[..], &crc].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(table: Table, words: &[u16], with: WriteWith) -> WriteRequest {
+        WriteRequest { unit: UnitId::tcp(0x11).unwrap(), table, address: 0xAC, words: words.to_vec(), with }
+    }
+
+    #[test]
+    fn requests_are_the_bytes_of_the_specification() {
+        // Modbus Application Protocol 1.1b3, 6.5, 6.6, 6.11, 6.12: the examples.
+        let coil = write(Table::Coils, &[1], WriteWith::Single);
+        assert_eq!(coil.to_tcp(7), [0, 7, 0, 0, 0, 6, 0x11, 5, 0, 0xAC, 0xFF, 0]);
+        let register = WriteRequest { address: 1, ..write(Table::HoldingRegisters, &[3], WriteWith::Single) };
+        assert_eq!(register.to_rtu()[..6], [0x11, 6, 0, 1, 0, 3]);
+        let coils =
+            WriteRequest { address: 0x13, ..write(Table::Coils, &[1, 0, 1, 1, 0, 0, 1, 1, 1, 0], WriteWith::Multiple) };
+        assert_eq!(coils.to_tcp(0)[7..], [15, 0, 0x13, 0, 0x0A, 2, 0xCD, 1]);
+        let registers =
+            WriteRequest { address: 1, ..write(Table::HoldingRegisters, &[0x0A, 0x0102], WriteWith::Multiple) };
+        assert_eq!(registers.to_tcp(0)[7..], [16, 0, 1, 0, 2, 4, 0, 0x0A, 1, 2]);
+        assert_eq!(registers.to_rtu().len(), 7 + 4 + 2);
+    }
+
+    #[test]
+    fn only_the_right_answer_is_believed() {
+        let request = write(Table::HoldingRegisters, &[3, 4], WriteWith::Multiple);
+        assert!(request.take_answer(0x11, &[16, 0, 0xAC, 0, 2]).is_ok());
+        assert!(matches!(request.take_answer(0x11, &[0x90, 2]), Err(PollError::Exception(2))));
+        assert!(matches!(request.take_answer(0x12, &[16, 0, 0xAC, 0, 2]), Err(PollError::WrongUnit { .. })));
+        assert!(request.take_answer(0x11, &[16, 0, 0xAC, 0, 1]).is_err());
+        assert!(request.take_answer(0x11, &[6, 0, 0xAC, 0, 2]).is_err());
+        assert!(request.take_answer(0x11, &[]).is_err());
+    }
+
+    #[test]
+    fn an_rtu_answer_is_whole_at_its_last_byte_and_the_echo_of_many_is_none() {
+        let request = write(Table::HoldingRegisters, &[3, 4], WriteWith::Multiple);
+        let answer = request.rtu_answer();
+        assert!((0..8).all(|length| request.take_rtu(&answer[..length]).is_none()));
+        assert!(matches!(request.take_rtu(&answer), Some(Ok(()))));
+        assert!(request.take_rtu(&request.to_rtu()).is_none());
+        let single = write(Table::HoldingRegisters, &[3], WriteWith::Single);
+        assert_eq!(single.rtu_answer(), single.to_rtu());
+        let refusal = sealed(0x11, &[0x86, 2]);
+        assert!(matches!(single.take_rtu(&refusal), Some(Err(PollError::Exception(2)))));
+    }
+
+    #[test]
+    fn what_no_device_takes_is_refused() {
+        assert!(write(Table::InputRegisters, &[1], WriteWith::Single).check().is_err());
+        assert!(write(Table::HoldingRegisters, &[1, 2], WriteWith::Single).check().is_err());
+        assert!(write(Table::HoldingRegisters, &[], WriteWith::Multiple).check().is_err());
+        assert!(write(Table::HoldingRegisters, &[0; 123], WriteWith::Multiple).check().is_ok());
+        assert!(write(Table::HoldingRegisters, &[0; 124], WriteWith::Multiple).check().is_err());
+    }
+}

@@ -1,0 +1,85 @@
+//! The access rules that ship: a gateway can only be itself.
+
+use lineside::mqtt::{Delivery, Protocol, SessionSettings, TlsSettings, Visitor};
+use lineside::mqtt::{Message, VisitError};
+use std::time::Duration;
+
+use super::support::broker::{Broker, Setup};
+use super::support::certificates::Certificates;
+use super::support::gateway::{message, settings};
+use super::support::within;
+
+const A: &str = "lineside/v1/lyon/gw-a";
+const B: &str = "lineside/v1/lyon/gw-b";
+
+async fn connect(
+    broker: &Broker,
+    certificates: &Certificates,
+    name: &str,
+    filters: &[String],
+) -> Result<Visitor, VisitError> {
+    let (certificate, key) = certificates.issue(name);
+    let tls = TlsSettings { ca_file: Some(certificates.ca()), cert_file: Some(certificate), key_file: Some(key) };
+    let client_id = format!("{}-{:08x}", name.replace('/', "-"), fastrand::u32(..));
+    let settings = SessionSettings {
+        host: "localhost".to_owned(),
+        tls: Some(tls),
+        client_id,
+        ..settings(Protocol::V5, broker.tls_port())
+    };
+    within("a connection", Visitor::connect(settings, filters)).await
+}
+
+async fn publish(visitor: &mut Visitor, message: Message) -> Delivery {
+    within("an answer", visitor.publish(message)).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_gateway_can_neither_read_commands_of_another_nor_publish_as_it() {
+    let certificates = Certificates::from("plant authority");
+    let access = std::fs::read_to_string("deploy/mosquitto.acl").unwrap();
+    let setup = Setup {
+        certificates: Some(&certificates),
+        access: Some(&access),
+        tls_lines: &["use_identity_as_username true"],
+        users: &[("nobody", "nobody")],
+        ..Setup::default()
+    };
+    let broker = Broker::with(setup).await;
+    let own = [format!("{A}/cmd/+"), format!("{A}/config/desired")];
+    let mut a = connect(&broker, &certificates, "lyon/gw-a", &own).await.unwrap();
+
+    // Everything that a gateway says, as itself and as another.
+    for level in ["state", "batch", "alarm", "catalogue/0", "health", "ack/7", "config/reported", "probe"] {
+        assert!(publish(&mut a, message(&format!("{A}/{level}"), "own")).await.is_delivered(), "{level}");
+        let forged = publish(&mut a, message(&format!("{B}/{level}"), "forged")).await;
+        assert!(matches!(forged, Delivery::Refused { reason: 0x87, .. }), "{level}: {forged}");
+    }
+    // Nor may it command anybody, itself included.
+    for topic in [format!("{A}/cmd/7"), format!("{B}/cmd/7"), format!("{B}/config/desired")] {
+        assert!(matches!(publish(&mut a, message(&topic, "{}")).await, Delivery::Refused { .. }), "{topic}");
+    }
+
+    // Mosquitto grants any subscription and then hands out nothing: what counts is what arrives.
+    let wide = ["lineside/v1/+/+/cmd/+", "lineside/v1/#", "#"].map(str::to_owned);
+    let mut spies = Vec::new();
+    for filter in wide.iter().chain([&format!("{B}/cmd/+"), &format!("{B}/config/desired")]) {
+        spies.extend(connect(&broker, &certificates, "lyon/gw-a", std::slice::from_ref(filter)).await);
+    }
+    let mut operator = connect(&broker, &certificates, "operator", &[]).await.unwrap();
+    for topic in [format!("{B}/cmd/7"), format!("{B}/config/desired"), format!("{A}/cmd/7")] {
+        assert!(publish(&mut operator, message(&topic, "secret")).await.is_delivered(), "{topic}");
+    }
+    assert_eq!(within("its own command", a.next()).await.unwrap().topic, format!("{A}/cmd/7"));
+    for mut spy in spies {
+        while let Ok(received) = tokio::time::timeout(Duration::from_millis(200), spy.next()).await {
+            let topic = received.unwrap().topic;
+            assert!(topic.starts_with(A), "gateway A received {topic}");
+        }
+    }
+
+    // And one who only receives cannot command.
+    let mut historian = connect(&broker, &certificates, "historian", &[]).await.unwrap();
+    let refused = publish(&mut historian, message(&format!("{A}/cmd/8"), "{}")).await;
+    assert!(matches!(refused, Delivery::Refused { .. }), "{refused}");
+}
