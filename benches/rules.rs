@@ -11,7 +11,7 @@ use lineside::model::{Observed, Priority, Row, Scale, SeriesId, Timestamp, Value
 use lineside::rules::alarm::AlarmPolicy;
 use lineside::rules::engine::{Engine, Outcome, RuleSetup};
 use lineside::rules::live::{NAME, SeriesSpec};
-use lineside::rules::spec::{AlertSpec, GroupSpec, RuleKind, RuleSpec};
+use lineside::rules::spec::{AlertSpec, GroupSpec, Place, RuleKind, RuleSpec};
 use promql_parser::parser;
 
 /// Series that share a row, and that an aggregating rule sums up.
@@ -35,7 +35,7 @@ fn alert(number: usize, expression: &str) -> RuleSpec {
     };
     let expression = parser::parse(expression).expect("an expression");
     let kind = RuleKind::Alert(Box::new(spec));
-    RuleSpec { name: format!("Rule{number}"), expression, labels: BTreeMap::new(), kind }
+    RuleSpec { place: Place::default(), name: format!("Rule{number}"), expression, labels: BTreeMap::new(), kind }
 }
 
 /// A fifth sliding windows, a tenth over 100 series, the rest thresholds.

@@ -300,7 +300,7 @@ fn shown(config: &Config) -> String {
     .unwrap();
     show_mqtt(&mut text, mqtt);
     if !rules.files.is_empty() {
-        writeln!(text, "rules {:?}", rules.files).unwrap();
+        writeln!(text, "rules {:?} in {} bytes", rules.files, rules.memory_bytes).unwrap();
     }
     if remote.is_on() {
         writeln!(text, "remote {remote:?}").unwrap();

@@ -44,7 +44,7 @@ use links::RunningLink;
 pub use links::warnings;
 use remote::Remote;
 pub use remote::Surroundings;
-pub use rules::load as load_rules;
+pub use rules::{fault_of as rule_fault, load as load_rules, series as rule_series, unmatched_selectors};
 
 /// Cycles between the pollers and ingest: five seconds of fifty devices at ten cycles a second, the longest flush seen
 /// on a slow card.

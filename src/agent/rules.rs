@@ -7,10 +7,12 @@ use std::time::Duration;
 use crate::config::{Config, Forward, GatewayConfig, LinkConfig};
 use crate::model::SeriesId;
 use crate::model::Timestamp;
-use crate::rules::engine::{Engine, RuleSetup};
+use crate::rules::engine::{Engine, EngineError, RuleSetup};
 use crate::rules::file;
-use crate::rules::live::{NAME, SeriesSpec};
-use crate::rules::spec::{GroupSpec, RuleKind, RuleSpec};
+use crate::rules::live::{Labels, NAME, SeriesSpec};
+use crate::rules::spec::{GroupSpec, Place, RuleKind, RuleSpec};
+use crate::rules::text::Surroundings;
+use crate::rules::unmatched::{Unmatched, unmatched};
 use crate::settings::{FileFault, show_duration};
 
 /// A sample stands for its series this many intervals.
@@ -28,11 +30,39 @@ pub fn load(config: &Config) -> Result<Vec<GroupSpec>, Vec<FileFault>> {
     let refused = |error: anyhow::Error| vec![FileFault::of_file("rules", error.to_string())];
     groups.extend(aggregates(&config.links).map_err(refused)?);
     let series = specs(&config.links, None);
-    let setup = RuleSetup { groups: groups.clone(), series, external: external(&config.gateway) };
+    let memory_limit = Some(config.rules.memory_bytes);
+    let setup = RuleSetup { groups: groups.clone(), series, memory_limit, ..setup_of(&config.gateway) };
     match Engine::new(setup, Timestamp(0)) {
-        Ok(_) => Ok(groups),
-        Err(errors) => Err(errors.into_iter().map(|error| FileFault::of_file("rules", error.to_string())).collect()),
+        Ok(_) => {
+            unmatched_selectors(&groups, config).iter().for_each(|found| tracing::warn!("{found}"));
+            Ok(groups)
+        }
+        Err(errors) => Err(errors.iter().map(fault_of).collect()),
     }
+}
+
+/// A rule that cannot be put in force, as a fault of its file.
+pub fn fault_of(error: &EngineError) -> FileFault {
+    let place = error.place();
+    let file = if place.file.is_empty() { "rules" } else { &place.file };
+    let line = Some(place.line).filter(|line| *line > 0);
+    FileFault { line, ..FileFault::of_file(file, error.to_string()) }
+}
+
+/// The series that a configuration has, as rules see them.
+pub fn series(config: &Config) -> Vec<SeriesSpec> {
+    specs(&config.links, None)
+}
+
+/// Selectors of rules that no series of the configuration can match, for people.
+pub fn unmatched_selectors(groups: &[GroupSpec], config: &Config) -> Vec<String> {
+    let series: Vec<Labels> = series(config).into_iter().map(|spec| spec.labels).collect();
+    let warning = |found: Unmatched| {
+        let place = format!("{}:{}: column {}", found.place.file, found.place.line, found.place.column);
+        let meant = found.meant.map_or_else(String::new, |name| format!("; is {name} meant?"));
+        format!("{place}: rule {}: no configured series matches {}{meant}", found.rule, found.selector)
+    };
+    unmatched(groups, &series).into_iter().map(warning).collect()
 }
 
 /// Rules that nobody wrote: mean, least and greatest value of what is forwarded as aggregates.
@@ -63,7 +93,13 @@ fn aggregates(links: &[LinkConfig]) -> anyhow::Result<Vec<GroupSpec>> {
             );
             let expression = promql_parser::parser::parse(&expression).map_err(anyhow::Error::msg)?;
             let name = format!("{name}:{suffix}");
-            group.rules.push(RuleSpec { name, expression, labels: BTreeMap::new(), kind: RuleKind::Record });
+            group.rules.push(RuleSpec {
+                place: Place::default(),
+                name,
+                expression,
+                labels: BTreeMap::new(),
+                kind: RuleKind::Record,
+            });
         }
     }
     Ok(groups.into_values().collect())
@@ -77,11 +113,15 @@ pub(super) fn setup(
     series: &[Vec<Vec<SeriesId>>],
 ) -> RuleSetup {
     let series = if groups.is_empty() { Vec::new() } else { specs(links, Some(series)) };
-    RuleSetup { groups: groups.to_vec(), series, external: external(gateway) }
+    RuleSetup { groups: groups.to_vec(), series, ..setup_of(gateway) }
 }
 
-fn external(gateway: &GatewayConfig) -> BTreeMap<String, String> {
-    [("site", &gateway.site), ("gateway", &gateway.id)].map(|(key, name)| (key.to_owned(), name.to_string())).into()
+fn setup_of(gateway: &GatewayConfig) -> RuleSetup {
+    let external: BTreeMap<String, String> = [("site", &gateway.site), ("gateway", &gateway.id)]
+        .map(|(key, name)| (key.to_owned(), name.to_string()))
+        .into();
+    let surroundings = Surroundings { external_labels: external.clone(), ..Surroundings::default() };
+    RuleSetup { external, surroundings, ..RuleSetup::default() }
 }
 
 fn specs(links: &[LinkConfig], series: Option<&[Vec<Vec<SeriesId>>]>) -> Vec<SeriesSpec> {

@@ -57,10 +57,12 @@ pub struct Config {
 }
 
 /// Which rules are in force.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RulesConfig {
     /// Rule files, and directories of such.
     pub files: Vec<PathBuf>,
+    /// Most bytes that the windows of all rules may take.
+    pub memory_bytes: u64,
 }
 
 /// Who this gateway is.

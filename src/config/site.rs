@@ -48,9 +48,12 @@ pub(super) fn clock(mut section: Section<'_, '_>) -> ClockTrust {
     trust
 }
 
-/// Files and directories of rules.
+/// Files and directories of rules, and what they may take.
 pub(super) fn rules(mut section: Section<'_, '_>, directory: &Path) -> RulesConfig {
+    const MEMORY_LEAST: u64 = 1 << 20;
+    const MEMORY_MOST: u64 = 1 << 36;
     let listed = section.take("files").and_then(Item::list).unwrap_or_default();
+    let memory_bytes = section.size("memory", MEMORY_LEAST..=MEMORY_MOST).unwrap_or(256 << 20);
     section.finish();
     let exists = |item: Item<'_, '_>| {
         let found = directory.join(item.path()?);
@@ -59,7 +62,7 @@ pub(super) fn rules(mut section: Section<'_, '_>, directory: &Path) -> RulesConf
         }
         Some(found)
     };
-    RulesConfig { files: listed.into_iter().filter_map(exists).collect() }
+    RulesConfig { memory_bytes, files: listed.into_iter().filter_map(exists).collect() }
 }
 
 pub(super) fn store(mut section: Section<'_, '_>, directory: &Path) -> Option<StoreConfig> {

@@ -284,7 +284,7 @@ impl Rules {
     }
 
     async fn finish(&mut self, mut rows: Vec<Row>, mut alarms: Vec<AlarmRecord>, outcome: Outcome) {
-        let Outcome { alarms: transitions, recorded, actions, is_changed } = outcome;
+        let Outcome { alarms: transitions, recorded, actions, is_changed, ended: _ } = outcome;
         self.status.transitions += transitions.len() as u64;
         self.status.recorded += recorded.len() as u64;
         alarms.extend(transitions);

@@ -67,7 +67,7 @@ impl Plan {
             Self::Aggregate { plan, aggregation, groups } => {
                 Self::Aggregate { plan: Box::new(plan.bounded(by, table)?), aggregation, groups }
             }
-            Self::Instant { .. } | Self::Bounded(_) => return None,
+            Self::Instant { .. } | Self::Bounded(_) | Self::General(_) => return None,
         })
     }
 }

@@ -4,72 +4,35 @@
 //! depends on when the engine is asked: what is run again over the same samples says the same again.
 
 mod alert;
+mod cycle;
+mod inputs;
+mod memory;
+mod outcome;
+mod published;
 mod state;
+mod view;
 mod waiting;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::alert::{AlarmRequest, AlarmView};
 use self::alert::{Alert, Moment};
+pub use self::outcome::{EngineError, EngineStatus, Outcome, Recorded, RuleSetup};
+use self::published::Recording;
+pub use self::published::alert_series;
+pub use self::view::{AlarmRequest, AlarmView};
 use self::waiting::Waiting;
-use super::live::{Labels, LiveTable, NAME, SeriesSpec};
-use super::plan::{Cell, Plan, Planner, without_name};
+use super::live::{Labels, LiveTable, SeriesSpec};
+use super::plan::{Cell, Planner};
 use super::ring::{Pushed, Sample};
 pub use super::spec::Action;
 use super::spec::{GroupSpec, RuleKind, RuleSpec};
+use super::text::Surroundings;
 use crate::model::{AlarmRecord, Observed, Row, SeriesId, Timestamp, Value};
 
 /// A result of a rule is looked back at for so many of its intervals.
 const LOOK_BACK_INTERVALS: u32 = 3;
-
-/// Why a rule cannot be evaluated here.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum EngineError {
-    /// The expression has no form that is known.
-    #[error("rule {rule} of group {group}: expressions of this form cannot be evaluated live: {expression}")]
-    Form {
-        /// Group of the rule.
-        group: String,
-        /// Name of the rule.
-        rule: String,
-        /// The expression.
-        expression: String,
-    },
-    /// A rule records what it depends on itself, through others or not.
-    #[error("rule {rule} of group {group} depends on its own result")]
-    Cycle {
-        /// Group of the rule.
-        group: String,
-        /// Name of the rule.
-        rule: String,
-    },
-}
-
-/// A result of a recording rule.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Recorded {
-    /// Labels of the series, its name among them.
-    pub labels: Labels,
-    /// Time of the evaluation.
-    pub time: Timestamp,
-    /// The result.
-    pub value: f64,
-}
-
-/// What came of some samples or some time.
-#[derive(Debug, Default, PartialEq)]
-pub struct Outcome {
-    /// Transitions, in order.
-    pub alarms: Vec<AlarmRecord>,
-    /// Results of recording rules.
-    pub recorded: Vec<Recorded>,
-    /// What to do.
-    pub actions: Vec<Action>,
-    /// What has to be remembered has changed.
-    pub is_changed: bool,
-}
 
 struct Group {
     spec: GroupSpec,
@@ -81,44 +44,6 @@ struct Group {
 enum Rule {
     Record(Box<Recording>),
     Alert(Box<Alert>),
-}
-
-struct Recording {
-    name: String,
-    labels: BTreeMap<String, String>,
-    plan: Plan,
-}
-
-/// Figures about the engine.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
-pub struct EngineStatus {
-    /// Groups in force.
-    pub groups: usize,
-    /// Rules in force.
-    pub rules: usize,
-    /// Series that some rule selects.
-    pub series: usize,
-    /// Samples taken.
-    pub samples: u64,
-    /// Samples that were older than one already taken.
-    pub out_of_order: u64,
-    /// Evaluations of rules.
-    pub evaluations: u64,
-    /// Alarms that are not normal.
-    pub active: usize,
-    /// Bytes of samples and windows.
-    pub bytes: usize,
-}
-
-/// What an engine is made of.
-#[derive(Debug, Clone, Default)]
-pub struct RuleSetup {
-    /// The rules.
-    pub groups: Vec<GroupSpec>,
-    /// The series there are.
-    pub series: Vec<SeriesSpec>,
-    /// Labels that every recorded series gets where it has none of that name: site and gateway.
-    pub external: BTreeMap<String, String>,
 }
 
 /// All rules with what they remember.
@@ -144,6 +69,12 @@ pub struct Engine {
     cells: Vec<Cell>,
     samples: u64,
     evaluations: u64,
+    /// Evaluations without a result because the expression allows none.
+    failures: u64,
+    /// For so long results stand for their series, where that does not follow from the interval.
+    look_back: Option<Duration>,
+    /// Alarms are series too.
+    publishes_alerts: bool,
 }
 
 impl Engine {
@@ -152,7 +83,9 @@ impl Engine {
     /// # Errors
     /// Every rule that cannot be evaluated.
     pub fn new(setup: RuleSetup, now: Timestamp) -> Result<Self, Vec<EngineError>> {
-        let RuleSetup { groups, series, external } = setup;
+        let RuleSetup { groups, series, external, look_back, surroundings, memory_limit } = setup;
+        let surroundings = Arc::new(surroundings);
+        let mut errors = cycle::cycles(&groups);
         let mut engine = Self {
             external,
             evaluated: now,
@@ -168,15 +101,17 @@ impl Engine {
             cells: Vec::new(),
             samples: 0,
             evaluations: 0,
+            failures: 0,
+            look_back,
+            publishes_alerts: false,
         };
-        let mut errors = Vec::new();
         for (owner, spec) in groups.into_iter().enumerate() {
-            let planner = Planner { owner, query_offset: spec.query_offset };
+            let planner = Planner { owner, query_offset: spec.query_offset, step: spec.interval };
             let rules = spec.rules.iter().filter_map(|rule| {
-                let planned = engine.plan(planner, rule);
+                let planned = engine.plan(planner, rule, &surroundings);
                 if planned.is_none() {
-                    let (group, rule, expression) = (spec.name.clone(), rule.name.clone(), rule.expression.to_string());
-                    errors.push(EngineError::Form { group, rule, expression });
+                    let (group, name, expression) = (spec.name.clone(), rule.name.clone(), rule.expression.to_string());
+                    errors.push(EngineError::Form { group, rule: name, expression, place: rule.place.clone() });
                 }
                 planned
             });
@@ -187,25 +122,26 @@ impl Engine {
         if !errors.is_empty() {
             return Err(errors);
         }
+        engine.publishes_alerts = engine.selects_alerts();
         series.into_iter().for_each(|spec| engine.add_series(spec));
-        Ok(engine)
+        let too_large = memory_limit.map(|limit| engine.too_large(limit)).unwrap_or_default();
+        if too_large.is_empty() { Ok(engine) } else { Err(too_large) }
     }
 
-    fn plan(&mut self, planner: Planner, rule: &RuleSpec) -> Option<Rule> {
-        let mut plan = planner.plan(&rule.expression, &mut self.table)?;
+    fn plan(&mut self, planner: Planner, rule: &RuleSpec, around: &Arc<Surroundings>) -> Option<Rule> {
+        let mut plan = planner.plan_any(&rule.expression, &mut self.table);
         match &rule.kind {
             RuleKind::Record => {
-                Some(Rule::Record(Box::new(Recording { name: rule.name.clone(), labels: rule.labels.clone(), plan })))
+                let (name, labels) = (rule.name.clone(), rule.labels.clone());
+                Some(Rule::Record(Box::new(Recording { name, labels, plan, published: Vec::new(), failure: None })))
             }
             RuleKind::Alert(spec) => {
-                let clear = match &spec.clear {
-                    Some(clear) => Some(planner.plan(clear, &mut self.table)?),
-                    None => None,
-                };
+                let clear = spec.clear.as_ref().map(|clear| planner.plan_any(clear, &mut self.table));
                 if let Some(bound) = &spec.bound {
                     plan = plan.bounded(bound, &mut self.table)?;
                 }
-                Some(Rule::Alert(Box::new(Alert::new(rule, spec, plan, clear))))
+                let selectors = plan.selectors(&self.table);
+                Some(Rule::Alert(Box::new(Alert::new(rule, spec, plan, clear, selectors, around))))
             }
         }
     }
@@ -221,7 +157,7 @@ impl Engine {
             for (number, rule) in content.rules.iter().enumerate() {
                 if let Rule::Alert(alert) = rule
                     && alert.is_on_arrival()
-                    && self.table.selector(alert.selector(&self.table)).members().last() == Some(&position)
+                    && alert.selectors().iter().any(|it| self.table.selector(*it).members().last() == Some(&position))
                 {
                     arrivals.push((group, number));
                 }
@@ -321,7 +257,7 @@ impl Engine {
                 let holes = &self.holes;
                 let moment =
                     Moment { time, active: &active, limit, touched: Some(&touched), holes, resumed: self.resumed };
-                alert.evaluate(&mut self.table, &moment, &mut self.cells, outcome);
+                self.failures += u64::from(!alert.evaluate(&mut self.table, &moment, &mut self.cells, outcome));
             }
         }
         self.touched = touched;
@@ -382,37 +318,14 @@ impl Engine {
                             holes: &self.holes,
                             resumed: self.resumed,
                         };
-                        alert.evaluate(&mut self.table, &moment, &mut self.cells, outcome);
+                        self.failures += u64::from(!alert.evaluate(&mut self.table, &moment, &mut self.cells, outcome));
+                    }
+                    if self.publishes_alerts {
+                        self.publish_alerts(group, rule, time);
                     }
                 }
-                Rule::Record(recording) => {
-                    let Recording { name, labels, plan } = &mut **recording;
-                    plan.evaluate(&mut self.table, time, &mut self.cells);
-                    if limit > 0 && self.cells.len() > limit {
-                        tracing::debug!(rule = name, limit, "more results than the limit of the group");
-                        continue;
-                    }
-                    let named = self.cells.iter().map(|cell| {
-                        let labels = recorded_labels(name, labels, &plan.labels(&self.table, cell.of), &self.external);
-                        Recorded { labels, time, value: cell.value }
-                    });
-                    let results: Vec<Recorded> = named.collect();
-                    let look_back = self.groups[group].spec.interval * LOOK_BACK_INTERVALS;
-                    self.keep_results(&results, look_back);
-                    outcome.recorded.extend(results);
-                }
+                Rule::Record(_) => self.evaluate_recording(group, rule, time, outcome),
             }
-        }
-    }
-
-    /// What a rule has recorded is a series for the rules after it.
-    fn keep_results(&mut self, results: &[Recorded], look_back: Duration) {
-        for result in results {
-            if self.table.position_of(&result.labels).is_none() {
-                let labels = result.labels.clone();
-                self.add_series(SeriesSpec { id: None, labels, scale: crate::model::Scale::ONE, look_back });
-            }
-            self.take_sample(&result.labels, Sample { time: result.time, value: result.value });
         }
     }
 
@@ -436,6 +349,14 @@ impl Engine {
         own.chain(self.foreign.iter().filter(|(name, _)| asked.contains(&name)).cloned()).collect()
     }
 
+    /// Rules whose newest evaluation had no result, and why.
+    pub fn failing(&self) -> impl Iterator<Item = (String, String)> {
+        self.groups.iter().flat_map(|group| &group.rules).filter_map(|rule| match rule {
+            Rule::Record(recording) => Some((recording.name.clone(), recording.failure.clone()?)),
+            Rule::Alert(alert) => Some((alert.name().clone(), alert.failure.clone()?)),
+        })
+    }
+
     /// Whether there are no rules.
     pub fn is_empty(&self) -> bool {
         self.groups.is_empty()
@@ -450,6 +371,7 @@ impl Engine {
             samples: self.samples,
             out_of_order: self.table.out_of_order,
             evaluations: self.evaluations,
+            failures: self.failures,
             active: self.alerts().flat_map(|alert| alert.active()).count(),
             bytes: self.table.bytes(),
         }
@@ -464,25 +386,6 @@ impl Engine {
 /// The number of a reading that can be used; a doubtful one counts, a bad one is none.
 fn number(observed: &Observed) -> Option<f64> {
     observed.value().and_then(Value::number)
-}
-
-fn recorded_labels(
-    name: &str,
-    own: &BTreeMap<String, String>,
-    labels: &Labels,
-    external: &BTreeMap<String, String>,
-) -> Labels {
-    let mut all = external.clone();
-    all.extend(without_name(labels).iter().map(|(key, value)| (key.clone(), value.clone())));
-    for (key, value) in own {
-        if value.is_empty() {
-            all.remove(key)
-        } else {
-            all.insert(key.clone(), value.clone())
-        };
-    }
-    all.insert(NAME.to_owned(), name.to_owned());
-    Arc::new(all)
 }
 
 /// The first whole multiple of `interval` after `time`.

@@ -32,8 +32,9 @@ use serde_saphyr::Spanned;
 use self::action::RawAction;
 use super::alarm::{AlarmPolicy, FlapLimit, OnBad};
 use super::bounded::BoundBy;
+use super::eval::check::{refusals, selectors};
 use super::plan::matchers;
-use super::spec::{ActionSpec, AlertSpec, GroupSpec, RuleKind, RuleSpec};
+use super::spec::{ActionSpec, AlertSpec, GroupSpec, Place, RuleKind, RuleSpec};
 use crate::model::Priority;
 use crate::settings::{FileFault, read_text};
 
@@ -100,12 +101,8 @@ pub fn parse(text: &str, file: &str) -> Result<Vec<GroupSpec>, Vec<FileFault>> {
     if text.trim().is_empty() {
         return Ok(Vec::new());
     }
-    let raw: RawFile = serde_saphyr::from_str(text).map_err(|error| {
-        let line = error.location().map(|location| location.line() as usize);
-        let reason = error.without_snippet().to_string().lines().next().unwrap_or_default().to_owned();
-        vec![FileFault { line, ..FileFault::of_file(file, reason) }]
-    })?;
-    let mut reader = Reader { file, faults: Vec::new() };
+    let raw: RawFile = yaml(text, file)?;
+    let mut reader = Reader { file, faults: Vec::new(), interval: INTERVAL };
     let mut names = BTreeSet::new();
     let groups: Vec<GroupSpec> = raw
         .groups
@@ -120,52 +117,61 @@ pub fn parse(text: &str, file: &str) -> Result<Vec<GroupSpec>, Vec<FileFault>> {
     if reader.faults.is_empty() { Ok(groups) } else { Err(reader.faults) }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawFile {
-    #[serde(default)]
-    groups: Vec<RawGroup>,
+/// What a file in YAML says.
+pub(super) fn yaml<T: serde::de::DeserializeOwned>(text: &str, file: &str) -> Result<T, Vec<FileFault>> {
+    serde_saphyr::from_str(text).map_err(|error| {
+        let line = error.location().map(|location| location.line() as usize);
+        let reason = error.without_snippet().to_string().lines().next().unwrap_or_default().to_owned();
+        vec![FileFault { line, ..FileFault::of_file(file, reason) }]
+    })
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawGroup {
-    name: Spanned<String>,
+pub(super) struct RawFile {
     #[serde(default)]
-    interval: Option<Span>,
-    #[serde(default)]
-    query_offset: Option<Span>,
-    #[serde(default)]
-    limit: usize,
-    #[serde(default)]
-    labels: BTreeMap<String, String>,
-    #[serde(default)]
-    rules: Vec<RawRule>,
+    pub groups: Vec<RawGroup>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawRule {
+pub(super) struct RawGroup {
+    pub name: Spanned<String>,
     #[serde(default)]
-    alert: Option<Spanned<String>>,
+    pub interval: Option<Span>,
     #[serde(default)]
-    record: Option<Spanned<String>>,
-    expr: Spanned<String>,
+    pub query_offset: Option<Span>,
+    #[serde(default)]
+    pub limit: usize,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    #[serde(default)]
+    pub rules: Vec<RawRule>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRule {
+    #[serde(default)]
+    pub alert: Option<Spanned<String>>,
+    #[serde(default)]
+    pub record: Option<Spanned<String>>,
+    pub expr: Spanned<String>,
     #[serde(default, rename = "for")]
-    delay: Option<Span>,
+    pub delay: Option<Span>,
     #[serde(default)]
-    keep_firing_for: Option<Span>,
+    pub keep_firing_for: Option<Span>,
     #[serde(default)]
-    labels: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
     #[serde(default)]
-    annotations: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
     #[serde(default)]
-    edge: Option<RawEdge>,
+    pub edge: Option<RawEdge>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
-struct RawEdge {
+pub(super) struct RawEdge {
     clear: Option<Spanned<String>>,
     latch: bool,
     acknowledge: bool,
@@ -213,15 +219,13 @@ enum RawWindow {
 }
 
 /// A span of time as Prometheus writes it: `90s`, `1h30m`, `0`.
-struct Span(Duration);
+pub(super) struct Span(pub Duration);
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        // Prometheus takes 0 and 0s; the parser of expressions takes no span of nothing.
-        let is_nothing = text == "0" || (text.starts_with('0') && parse_duration(&text.replace('0', "1")).is_ok());
-        let is_nothing = is_nothing && !text.bytes().any(|byte| matches!(byte, b'1'..=b'9'));
-        let span = if is_nothing { Ok(Duration::ZERO) } else { parse_duration(&text) };
+        let is_zero = text.starts_with('0') && text.bytes().all(|byte| byte == b'0' || byte.is_ascii_lowercase());
+        let span = if is_zero { Ok(Duration::ZERO) } else { parse_duration(&text) };
         let refused = |reason: String| {
             serde::de::Error::custom(format!("{text:?} is no span of time such as 90s or 1h30m: {reason}"))
         };
@@ -232,6 +236,8 @@ impl<'de> Deserialize<'de> for Span {
 struct Reader<'a> {
     file: &'a str,
     faults: Vec<FileFault>,
+    /// That of the group that is read: the step of subqueries that do not say.
+    interval: Duration,
 }
 
 impl Reader<'_> {
@@ -247,6 +253,7 @@ impl Reader<'_> {
             self.fault(&raw.name, "groups", "a group needs a name, and an interval that is not zero");
             return None;
         }
+        self.interval = interval;
         let labels = raw.labels;
         let rules = raw.rules.into_iter().filter_map(|rule| self.rule(rule, &labels)).collect();
         let query_offset = raw.query_offset.map_or(Duration::ZERO, |span| span.0);
@@ -255,6 +262,16 @@ impl Reader<'_> {
 
     fn rule(&mut self, raw: RawRule, of_group: &BTreeMap<String, String>) -> Option<RuleSpec> {
         let expression = self.expression(&raw.expr, "expr");
+        let place = Place {
+            file: self.file.to_owned(),
+            line: raw.expr.referenced.line() as usize,
+            column: raw.expr.referenced.column() as usize,
+        };
+        for (key, text) in raw.labels.iter().chain(&raw.annotations) {
+            if let Err(reason) = super::text::check(text) {
+                self.fault(&raw.expr, key, format!("{text:?}: {reason}"));
+            }
+        }
         let mut labels = of_group.clone();
         labels.extend(raw.labels.clone());
         let (name, kind) = match (&raw.alert, &raw.record) {
@@ -277,7 +294,7 @@ impl Reader<'_> {
                 return None;
             }
         };
-        Some(RuleSpec { name, expression: expression?, labels, kind })
+        Some(RuleSpec { place, name, expression: expression?, labels, kind })
     }
 
     fn alert(&mut self, raw: RawRule) -> Option<AlertSpec> {
@@ -323,13 +340,20 @@ impl Reader<'_> {
     }
 
     fn expression(&mut self, text: &Spanned<String>, key: &str) -> Option<parser::Expr> {
-        match parser::parse(&text.value) {
-            Ok(expression) => Some(expression),
+        let expression = match parser::parse(&text.value) {
+            Ok(expression) => expression,
             Err(reason) => {
-                self.fault(text, key, format!("{:?}: {reason}", text.value));
-                None
+                self.fault(text, key, format!("{:?}: {reason}{}", text.value, renamed(&text.value)));
+                return None;
             }
+        };
+        let mut refused = refusals(&expression, self.interval);
+        if selectors(&expression, self.interval).iter().any(|selected| selected.is_fixed) {
+            refused.push("@ with a fixed time: no samples are kept for that".to_owned());
         }
+        let is_good = refused.is_empty();
+        refused.into_iter().for_each(|reason| self.fault(text, key, format!("{:?}: {reason}", text.value)));
+        is_good.then_some(expression)
     }
 
     fn selector(&mut self, text: &Spanned<String>, key: &str) -> Option<Vec<promql_parser::label::Matcher>> {
@@ -345,6 +369,15 @@ impl Reader<'_> {
             );
         }
         found
+    }
+}
+
+/// A hint for expressions that were written for Prometheus 2.
+fn renamed(expression: &str) -> &'static str {
+    if expression.contains("holt_winters") {
+        "; since Prometheus 3 holt_winters is called double_exponential_smoothing"
+    } else {
+        ""
     }
 }
 

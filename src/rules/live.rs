@@ -43,9 +43,22 @@ pub struct Series {
 }
 
 impl Series {
+    /// For so long its samples are kept.
+    pub fn keep(&self) -> Duration {
+        self.keep
+    }
+
     /// The sample that stands for the series at `time`.
     pub fn at(&self, time: Timestamp) -> Option<Sample> {
         self.ring.at(time).filter(|sample| time.since(sample.time) < self.spec.look_back)
+    }
+}
+
+impl Series {
+    /// Whether nothing stands for the series at `time`, and nobody has said that it has ended.
+    pub fn is_silent(&self, time: Timestamp) -> bool {
+        let has_ended = self.ring.last().is_some_and(|last| last.time <= time && !last.is_value());
+        !has_ended && self.at(time).is_none()
     }
 }
 
@@ -188,6 +201,11 @@ impl LiveTable {
     /// All series that are selected.
     pub fn all(&self) -> &[Series] {
         &self.series
+    }
+
+    /// Matchers of every selector.
+    pub fn matchers(&self) -> impl Iterator<Item = &[Matcher]> {
+        self.selectors.iter().map(|selector| selector.matchers.as_slice())
     }
 
     /// What a selector selects.

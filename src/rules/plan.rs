@@ -1,7 +1,8 @@
 //! The frequent forms of an expression, so prepared that an evaluation costs the same however long its windows are.
 //!
 //! `f_over_time(selector[w])`, rates and the like, and plain selectors; aggregated by labels or not; calculated and
-//! compared with numbers. What is of another form has no plan, and the rule is refused. Pure.
+//! compared with numbers. What is of another form is evaluated as a whole
+//! ([`general`](super::general)). Pure.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,6 +12,8 @@ use promql_parser::label::{METRIC_NAME, MatchOp, Matcher};
 use promql_parser::parser::{AggregateExpr, Call, Expr, LabelModifier, Offset, VectorSelector, token};
 
 use super::bounded::Bounded;
+use super::eval::EvalError;
+use super::general::General;
 use super::live::{Labels, LiveTable, NAME, WindowKey};
 use super::range::{RangeFunction, RangeWindow};
 use super::ring::Ring;
@@ -46,6 +49,8 @@ pub enum Plan {
     With { plan: Box<Plan>, number: f64, operation: Operation, number_first: bool, is_bool: bool },
     /// A function over ranges that something other than the clock bounds.
     Bounded(Box<Bounded>),
+    /// Whatever has none of these forms.
+    General(Box<General>),
     /// Groups of series.
     Aggregate { plan: Box<Plan>, aggregation: Aggregation, groups: Groups },
 }
@@ -99,9 +104,18 @@ pub struct Planner {
     pub owner: usize,
     /// How far behind its time the group looks.
     pub query_offset: Duration,
+    /// Step of subqueries that do not say.
+    pub step: Duration,
 }
 
 impl Planner {
+    /// The plan of any expression.
+    pub fn plan_any(self, expression: &Expr, table: &mut LiveTable) -> Plan {
+        let query_offset = i64::try_from(self.query_offset.as_millis()).unwrap_or(i64::MAX);
+        let general = |table| Plan::General(Box::new(General::new(expression, query_offset, self.step, table)));
+        self.plan(expression, table).unwrap_or_else(|| general(table))
+    }
+
     /// The plan of an expression, with its selectors and windows noted in `table`; nothing when it is of another form.
     pub fn plan(self, expression: &Expr, table: &mut LiveTable) -> Option<Plan> {
         match expression {
@@ -203,7 +217,8 @@ fn number(expression: &Expr) -> Option<f64> {
     }
 }
 
-fn operation(id: token::TokenId) -> Option<Operation> {
+/// The operator that a token stands for, where it calculates or compares.
+pub(super) fn operation(id: token::TokenId) -> Option<Operation> {
     Some(match id {
         token::T_ADD => Operation::Add,
         token::T_SUB => Operation::Subtract,
@@ -285,6 +300,7 @@ impl Plan {
                 }
             }
             Self::Bounded(bounded) => bounded.evaluate(table, time, only, cells),
+            Self::General(general) => general.evaluate(table, time, cells),
             Self::With { plan, number, operation, number_first, is_bool } => {
                 plan.run(table, time, only, cells);
                 let keeps_all = *is_bool || !operation.compares();
@@ -309,7 +325,7 @@ impl Plan {
         match self {
             Self::Instant { .. } | Self::Range { .. } | Self::Bounded(_) => true,
             Self::With { plan, .. } => plan.is_of_single_series(),
-            Self::Aggregate { .. } => false,
+            Self::Aggregate { .. } | Self::General(_) => false,
         }
     }
 
@@ -330,6 +346,7 @@ impl Plan {
             Self::Instant { behind, .. } => *behind,
             Self::Range { windows, .. } => table.reach(*windows),
             Self::Bounded(bounded) => bounded.reach(),
+            Self::General(general) => general.reach(),
             Self::With { plan, .. } | Self::Aggregate { plan, .. } => plan.reach(table),
         }
     }
@@ -347,6 +364,10 @@ impl Plan {
             Self::Range { .. } | Self::Bounded(_) => without_name(&named()),
             Self::With { plan, operation, is_bool, .. } if operation.compares() && !is_bool => plan.labels(table, of),
             Self::With { plan, .. } => without_name(&plan.labels(table, of)),
+            Self::General(general) => match of {
+                Of::Group(number) => general.labels(number),
+                Of::Series(_) => Labels::default(),
+            },
             Self::Aggregate { groups, .. } => match of {
                 Of::Group(group) => groups.labels[group].clone(),
                 Of::Series(_) => Labels::default(),
@@ -354,13 +375,23 @@ impl Plan {
         }
     }
 
-    /// The selector that the plan looks at.
-    pub fn selector(&self, table: &LiveTable) -> usize {
+    /// The selectors that the plan looks at.
+    pub fn selectors(&self, table: &LiveTable) -> Vec<usize> {
         match self {
-            Self::Instant { selector, .. } => *selector,
-            Self::Range { windows, .. } => table.selector_of(*windows),
-            Self::Bounded(bounded) => bounded.selector,
-            Self::With { plan, .. } | Self::Aggregate { plan, .. } => plan.selector(table),
+            Self::Instant { selector, .. } => vec![*selector],
+            Self::Range { windows, .. } => vec![table.selector_of(*windows)],
+            Self::Bounded(bounded) => vec![bounded.selector],
+            Self::General(general) => general.selectors().collect(),
+            Self::With { plan, .. } | Self::Aggregate { plan, .. } => plan.selectors(table),
+        }
+    }
+
+    /// Why the newest evaluation has no result, where it has none.
+    pub fn failure(&self) -> Option<&EvalError> {
+        match self {
+            Self::General(general) => general.failure(),
+            Self::Instant { .. } | Self::Range { .. } | Self::Bounded(_) => None,
+            Self::With { plan, .. } | Self::Aggregate { plan, .. } => plan.failure(),
         }
     }
 }

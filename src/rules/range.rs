@@ -220,15 +220,16 @@ impl RangeWindow {
         match function {
             RangeFunction::Changes => Some(course.changes as f64),
             RangeFunction::Resets => Some(course.resets as f64),
-            RangeFunction::Rate => self.extrapolated(course, true).map(|increase| increase / self.span.as_secs_f64()),
-            RangeFunction::Increase => self.extrapolated(course, true),
-            _ => self.extrapolated(course, false),
+            RangeFunction::Rate => self.extrapolated(course, true, Some(self.span.as_secs_f64())),
+            RangeFunction::Increase => self.extrapolated(course, true, None),
+            _ => self.extrapolated(course, false, None),
         }
     }
 
     /// `extrapolatedRate` of Prometheus 3: what the samples cover is stretched to the ends of the range, at most by
-    /// half a sample where they do not nearly reach them, and never below zero of a counter.
-    fn extrapolated(&self, course: Course, is_counter: bool) -> Option<f64> {
+    /// half a sample where they do not nearly reach them, and never below zero of a counter. In the order of its
+    /// calculation, so that the last digit agrees too; `per` makes a rate of it.
+    fn extrapolated(&self, course: Course, is_counter: bool, per: Option<f64>) -> Option<f64> {
         if course.count < 2 {
             return None;
         }
@@ -244,7 +245,8 @@ impl RangeWindow {
             before = before.min(covered * (course.first.value / increase));
         }
         let after = near(seconds(course.last.time.0, self.time.0));
-        Some(increase * ((covered + before + after) / covered))
+        let factor = (covered + before + after) / covered;
+        Some(increase * per.map_or(factor, |per| factor / per))
     }
 
     fn of_newest(&self, function: RangeFunction, ring: &Ring) -> Option<f64> {

@@ -24,6 +24,21 @@ pub struct Sample {
     pub value: f64,
 }
 
+/// A value that is no sample but the mark that a series has ended: the same not-a-number as in Prometheus.
+pub const END: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
+
+/// Whether a value is the mark of an end.
+pub fn is_end(value: f64) -> bool {
+    value.to_bits() == END.to_bits()
+}
+
+impl Sample {
+    /// Whether it is a sample, and not the mark of an end.
+    pub fn is_value(&self) -> bool {
+        !is_end(self.value)
+    }
+}
+
 #[derive(Debug)]
 struct Chunk {
     base: i64,
@@ -111,14 +126,14 @@ impl Ring {
         self.last
     }
 
-    /// The newest sample that is not after `time`.
+    /// The newest sample that is not after `time`; nothing when that is the mark of an end.
     pub fn at(&self, time: Timestamp) -> Option<Sample> {
         if let Some(last) = self.last.filter(|last| last.time <= time) {
-            return Some(last);
+            return Some(last).filter(Sample::is_value);
         }
         let chunk = self.chunks.iter().rev().find(|chunk| chunk.base <= time.0)?;
         let place = (0..chunk.length as usize).rev().find(|place| chunk.sample(*place).time <= time)?;
-        Some(chunk.sample(place))
+        Some(chunk.sample(place)).filter(Sample::is_value)
     }
 
     /// The samples after `from` and not after `to`, in order.
@@ -126,14 +141,15 @@ impl Ring {
         let first = self.chunks.partition_point(|chunk| chunk.last().time <= from);
         let samples =
             self.chunks.range(first..).flat_map(|chunk| (0..chunk.length as usize).map(|at| chunk.sample(at)));
-        samples.skip_while(move |sample| sample.time <= from).take_while(move |sample| sample.time <= to)
+        let inside = samples.skip_while(move |sample| sample.time <= from).take_while(move |sample| sample.time <= to);
+        inside.filter(Sample::is_value)
     }
 
     /// The newest samples not after `to`, newest first.
     pub fn newest(&self, to: Timestamp) -> impl Iterator<Item = Sample> {
         let samples =
             self.chunks.iter().rev().flat_map(|chunk| (0..chunk.length as usize).rev().map(|at| chunk.sample(at)));
-        samples.skip_while(move |sample| sample.time > to)
+        samples.skip_while(move |sample| sample.time > to).filter(Sample::is_value)
     }
 
     /// Number of the oldest chunk.
@@ -154,7 +170,8 @@ impl Ring {
     /// The samples of a chunk.
     pub(super) fn samples(&self, number: u64) -> impl Iterator<Item = Sample> {
         let chunk = self.chunk(number);
-        chunk.into_iter().flat_map(|chunk| (0..chunk.length as usize).map(|at| chunk.sample(at)))
+        let samples = chunk.into_iter().flat_map(|chunk| (0..chunk.length as usize).map(|at| chunk.sample(at)));
+        samples.filter(Sample::is_value)
     }
 
     fn chunk(&self, number: u64) -> Option<&Chunk> {

@@ -26,9 +26,22 @@ pub struct GroupSpec {
     pub rules: Vec<RuleSpec>,
 }
 
+/// Where a rule is written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The file; empty for what nobody wrote.
+    pub file: String,
+    /// Line, from 1 on.
+    pub line: usize,
+    /// Column, from 1 on.
+    pub column: usize,
+}
+
 /// One rule.
 #[derive(Debug, Clone)]
 pub struct RuleSpec {
+    /// Where its expression stands.
+    pub place: Place,
     /// Name of the alarm, or of the series that it records.
     pub name: String,
     /// The expression.
@@ -37,6 +50,13 @@ pub struct RuleSpec {
     pub labels: BTreeMap<String, String>,
     /// What becomes of the results.
     pub kind: RuleKind,
+}
+
+impl RuleSpec {
+    /// Whether it raises alarms.
+    pub fn is_alert(&self) -> bool {
+        matches!(self.kind, RuleKind::Alert(_))
+    }
 }
 
 /// What becomes of the results of a rule.

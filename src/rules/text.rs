@@ -1,36 +1,43 @@
-//! Texts with `{{ $labels.device }}` and `{{ $value }}` in them. Pure.
+//! Texts with templates in them: `{{ $labels.device }} at {{ $value | humanize }}`. Pure.
+//!
+//! The part of Go's templates that rules of Prometheus use: pipelines, variables, `if`, `with` and `range`, and the
+//! functions that do not ask a server. `query` and what belongs to it are refused by name.
+
+mod functions;
+mod numbers;
+mod parse;
+mod run;
 
 use std::collections::BTreeMap;
 
-/// The text with everything between double braces replaced; what is not understood stays as it is.
-pub fn expand(text: &str, labels: &BTreeMap<String, String>, value: f64) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some((before, (inside, after))) =
-        rest.split_once("{{").and_then(|(before, after)| Some((before, after.split_once("}}")?)))
-    {
-        out += before;
-        match inside.trim().trim_matches('-').trim() {
-            "$value" => out += &value.to_string(),
-            name => match name.strip_prefix("$labels.") {
-                Some(label) => out += labels.get(label).map_or("", String::as_str),
-                None => out += &format!("{{{{{inside}}}}}"),
-            },
-        }
-        rest = after;
+pub use self::numbers::shortest as number;
+
+/// What templates can name beside labels and value.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Surroundings {
+    /// `$externalLabels`: site and gateway.
+    pub external_labels: BTreeMap<String, String>,
+    /// `$externalURL`.
+    pub external_url: String,
+}
+
+/// The text with its templates filled in; one that cannot be filled in says so in its place, as in Prometheus.
+pub fn expand(text: &str, labels: &BTreeMap<String, String>, value: f64, around: &Surroundings) -> String {
+    if !text.contains("{{") {
+        return text.to_owned();
     }
-    out + rest
+    let filled = parse::parse(text).and_then(|nodes| run::Run::new(labels, value, around).run(&nodes));
+    filled.unwrap_or_else(|reason| format!("<error expanding template: {reason}>"))
+}
+
+/// Whether a text can be filled in, as far as that can be said without labels and value.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check(text: &str) -> Result<(), String> {
+    let nodes = parse::parse(text)?;
+    functions::check(&nodes)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn labels_and_value_are_filled_in() {
-        let labels = BTreeMap::from([("device".to_owned(), "press-1".to_owned())]);
-
-        assert_eq!(expand("{{ $labels.device }}: {{$value}} W{{ $labels.x }}", &labels, 2.5), "press-1: 2.5 W");
-        assert_eq!(expand("{{ unknown }} {{", &labels, 0.0), "{{ unknown }} {{");
-    }
-}
+mod tests;

@@ -1,18 +1,18 @@
 //! One alerting rule and its alarms.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
+use super::inputs::{agree, inputs, shown};
+use super::view::{AlarmRequest, AlarmView};
 use super::{Action, Outcome};
-use crate::model::{AlarmReading, AlarmRecord, AlarmState, Priority, Timestamp, Transition};
+use crate::model::{AlarmReading, AlarmRecord, Timestamp, Transition};
 use crate::rules::alarm::{Alarm, Change, Condition, NotPossible};
-use crate::rules::live::{Labels, LiveTable, NAME};
+use crate::rules::live::{Labels, LiveTable};
 use crate::rules::plan::{Cell, Of, Plan, without_name};
 use crate::rules::ring::Sample;
 use crate::rules::spec::{ActionSpec, AlertSpec, RuleSpec};
-use crate::rules::text::expand;
+use crate::rules::text::{Surroundings, expand};
 
 /// Most readings that a record names.
 const READINGS_MAX: usize = 8;
@@ -41,6 +41,11 @@ pub(super) struct Alert {
     /// When it was last evaluated because a reading arrived.
     arrived: Timestamp,
     has_remembered: bool,
+    selectors: Vec<usize>,
+    /// Labels of its alarms as series, where they are asked for.
+    pub published: Vec<Labels>,
+    pub failure: Option<String>,
+    around: Arc<Surroundings>,
 }
 
 #[derive(Default)]
@@ -50,6 +55,10 @@ struct Instance {
     value: Option<f64>,
     seen: u64,
     inputs: Option<Vec<usize>>,
+    /// Labels of the newest result.
+    found: Option<Labels>,
+    /// When its condition began to hold, before any delay.
+    began: Option<Timestamp>,
 }
 
 /// The circumstances of an evaluation.
@@ -78,54 +87,15 @@ impl Moment<'_> {
     }
 }
 
-/// What a person wants of an alarm.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AlarmRequest {
-    /// I have seen it.
-    Acknowledge,
-    /// Release the latch.
-    Reset,
-    /// Do not tell for so long.
-    Shelve(Duration),
-    /// Tell again.
-    Unshelve,
-    /// Out of service until it is returned.
-    RemoveFromService,
-    /// Back in service.
-    ReturnToService,
-}
-
-/// An alarm as people see it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct AlarmView {
-    /// Name of the alarm.
-    pub name: String,
-    /// What it is about.
-    pub labels: Own,
-    /// State as the standard names it; `pending` alarms are normal still.
-    pub state: AlarmState,
-    /// How soon somebody has to act.
-    pub priority: Priority,
-    /// The condition holds since then, not yet long enough.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pending_since: Option<Timestamp>,
-    /// Active since then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub active_since: Option<Timestamp>,
-    /// Shelved until then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shelved_until: Option<Timestamp>,
-    /// The value that decided it last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub value: Option<f64>,
-    /// Raised so often that it is held.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub flapping: bool,
-}
-
 impl Alert {
-    pub fn new(rule: &RuleSpec, spec: &AlertSpec, plan: Plan, clear: Option<Plan>) -> Self {
+    pub fn new(
+        rule: &RuleSpec,
+        spec: &AlertSpec,
+        plan: Plan,
+        clear: Option<Plan>,
+        selectors: Vec<usize>,
+        around: &Arc<Surroundings>,
+    ) -> Self {
         Self {
             name: rule.name.clone(),
             labels: rule.labels.clone(),
@@ -137,6 +107,10 @@ impl Alert {
             round: 0,
             arrived: Timestamp(i64::MIN),
             has_remembered: false,
+            selectors,
+            published: Vec::new(),
+            failure: None,
+            around: around.clone(),
         }
     }
 
@@ -152,8 +126,13 @@ impl Alert {
         &self.spec.suppressed_by
     }
 
-    pub fn selector(&self, table: &LiveTable) -> usize {
-        self.plan.selector(table)
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// What it looks at.
+    pub fn selectors(&self) -> &[usize] {
+        &self.selectors
     }
 
     /// Alarms whose condition holds.
@@ -162,21 +141,27 @@ impl Alert {
         active.map(|(labels, _)| (self.name.clone(), labels.clone()))
     }
 
-    pub fn evaluate(&mut self, table: &mut LiveTable, at: &Moment<'_>, cells: &mut Vec<Cell>, outcome: &mut Outcome) {
+    /// Evaluates the rule. False when it has no result: what was raised stays as it is then.
+    pub fn evaluate(
+        &mut self,
+        table: &mut LiveTable,
+        at: &Moment<'_>,
+        cells: &mut Vec<Cell>,
+        outcome: &mut Outcome,
+    ) -> bool {
         let touched = at.touched.filter(|_| self.plan.is_of_single_series());
         self.find_series(table);
         match touched {
             Some(positions) => self.plan.evaluate_of(table, at.time, positions, cells),
             None => self.plan.evaluate(table, at.time, cells),
         }
-        if at.limit > 0 && cells.len() > at.limit {
-            tracing::debug!(rule = self.name, limit = at.limit, "more results than the limit of the group");
-            return;
+        if self.has_failed(at.limit, cells.len()) {
+            return false;
         }
         if at.touched.is_some() {
             self.arrived = self.arrived.max(at.time);
         } else if at.time < self.arrived && !self.plan.is_of_single_series() {
-            return;
+            return true;
         }
         self.round += 1;
         let on_arrival = self.spec.on_arrival;
@@ -186,7 +171,9 @@ impl Alert {
         });
         for cell in cells.iter() {
             let labels = self.labels_of(table, *cell);
+            let found = self.plan.labels(table, cell.of);
             let instance = self.alarms.entry(labels).or_default();
+            instance.found = Some(found);
             instance.of = Some(cell.of);
             instance.value = Some(cell.value);
             instance.seen = self.round;
@@ -205,12 +192,27 @@ impl Alert {
             .map(|(labels, _)| labels.clone())
             .collect();
         if concerned.is_empty() {
-            return;
+            return true;
         }
         let cleared = self.cleared(table, at);
         for labels in concerned {
             self.step(table, at, labels, cleared.as_deref(), outcome);
         }
+        true
+    }
+
+    /// Whether the expression has no result, or too many: said once.
+    fn has_failed(&mut self, limit: usize, results: usize) -> bool {
+        let failed = match self.plan.failure() {
+            Some(error) => Some(error.to_string()),
+            None if limit > 0 && results > limit => Some(format!("exceeded limit of {limit} with {results} alerts")),
+            None => None,
+        };
+        if failed.is_some() && failed != self.failure {
+            tracing::warn!(rule = self.name, reason = failed, "an alerting rule cannot be evaluated");
+        }
+        self.failure = failed;
+        self.failure.is_some()
     }
 
     /// Finds out which series alarms are about that were only remembered so far.
@@ -218,9 +220,9 @@ impl Alert {
         if !std::mem::take(&mut self.has_remembered) || !self.plan.is_of_single_series() {
             return;
         }
-        let selector = self.plan.selector(table);
+        let selectors = &self.selectors;
         for (labels, instance) in self.alarms.iter_mut().filter(|(_, instance)| instance.of.is_none()) {
-            let inputs = inputs(table, selector, labels, INPUTS_MAX);
+            let inputs = inputs(table, selectors, labels, INPUTS_MAX);
             instance.of = inputs.first().filter(|_| inputs.len() == 1).map(|position| Of::Series(*position));
         }
     }
@@ -241,17 +243,17 @@ impl Alert {
         cleared: Option<&[(Labels, f64)]>,
         outcome: &mut Outcome,
     ) {
-        let selector = self.plan.selector(table);
+        let selectors = &self.selectors;
         let Some(instance) = self.alarms.get_mut(&labels) else { return };
         let on_arrival = self.spec.on_arrival;
-        if instance.seen != self.round && instance.is_behind(table, selector, &labels, at, on_arrival) {
+        if instance.seen != self.round && instance.is_behind(table, selectors, &labels, at, on_arrival) {
             return;
         }
         let before = instance.alarm.clone();
         let clear = cleared.map(|cleared| cleared.iter().find(|(found, _)| agree(found, &labels)));
         let condition = if instance.seen == self.round {
             Condition::Holds(instance.value.unwrap_or(f64::NAN))
-        } else if instance.inputs_are_bad(table, selector, &labels, at.time) {
+        } else if instance.inputs_are_bad(table, selectors, &labels, at.time) {
             Condition::Unknown
         } else {
             match clear {
@@ -267,6 +269,7 @@ impl Alert {
             at.active.iter().any(|(name, of)| self.spec.suppressed_by.contains(name) && agree(of, &labels));
         let change = instance.alarm.evaluate(at.time, condition, is_explained, &self.spec.policy);
         outcome.is_changed |= instance.alarm != before;
+        instance.note_begin();
         let is_idle = instance.alarm.is_idle();
         if let Some(change) = change {
             let record = self.record(table, at, &labels, change, None);
@@ -285,14 +288,15 @@ impl Alert {
         let found = self.plan.labels(table, cell.of);
         let mut labels: Own = (*without_name(&found)).clone();
         for (key, template) in &self.labels {
-            let value = expand(template, &found, cell.value);
+            let value = expand(template, &found, cell.value, &self.around);
             if value.is_empty() {
                 labels.remove(key)
             } else {
                 labels.insert(key.clone(), value)
             };
         }
-        if !self.labels.values().any(|template| template.contains("{{")) {
+        let is_lasting = !matches!(self.plan, Plan::General(_));
+        if is_lasting && !self.labels.values().any(|template| template.contains("{{")) {
             self.known.insert(cell.of, labels.clone());
         }
         labels
@@ -308,9 +312,7 @@ impl Alert {
     ) -> AlarmRecord {
         let instance = self.alarms.get(labels);
         let value = instance.and_then(|instance| instance.value);
-        let shown = value.unwrap_or(f64::NAN);
-        let mut annotations: Own =
-            self.spec.annotations.iter().map(|(key, text)| (key.clone(), expand(text, labels, shown))).collect();
+        let mut annotations = self.annotations(labels, instance);
         let from = Timestamp(at.time.0.saturating_sub(self.plan.reach(table)));
         if let Some((begin, end)) = at.holes.iter().find(|(_, end)| *end > from) {
             annotations.insert(HOLE.to_owned(), format!("no readings from {begin} to {end}: the agent did not run"));
@@ -332,9 +334,17 @@ impl Alert {
         }
     }
 
+    /// Texts for people, about the newest result.
+    fn annotations(&self, labels: &Own, instance: Option<&Instance>) -> Own {
+        let value = instance.and_then(|instance| instance.value).unwrap_or(f64::NAN);
+        let of_result = instance.and_then(|instance| instance.found.as_deref()).unwrap_or(labels);
+        let filled = |text: &String| expand(text, of_result, value, &self.around);
+        self.spec.annotations.iter().map(|(key, text)| (key.clone(), filled(text))).collect()
+    }
+
     /// The newest readings of the series that an alarm is about.
     fn readings(&self, table: &LiveTable, labels: &Own, time: Timestamp) -> Vec<AlarmReading> {
-        let inputs = inputs(table, self.plan.selector(table), labels, READINGS_MAX);
+        let inputs = inputs(table, &self.selectors, labels, READINGS_MAX);
         let reading = |position: usize| {
             let series = table.series(position);
             let Sample { time, value } = series.ring.at(time)?;
@@ -353,7 +363,7 @@ impl Alert {
             Transition::Cleared => &self.spec.on_cleared,
             _ => return,
         };
-        let fill = |text: &String| expand(text, &record.labels, record.value.unwrap_or(f64::NAN));
+        let fill = |text: &String| expand(text, &record.labels, record.value.unwrap_or(f64::NAN), &self.around);
         outcome.actions.extend(actions.iter().map(|action| Action {
             alarm: record.name.clone(),
             labels: record.labels.clone(),
@@ -410,11 +420,13 @@ impl Alert {
             labels: labels.clone(),
             state: instance.alarm.state(),
             priority: self.spec.priority,
+            began: instance.began.or(instance.alarm.active_since()),
             pending_since: instance.alarm.pending_since(),
             active_since: instance.alarm.active_since(),
             shelved_until: instance.alarm.shelved_until(),
             value: instance.value.filter(|value| value.is_finite()),
             flapping: instance.alarm.flaps(&self.spec.policy),
+            annotations: self.annotations(labels, Some(instance)),
         })
     }
 
@@ -433,24 +445,29 @@ impl Alert {
 }
 
 impl Instance {
+    fn note_begin(&mut self) {
+        let since = self.alarm.pending_since().or(self.alarm.active_since());
+        self.began = since.map(|since| self.began.unwrap_or(since));
+    }
+
     /// Whether none of the series that the alarm is about has anything new to say.
     fn is_behind(
         &mut self,
         table: &LiveTable,
-        selector: usize,
+        selectors: &[usize],
         labels: &Own,
         at: &Moment<'_>,
         on_arrival: bool,
     ) -> bool {
-        let inputs = self.inputs.get_or_insert_with(|| inputs(table, selector, labels, INPUTS_MAX));
+        let inputs = self.inputs.get_or_insert_with(|| inputs(table, selectors, labels, INPUTS_MAX));
         !inputs.is_empty() && inputs.iter().all(|position| at.is_behind(table, *position, on_arrival))
     }
 
     /// Whether no series that the alarm is about has a reading that stands for it. Without any series nothing is bad:
     /// they are no longer part of the configuration.
-    fn inputs_are_bad(&mut self, table: &LiveTable, selector: usize, labels: &Own, time: Timestamp) -> bool {
-        let inputs = self.inputs.get_or_insert_with(|| inputs(table, selector, labels, INPUTS_MAX));
-        !inputs.is_empty() && inputs.iter().all(|position| table.series(*position).at(time).is_none())
+    fn inputs_are_bad(&mut self, table: &LiveTable, selectors: &[usize], labels: &Own, time: Timestamp) -> bool {
+        let inputs = self.inputs.get_or_insert_with(|| inputs(table, selectors, labels, INPUTS_MAX));
+        !inputs.is_empty() && inputs.iter().all(|position| table.series(*position).is_silent(time))
     }
 }
 
@@ -460,23 +477,4 @@ fn value_of(plan: &mut Plan, table: &mut LiveTable, of: Option<Of>, time: Timest
     let mut cells = Vec::new();
     plan.compared().evaluate_of(table, time, &[position], &mut cells);
     cells.first().map(|cell| cell.value)
-}
-
-/// Series of a selector that have the labels of an alarm, as far as both have them.
-fn inputs(table: &LiveTable, selector: usize, labels: &Own, most: usize) -> Vec<usize> {
-    let agrees = |position: &usize| agree(&table.series(*position).spec.labels, labels);
-    table.members(selector, None).filter(agrees).take(most).collect()
-}
-
-/// Whether labels that both have are equal.
-fn agree(some: &Own, others: &Own) -> bool {
-    some.iter().all(|(key, value)| key == NAME || others.get(key).is_none_or(|other| other == value))
-}
-
-/// `name{label="value"}`, without what is the same for all series of a gateway.
-fn shown(labels: &Own) -> String {
-    let name = labels.get(NAME).map_or("", String::as_str);
-    let others = labels.iter().filter(|(key, _)| !matches!(key.as_str(), NAME | "site" | "gateway"));
-    let others: Vec<String> = others.map(|(key, value)| format!("{key}={value:?}")).collect();
-    format!("{name}{{{}}}", others.join(","))
 }

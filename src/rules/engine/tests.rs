@@ -1,10 +1,15 @@
+use std::sync::Arc;
+
 use promql_parser::parser;
 
 use super::*;
 use crate::model::{AlarmState, Fault, Priority, Scale, Transition};
 use crate::rules::alarm::{AlarmPolicy, OnBad};
 use crate::rules::bounded::BoundBy;
-use crate::rules::spec::AlertSpec;
+use crate::rules::live::NAME;
+use crate::rules::spec::{AlertSpec, Place};
+
+mod general;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -23,7 +28,13 @@ fn alert(name: &str, expression: &str) -> RuleSpec {
     };
     let labels = BTreeMap::from([("team".to_owned(), "mechanics".to_owned())]);
     let expression = parser::parse(expression).unwrap();
-    RuleSpec { name: name.to_owned(), expression, labels, kind: RuleKind::Alert(Box::new(spec)) }
+    RuleSpec {
+        place: Place::default(),
+        name: name.to_owned(),
+        expression,
+        labels,
+        kind: RuleKind::Alert(Box::new(spec)),
+    }
 }
 
 fn with(mut rule: RuleSpec, change: impl FnOnce(&mut AlertSpec)) -> RuleSpec {
@@ -35,7 +46,13 @@ fn with(mut rule: RuleSpec, change: impl FnOnce(&mut AlertSpec)) -> RuleSpec {
 
 fn record(name: &str, expression: &str) -> RuleSpec {
     let expression = parser::parse(expression).unwrap();
-    RuleSpec { name: name.to_owned(), expression, labels: BTreeMap::new(), kind: RuleKind::Record }
+    RuleSpec {
+        place: Place::default(),
+        name: name.to_owned(),
+        expression,
+        labels: BTreeMap::new(),
+        kind: RuleKind::Record,
+    }
 }
 
 /// Series 0 and 1 are the temperature of two presses, series 2 says whether press-1 runs.

@@ -8,7 +8,7 @@ use crate::rules::ring::Sample;
 /// Two presses and a mill, a sample each second whose value is the second, doubled for the second press.
 fn table_and_plan(expression: &str) -> (LiveTable, Plan) {
     let mut table = LiveTable::default();
-    let planner = Planner { owner: 0, query_offset: Duration::ZERO };
+    let planner = Planner { owner: 0, query_offset: Duration::ZERO, step: Duration::from_secs(60) };
     let plan = planner.plan(&parser::parse(expression).unwrap(), &mut table).unwrap();
     for (id, (device, line)) in (0..).zip([("press-1", "a"), ("press-2", "a"), ("mill", "b")]) {
         let labels = [(NAME, "power_w"), ("device", device), ("line", line)];
@@ -80,7 +80,7 @@ fn a_sample_stands_for_its_series_only_so_long() {
 #[test]
 fn other_forms_have_no_plan() {
     let mut table = LiveTable::default();
-    let planner = Planner { owner: 0, query_offset: Duration::ZERO };
+    let planner = Planner { owner: 0, query_offset: Duration::ZERO, step: Duration::from_secs(60) };
     for expression in ["a + b", "a and b", "topk(1, a)", "a @ 5", "absent(a)", "max_over_time(rate(a[5m])[1h:])", "1"] {
         let parsed = parser::parse(expression).unwrap();
         assert!(planner.plan(&parsed, &mut table).is_none(), "{expression}");
