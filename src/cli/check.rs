@@ -79,7 +79,7 @@ impl Check {
         let path = self.file.unwrap_or(self.config.config);
         let file = path.display().to_string();
         let report = match config::load(&path).and_then(checked_rules) {
-            Ok(config) => report(file, &config),
+            Ok((config, unmatched)) => report(file, &config, unmatched),
             Err(error) if self.json => {
                 let (warnings, notes, links) = (Vec::new(), Vec::new(), Vec::new());
                 Report { file, ok: false, faults: error.faults, warnings, notes, links }
@@ -99,17 +99,21 @@ impl Check {
     }
 }
 
-/// The configuration, when its rules can be put in force.
-fn checked_rules(config: Config) -> Result<Config, config::ConfigError> {
+/// The configuration, when its rules can be put in force, and what looks wrong with them.
+fn checked_rules(config: Config) -> Result<(Config, Vec<String>), config::ConfigError> {
     match agent::load_rules(&config) {
-        Ok(_) => Ok(config),
+        Ok(groups) => {
+            let unmatched = agent::unmatched_selectors(&groups, &config);
+            Ok((config, unmatched))
+        }
         Err(faults) => Err(config::ConfigError { faults }),
     }
 }
 
-fn report(file: String, config: &Config) -> Report {
+fn report(file: String, config: &Config, unmatched: Vec<String>) -> Report {
     let links = config.links.iter().map(link_report).collect();
-    let (warnings, notes) = (findings::warnings(config), findings::notes(config));
+    let (mut warnings, notes) = (findings::warnings(config), findings::notes(config));
+    warnings.extend(unmatched);
     Report { file, ok: true, faults: Vec::new(), warnings, notes, links }
 }
 

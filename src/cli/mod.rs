@@ -12,6 +12,7 @@ mod decode;
 mod demo;
 mod findings;
 mod read;
+mod rules;
 mod run;
 mod simulate;
 mod status;
@@ -84,6 +85,7 @@ enum Command {
     Status(status::StatusCommand),
     Tail(tail::Tail),
     Alarms(alarms::Alarms),
+    Rules(rules::Rules),
     Read(read::Read),
     Write(write::Write),
     Writes(write::Writes),
@@ -131,6 +133,7 @@ pub fn main() -> ExitCode {
         Command::Status(command) => command.run(),
         Command::Tail(command) => command.run(),
         Command::Alarms(command) => command.run(),
+        Command::Rules(command) => command.run(),
         Command::Read(command) => command.run(),
         Command::Write(command) => command.run(),
         Command::Writes(command) => command.run(),

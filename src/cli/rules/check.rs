@@ -1,0 +1,148 @@
+//! `lineside rules check`: everything that is wrong with rule files, and what looks wrong.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use anstyle::AnsiColor;
+use clap::Args;
+use serde::Serialize;
+
+use crate::agent::{rule_fault, unmatched_selectors};
+use crate::cli::{ConfigOption, Exit, Failure, plural, write_json, written};
+use crate::config::{self, Config};
+use crate::model::Timestamp;
+use crate::rules::engine::{Engine, RuleSetup};
+use crate::rules::file;
+use crate::rules::spec::GroupSpec;
+use crate::settings::FileFault;
+
+/// Check rule files: syntax, types, functions, templates, cycles; and selectors that no configured series matches.
+///
+/// Exit code 2 when a file has faults, all of which are shown with line and column; 1 when it has none but deserves a
+/// warning.
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// Rule files, or directories of them; without any, those that the configuration names.
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    config: ConfigOption,
+    /// JSON: one object.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    ok: bool,
+    files: Vec<FileReport>,
+    warnings: Vec<String>,
+    notes: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct FileReport {
+    file: String,
+    groups: usize,
+    alerts: usize,
+    records: usize,
+    faults: Vec<FileFault>,
+}
+
+impl Check {
+    pub fn run(self) -> Result<Exit, Failure> {
+        let exists = self.config.config.exists();
+        let config = if exists { config::load(&self.config.config).map(Some) } else { Ok(None) };
+        let files = match (&config, self.files.is_empty()) {
+            (_, false) => self.files.clone(),
+            (Ok(Some(config)), true) => config.rules.files.clone(),
+            (Ok(None), true) => {
+                let path = self.config.config.display();
+                return Err(Failure::Refused(format!("{path}: there is no such file; name rule files to check")));
+            }
+            (Err(error), true) => return Err(Failure::Refused(error.to_string())),
+        };
+        let mut notes = Vec::new();
+        let config = config.unwrap_or_else(|_| {
+            let path = self.config.config.display();
+            notes.push(format!("{path} has faults: whether series match was not checked"));
+            None
+        });
+        if !exists {
+            notes.push("no configuration: whether series match was not checked".to_owned());
+        }
+        let report = report(&files, config.as_ref(), notes);
+        let mut out = anstream::stdout().lock();
+        written(if self.json { write_json(&mut out, &report) } else { write_report(&mut out, &report) })?;
+        match (report.ok, report.warnings.is_empty()) {
+            (true, true) => Ok(Exit::Done),
+            (true, false) => Ok(Exit::Findings),
+            (false, _) => {
+                let refused = report.files.iter().filter(|file| !file.faults.is_empty()).count();
+                Err(Failure::Refused(format!("{} refused", plural(refused, "file"))))
+            }
+        }
+    }
+}
+
+fn report(paths: &[PathBuf], config: Option<&Config>, notes: Vec<String>) -> Report {
+    let (mut groups, mut files): (Vec<GroupSpec>, Vec<FileReport>) = (Vec::new(), Vec::new());
+    for path in paths {
+        let mut report =
+            FileReport { file: path.display().to_string(), groups: 0, alerts: 0, records: 0, faults: Vec::new() };
+        match file::load(std::slice::from_ref(path)) {
+            Ok(found) => {
+                let rules = || found.iter().flat_map(|group| &group.rules);
+                report.groups = found.len();
+                report.alerts = rules().filter(|rule| rule.is_alert()).count();
+                report.records = rules().count() - report.alerts;
+                groups.extend(found);
+            }
+            Err(faults) => report.faults = faults,
+        }
+        files.push(report);
+    }
+    let setup = RuleSetup { groups: groups.clone(), ..RuleSetup::default() };
+    for error in Engine::new(setup, Timestamp(0)).err().into_iter().flatten() {
+        let fault = rule_fault(&error);
+        let of_file = files.iter_mut().find(|file| fault.file.starts_with(&file.file));
+        of_file.into_iter().for_each(|file| file.faults.push(fault.clone()));
+    }
+    let mut warnings: Vec<String> = twice(&groups);
+    if let Some(config) = config {
+        warnings.extend(unmatched_selectors(&groups, config));
+    }
+    let ok = files.iter().all(|file| file.faults.is_empty());
+    Report { ok, files, warnings, notes }
+}
+
+/// Rules of the same name and labels: their results cannot be told apart.
+fn twice(groups: &[GroupSpec]) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let rules = groups.iter().flat_map(|group| &group.rules);
+    let again = rules.filter(|rule| !seen.insert((rule.is_alert(), &rule.name, &rule.labels)));
+    again
+        .map(|rule| {
+            let place = format!("{}:{}", rule.place.file, rule.place.line);
+            format!("{place}: {} stands here once more with the same labels", rule.name)
+        })
+        .collect()
+}
+
+fn write_report(out: &mut impl Write, report: &Report) -> io::Result<()> {
+    let (good, bad, odd) = (AnsiColor::Green.on_default(), AnsiColor::Red.on_default(), AnsiColor::Yellow.on_default());
+    for file in &report.files {
+        writeln!(out, "Checking {}", file.file)?;
+        if file.faults.is_empty() {
+            let (alerts, records) = (plural(file.alerts, "alert"), plural(file.records, "recording rule"));
+            let groups = plural(file.groups, "group");
+            writeln!(out, "  {good}SUCCESS{good:#}: {alerts} and {records} in {groups}")?;
+        } else {
+            writeln!(out, "  {bad}FAILED:{bad:#}")?;
+            file.faults.iter().try_for_each(|fault| writeln!(out, "    {fault}"))?;
+        }
+    }
+    report.warnings.iter().try_for_each(|warning| writeln!(out, "{odd}warning: {warning}{odd:#}"))?;
+    report.notes.iter().try_for_each(|note| writeln!(out, "note: {note}"))
+}
