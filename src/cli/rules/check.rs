@@ -8,7 +8,7 @@ use anstyle::AnsiColor;
 use clap::Args;
 use serde::Serialize;
 
-use crate::agent::{rule_fault, unmatched_selectors};
+use crate::agent::{rule_fault, rule_series, unmatched_selectors};
 use crate::cli::{ConfigOption, Exit, Failure, plural, write_json, written};
 use crate::config::{self, Config};
 use crate::model::Timestamp;
@@ -103,7 +103,9 @@ fn report(paths: &[PathBuf], config: Option<&Config>, notes: Vec<String>) -> Rep
         }
         files.push(report);
     }
-    let setup = RuleSetup { groups: groups.clone(), ..RuleSetup::default() };
+    let series = config.map(rule_series).unwrap_or_default();
+    let memory_limit = config.map(|config| config.rules.memory_bytes);
+    let setup = RuleSetup { groups: groups.clone(), series, memory_limit, ..RuleSetup::default() };
     for error in Engine::new(setup, Timestamp(0)).err().into_iter().flatten() {
         let fault = rule_fault(&error);
         let of_file = files.iter_mut().find(|file| fault.file.starts_with(&file.file));
