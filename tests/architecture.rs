@@ -53,7 +53,7 @@ const ONLY_IN: [(&str, &[&str]); 6] = [
 ];
 
 /// Modules that decide: no async, no clock.
-const PURE: [&str; 20] = [
+const PURE: [&str; 21] = [
     "src/model/",
     "src/modbus/plan",
     "src/modbus/codec",
@@ -68,6 +68,7 @@ const PURE: [&str; 20] = [
     "src/mqtt/in_flight",
     "src/commands/answer",
     "src/commands/gate",
+    "src/commands/desired",
     "src/commands/order",
     "src/commands/verb",
     "src/modbus/write",

@@ -286,7 +286,7 @@ fn plan_all(profile: &Profile) {
 
 /// What a configuration means, for people to compare.
 fn shown(config: &Config) -> String {
-    let Config { gateway, clock, store, mqtt, rules, forward, remote, writes, links } = config;
+    let Config { gateway, clock, store, mqtt, profiles: _, rules, forward, remote, writes, links } = config;
     let mut text = format!("gateway {}/{}, socket {}\n", gateway.site, gateway.id, gateway.socket.display());
     let limit = store.limit_bytes;
     writeln!(text, "clock {clock:?}").unwrap();
@@ -316,7 +316,8 @@ fn shown(config: &Config) -> String {
 }
 
 fn show_mqtt(text: &mut String, mqtt: &MqttConfig) {
-    let MqttConfig { host, port, tls, protocol, client_id, credentials, prefix, keep_alive, batch } = mqtt;
+    let MqttConfig { host, port, tls, protocol, client_id, credentials, prefix, keep_alive, fallback_after: _, batch } =
+        mqtt;
     writeln!(text, "mqtt {host} port {port}, {protocol:?}, client {client_id}, keep alive {keep_alive:?}").unwrap();
     writeln!(text, "  prefix {prefix}").unwrap();
     writeln!(text, "  tls {tls:?}").unwrap();

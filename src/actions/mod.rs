@@ -3,7 +3,8 @@
 //!
 //! What is asked is done after the transition that asks for it is durable, and at most once: a kill in between leaves
 //! it out, but a capture that still waits for its last readings is remembered with the state of the rules. A tag is
-//! written only through the guard of the agent, which this version does not have: `write` is refused and counted.
+//! written only through the guard of the agent, within the bounds that the owner set; without `[[write]]` it is refused
+//! and counted.
 
 mod capture;
 mod messages;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::buffer::{BufferHandle, Catalogue};
@@ -33,8 +34,25 @@ pub const ACTIONS_QUEUED: usize = 256;
 pub struct Reach {
     /// Link of each device.
     pub devices: HashMap<String, LinkHandle>,
+    /// The guard that writes pass; nothing where nothing may be written.
+    pub guard: Option<mpsc::Sender<RuleWrite>>,
     /// The broker, and where messages go.
     pub broker: Option<(SessionHandle, Topics)>,
+}
+
+/// A tag that an alarm wants written.
+#[derive(Debug)]
+pub struct RuleWrite {
+    /// The alarm.
+    pub alarm: String,
+    /// Name of the device.
+    pub device: String,
+    /// Name of its point.
+    pub point: String,
+    /// Engineering value.
+    pub value: f64,
+    /// Whether it was written; otherwise why not.
+    pub reply: oneshot::Sender<Result<(), String>>,
 }
 
 /// What was done since the start of the process.
@@ -69,8 +87,10 @@ pub struct FailedAction {
 /// Why an action was not done.
 #[derive(Debug, thiserror::Error)]
 enum ActionError {
-    #[error("tags are written by people and commands only: this version has no guard for writes by rules")]
+    #[error("nothing may be written on this gateway: its configuration has no [[write]]")]
     NoGuard,
+    #[error("{0}")]
+    Write(String),
     #[error("there is no device {0:?}")]
     NoDevice(String),
     #[error(transparent)]
@@ -138,6 +158,15 @@ impl Actions {
         }
     }
 
+    /// Has a tag written by whoever guards that.
+    async fn write(&mut self, alarm: &str, device: String, point: String, value: f64) -> Result<(), ActionError> {
+        let guard = self.reach.borrow().guard.clone().ok_or(ActionError::NoGuard)?;
+        let (reply, answer) = oneshot::channel();
+        let wanted = RuleWrite { alarm: alarm.to_owned(), device, point, value, reply };
+        guard.send(wanted).await.map_err(|_| ActionError::NoGuard)?;
+        answer.await.unwrap_or(Err("the agent is stopping".to_owned())).map_err(ActionError::Write)
+    }
+
     async fn act(&mut self, action: Action) {
         // What asked for it must not be forgotten by a power cut after it was done.
         if let Err(error) = self.buffer.flush().await {
@@ -145,7 +174,9 @@ impl Actions {
             return;
         }
         let outcome = match &action.what {
-            ActionSpec::Write { .. } => Err(ActionError::NoGuard),
+            ActionSpec::Write { device, point, value } => {
+                self.write(&action.alarm, device.clone(), point.clone(), *value).await
+            }
             ActionSpec::PollFaster { device, interval, lasts } => {
                 // After a restart it may be about what is long over.
                 let lasts = lasts.saturating_sub(self.clock.wall().since(action.time));

@@ -4,12 +4,14 @@
 //! their pollers, and with them their schedules, connections and queued readings.
 
 mod advice;
+mod fallback;
 mod links;
 mod notify;
 mod online;
 mod remote;
 mod rules;
 pub mod service;
+mod trial;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -306,8 +308,11 @@ impl Agent {
         });
     }
 
-    /// Replaces the configuration. What belongs to the start of the process (identity, store, socket, clock) stays as
-    /// it is until a restart; the keys concerned are returned.
+    /// Replaces the configuration, all of it or nothing. What belongs to the start of the process (identity, store,
+    /// socket, clock) stays as it is until a restart; the keys concerned are returned.
+    ///
+    /// # Errors
+    /// What cannot be put in force; everything is as before.
     pub async fn reload(&mut self, config: Config) -> anyhow::Result<Vec<&'static str>> {
         let fixed = [
             ("gateway", self.config.gateway != config.gateway),
@@ -315,21 +320,25 @@ impl Agent {
             ("store", self.config.store != config.store),
         ];
         let ignored = fixed.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect();
+        // What can fail comes first.
+        let groups = load_rules(&config).map_err(|faults| {
+            faults.iter().for_each(|fault| tracing::error!(%fault, "rules not reloaded; those in force stay"));
+            anyhow::anyhow!("the rules have faults:\n{}", listed(&faults))
+        })?;
         let is_switched = self.config.remote.is_on() != config.remote.is_on();
         let uplink_differs = self.config.mqtt != config.mqtt || is_switched;
-        self.config.remote = config.remote.clone();
-        self.config.writes.clone_from(&config.writes);
-        self.apply_remote().await;
-        match load_rules(&config) {
-            Ok(groups) => self.groups = groups,
-            Err(faults) => {
-                faults.iter().for_each(|fault| tracing::error!(%fault, "rules not reloaded; those in force stay"));
-            }
-        }
-        self.config.links = config.links;
-        self.config.forward = config.forward;
         if uplink_differs {
-            self.config.mqtt = config.mqtt;
+            let topics = Topics::new(&config.mqtt.prefix, &self.config.gateway.site, &self.config.gateway.id)?;
+            online::session_settings(&config.mqtt, &topics, &self.config.gateway).check()?;
+        }
+        self.register_series(&config.links).await?;
+        self.groups = groups;
+        let Config { gateway: _, clock: _, store: _, mqtt, profiles, rules, forward, remote, writes, links } = config;
+        let own = &mut self.config;
+        (own.mqtt, own.profiles, own.rules, own.forward) = (mqtt, profiles, rules, forward);
+        (own.remote, own.writes, own.links) = (remote, writes, links);
+        self.apply_remote().await;
+        if uplink_differs {
             for task in std::mem::take(&mut self.uplink_tasks) {
                 self.supervisor.stop_task(task, REPLACE_PATIENCE).await;
             }

@@ -69,6 +69,7 @@ pub(super) fn announcement(config: &Config, clock: &dyn Clock, epoch: Epoch) -> 
     });
     if config.remote.is_on() {
         state["commands"] = json!(Verb::NAMES);
+        state["configuration"] = json!(!config.remote.keys.is_empty());
     }
     state.to_string().into()
 }

@@ -78,6 +78,7 @@ impl Agent {
                 let task = *task;
                 self.remote.running = None;
                 self.remote.deeds.send_replace(None);
+                self.reach.send_modify(|reach| reach.guard = None);
                 self.supervisor.stop_task(task, super::REPLACE_PATIENCE).await;
             }
             (true, Some(_)) | (false, None) => {}
@@ -104,6 +105,7 @@ impl Agent {
             board: self.board.clone(),
             directory: self.directory.subscribe(),
             rules: self.rules.clone(),
+            buffer: self.buffer.clone(),
             log: self.remote.surroundings.log.clone(),
             config_file: self.remote.surroundings.config_file.clone(),
         };
@@ -121,6 +123,7 @@ impl Agent {
         let (commands, doors) = Commands::new(parts, self.remote.status.clone());
         let task = self.supervisor.spawn("commands", Stage::Poll, |stop| commands.run(stop));
         self.remote.deeds.send_replace(Some(doors.deeds));
+        self.reach.send_modify(|reach| reach.guard = Some(doors.rule_writes));
         self.remote.running = Some((task, doors.inbox));
     }
 }

@@ -6,12 +6,22 @@ use std::time::Duration;
 use anyhow::bail;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::fallback::Fallback;
 use super::notify::Notifier;
+use super::trial::Trial;
 use super::{Agent, Event, Surroundings};
+use crate::clock::{Clock, SystemClock};
 use crate::commands::AgentOrder;
-use crate::config::{self, Config};
+use crate::commands::revisions::Revisions;
+use crate::config::Config;
 use crate::logging::LogHandle;
 use crate::supervisor::TaskEnd;
+
+/// How often it is looked whether a configuration has proved itself.
+const LOOK_AT_TRIAL: Duration = Duration::from_millis(200);
+
+/// How often it is looked whether the broker is reached.
+const LOOK_AT_BROKER: Duration = Duration::from_secs(5);
 
 /// How the service ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,11 +71,21 @@ pub async fn run(path: &Path, config: Config, log: LogHandle) -> anyhow::Result<
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "lineside started");
     notifier.ready("polling");
     let mut watchdog = tokio::time::interval(notifier.watchdog.unwrap_or(Duration::from_secs(3600)));
+    let mut fallback = Fallback::default();
+    let mut brokers = tokio::time::interval(LOOK_AT_BROKER);
+    brokers.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut trial: Option<Trial> = None;
+    let mut looks = tokio::time::interval(LOOK_AT_TRIAL);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let why = loop {
         tokio::select! {
             _ = signals.terminate.recv() => break Why::Told,
             _ = signals.interrupt.recv() => break Why::Told,
             _ = signals.hang_up.recv() => {
+                if trial.is_some() {
+                    tracing::warn!("configuration not reloaded: another one is on trial; ask again when it is settled");
+                    continue;
+                }
                 notifier.reloading();
                 reload(&mut agent, path).await;
                 notifier.ready("polling");
@@ -73,7 +93,15 @@ pub async fn run(path: &Path, config: Config, log: LogHandle) -> anyhow::Result<
             event = agent.event() => match event {
                 Event::Failed(end) => break Why::Failed(end),
                 Event::Ordered(AgentOrder::Restart) => break Why::Ordered,
+                Event::Ordered(AgentOrder::Try(order, reply)) => {
+                    trial = match trial {
+                        None => Trial::begin(&mut agent, path, order, reply).await,
+                        Some(_) => trial,
+                    };
+                }
             },
+            _ = brokers.tick(), if trial.is_none() => fallback.look(&mut agent, path).await,
+            _ = looks.tick(), if trial.is_some() => trial = settle(&mut agent, trial).await,
             _ = watchdog.tick() => notifier.alive(),
         }
     };
@@ -97,10 +125,26 @@ pub async fn run(path: &Path, config: Config, log: LogHandle) -> anyhow::Result<
     }
 }
 
+/// Keeps what has proved itself, and goes back from what cannot any more.
+async fn settle(agent: &mut Agent, trial: Option<Trial>) -> Option<Trial> {
+    let mut trial = trial?;
+    match trial.is_over(agent) {
+        None => return Some(trial),
+        Some(true) => trial.keep(),
+        Some(false) => trial.roll_back(agent).await,
+    }
+    None
+}
+
 /// A configuration with faults changes nothing; the faults go to the log.
 async fn reload(agent: &mut Agent, path: &Path) {
-    let loaded = match config::load(path) {
-        Ok(loaded) => loaded,
+    let loaded = match Revisions::load(path, SystemClock::new(false).wall()) {
+        Ok((loaded, troubles)) => {
+            for trouble in troubles {
+                tracing::error!(trouble, "the configuration from afar is not in force, the owner's own is");
+            }
+            loaded
+        }
         Err(error) => {
             for fault in &error.faults {
                 tracing::error!(%fault, "configuration not reloaded");
@@ -113,6 +157,6 @@ async fn reload(agent: &mut Agent, path: &Path) {
         Ok(ignored) => {
             tracing::warn!(sections = ignored.join(", "), "configuration reloaded; these sections need a restart");
         }
-        Err(error) => tracing::error!(%error, "configuration reloaded in part only"),
+        Err(error) => tracing::error!(%error, "configuration not reloaded"),
     }
 }

@@ -4,9 +4,11 @@
 //! another process.
 
 mod alarms;
+mod audit;
 mod check;
 mod client;
 mod command;
+mod config;
 mod decode;
 #[cfg(feature = "demo")]
 mod demo;
@@ -25,7 +27,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{self, DEFAULT_PATH, DEFAULT_SOCKET};
+use crate::config::{DEFAULT_PATH, DEFAULT_SOCKET};
 use crate::kernel;
 
 /// How a command ended when it could do what it was asked.
@@ -92,6 +94,8 @@ enum Command {
     Decode(decode::Decode),
     #[command(name = "command")]
     Afar(command::CommandCommand),
+    Config(config::ConfigCommand),
+    Audit(audit::AuditCommand),
     Simulate(simulate::Simulate),
 }
 
@@ -116,7 +120,7 @@ struct AgentOption {
 impl AgentOption {
     /// The socket to ask. A configuration that cannot be read does not stop a diagnosis.
     fn socket(&self) -> PathBuf {
-        let configured = || config::load(&self.config.config).ok().map(|config| config.gateway.socket);
+        let configured = || crate::config::load(&self.config.config).ok().map(|config| config.gateway.socket);
         self.socket.clone().or_else(configured).unwrap_or_else(|| DEFAULT_SOCKET.into())
     }
 }
@@ -139,6 +143,8 @@ pub fn main() -> ExitCode {
         Command::Writes(command) => command.run(),
         Command::Decode(command) => command.run(),
         Command::Afar(command) => command.run(),
+        Command::Config(command) => command.run(),
+        Command::Audit(command) => command.run(),
         Command::Simulate(command) => command.run(),
     };
     match outcome {

@@ -7,6 +7,8 @@ use clap::Args;
 use super::{ConfigOption, Exit, Failure, runtime};
 use crate::agent::{self, service};
 use crate::buffer::BufferError;
+use crate::clock::{Clock, SystemClock};
+use crate::commands::revisions::Revisions;
 use crate::config;
 use crate::logging;
 
@@ -19,11 +21,16 @@ pub(super) struct Run {
 
 impl Run {
     pub fn run(self) -> Result<Exit, Failure> {
-        let config = config::load(&self.config.config).map_err(|error| Failure::Refused(error.to_string()))?;
+        let now = SystemClock::new(false).wall();
+        let loaded = Revisions::load(&self.config.config, now);
+        let (config, troubles) = loaded.map_err(|error| Failure::Refused(error.to_string()))?;
         if let Err(faults) = agent::load_rules(&config) {
             return Err(Failure::Refused(config::ConfigError { faults }.to_string()));
         }
         let log = logging::start("info");
+        for trouble in troubles {
+            tracing::error!(trouble, "the configuration from afar is not in force, the owner's own is");
+        }
         // Fails only when a provider is there already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = runtime()?;

@@ -48,6 +48,9 @@ fn concerns(status: &Value) -> Vec<String> {
     if status["store"]["writable"] == false {
         concerns.push(format!("the store cannot be written: {}", text(&status["store"]["not_writable_because"])));
     }
+    if let Some(trouble) = status["remote"]["trouble"].as_str() {
+        concerns.push(format!("commands that change anything are refused: {trouble}"));
+    }
     let mqtt = &status["mqtt"];
     if mqtt["state"] != "connected" {
         let why = mqtt["last_error"].as_str().map(|error| format!(": {error}")).unwrap_or_default();

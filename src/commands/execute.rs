@@ -11,6 +11,7 @@ use super::answer::Outcome;
 use super::bundle;
 use super::gate::Genuine;
 use super::verb::{LogLevel, OneDevice, ReadRaw, ReadTags, Verb};
+use crate::buffer::BufferHandle;
 use crate::diagnostics::Board;
 use crate::diagnostics::protocol::ShownReading;
 use crate::diagnostics::socket::{Directory, shown};
@@ -33,6 +34,8 @@ pub struct Services {
     pub directory: watch::Receiver<Directory>,
     /// Alarms.
     pub rules: RulesHandle,
+    /// Where audit lines go on their way to the broker.
+    pub buffer: BufferHandle,
     /// The log of the process.
     pub log: LogHandle,
     /// The configuration file, where there is one.

@@ -31,10 +31,12 @@ pub enum Refusal {
     #[error("retained messages are never carried out: publish without retain")]
     Retained,
     /// Longer than any command.
-    #[error("{bytes} bytes: a command has at most {COMMAND_MAX}")]
+    #[error("{bytes} bytes: a command has at most {most}")]
     TooLarge {
         /// Its size.
         bytes: usize,
+        /// The most it may have.
+        most: usize,
     },
     /// Not a command.
     #[error(transparent)]
@@ -207,7 +209,7 @@ impl Gate {
             return Err(Refusal::Retained);
         }
         if payload.len() > COMMAND_MAX {
-            return Err(Refusal::TooLarge { bytes: payload.len() });
+            return Err(Refusal::TooLarge { bytes: payload.len(), most: COMMAND_MAX });
         }
         let (envelope, order) = order::parse(payload, id)?;
         let verb = Verb::parse(&order.command, &order.arguments).map_err(Refusal::NotUnderstood)?;

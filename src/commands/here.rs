@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-use tokio::sync::oneshot;
-
 use super::gate::Genuine;
 use super::order::Order;
 use super::signature;
@@ -12,6 +9,7 @@ use super::verb::{Span, Verb};
 use super::write::Wish;
 use super::write::guard::Origin;
 use super::{Asker, Commands};
+use crate::actions::RuleWrite;
 use crate::config::Role;
 use crate::diagnostics::deeds::Deed;
 use crate::diagnostics::protocol::{Notice, Request};
@@ -19,14 +17,29 @@ use crate::diagnostics::protocol::{Notice, Request};
 /// A write on the spot is given up when the device cannot be asked for so long.
 const EXPIRY_HERE: Duration = Duration::from_secs(30);
 
+impl Asker {
+    /// Says that it is not done.
+    fn refuse(self, reason: String) {
+        // Whoever asked may be gone.
+        match self {
+            Self::Here(asker) => drop(asker.send(Err(Notice::Refused(reason)))),
+            Self::Rule(asker) => drop(asker.send(Err(reason))),
+            Self::Afar(_) => {}
+        }
+    }
+}
+
 impl Commands {
     /// Serves the local socket: what passes there passes the same guard, and is journalled as well.
     pub(super) async fn take_deed(&mut self, deed: Deed) {
         let Deed { request, reply } = deed;
         let answer = match request {
             Request::Writes => Ok(self.shown_permissions()),
+            Request::ConfigHistory => self.shown_revisions(),
+            Request::ConfigRollback { revision, by } => return self.roll_back_here(revision, &by, reply),
             Request::WritesLock { locked, by } => {
                 tracing::warn!(locked, by, "writing from afar is locked or free");
+                self.note("lock", &format!("(here) {by}"), if locked { "writes off" } else { "writes on" });
                 let lock = self.guard.lock();
                 let done = if locked { lock.lock() } else { lock.lift() };
                 done.map(|()| self.shown_permissions()).map_err(|error| Notice::Error(error.to_string()))
@@ -34,7 +47,7 @@ impl Commands {
             Request::Write { device, point, value, dry_run, span, by } => {
                 let span = span.map(Span::try_from).transpose();
                 match span.map(|span| Wish { device, point, value, dry_run, span }) {
-                    Ok(wish) => return self.write_here(wish, &by, reply).await,
+                    Ok(wish) => return self.write_for(wish, format!("(here) {by}"), Asker::Here(reply)).await,
                     Err(reason) => Err(Notice::Refused(reason.to_owned())),
                 }
             }
@@ -44,7 +57,14 @@ impl Commands {
         let _ = reply.send(answer);
     }
 
-    async fn write_here(&mut self, wish: Wish, by: &str, reply: oneshot::Sender<Result<Value, Notice>>) {
+    /// A rule writes within the same bounds as everybody.
+    pub(super) async fn write_for_rule(&mut self, wanted: RuleWrite) {
+        let RuleWrite { alarm, device, point, value, reply } = wanted;
+        let wish = Wish { device, point, value, dry_run: false, span: None };
+        self.write_for(wish, format!("(rule) {alarm}"), Asker::Rule(reply)).await;
+    }
+
+    async fn write_for(&mut self, wish: Wish, key: String, asker: Asker) {
         let now = self.now();
         let arguments = serde_json::to_value(&wish).unwrap_or_default();
         let order = Order {
@@ -55,13 +75,13 @@ impl Commands {
             command: "write".to_owned(),
             arguments,
         };
-        let key = format!("(here) {}", by.chars().take(64).collect::<String>());
+        let key = key.chars().take(80).collect();
         let digest = signature::digest(order.id.as_bytes());
         let genuine = Genuine { order, verb: Verb::Write(wish), key, role: Role::Engineer, digest };
         let ticket = self.ticket(&genuine, Origin::Here);
         match self.begin_with(&genuine, ticket).await {
-            Err(refusal) => drop(reply.send(Err(Notice::Refused(refusal.to_string())))),
-            Ok(ticket) => self.start(genuine, ticket, Asker::Here(reply)),
+            Err(refusal) => asker.refuse(refusal.to_string()),
+            Ok(ticket) => self.start(genuine, ticket, asker),
         }
     }
 }

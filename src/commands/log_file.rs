@@ -121,6 +121,16 @@ impl LogFile {
     }
 }
 
+/// The lines of a file that somebody else may be writing; one that is not whole yet is left out.
+///
+/// # Errors
+/// It cannot be read, or a line before its last is damaged.
+pub fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, LogFileError> {
+    let bytes = std::fs::read(path).map_err(|source| LogFileError::Io { path: path.to_owned(), source })?;
+    let read = read(&bytes).map_err(|line| LogFileError::Damaged { path: path.to_owned(), line })?;
+    Ok(read.0)
+}
+
 /// Makes a new name in the directory of `path` findable after a power cut.
 pub fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()

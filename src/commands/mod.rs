@@ -17,15 +17,21 @@
 //! - Without keys this task does not exist.
 
 pub mod answer;
+pub mod audit;
 mod bundle;
+mod configuration;
+pub mod desired;
 pub mod execute;
-mod fail_point;
+pub mod fail_point;
 pub mod gate;
 mod here;
+mod intake;
 pub mod journal;
 mod log_file;
 pub mod order;
 mod reply;
+pub mod revisions;
+mod saying;
 pub mod signature;
 mod unfinished;
 pub mod verb;
@@ -42,6 +48,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::actions::RuleWrite;
 use crate::clock::Clock;
 use crate::config::RemoteConfig;
 use crate::diagnostics::deeds::Deed;
@@ -49,12 +56,14 @@ use crate::diagnostics::protocol::Notice;
 use crate::diagnostics::remote::RemoteStatus;
 use crate::mqtt::{Inbox, Received, SessionHandle, Topics};
 use answer::{Answer, Outcome, State};
+use audit::Audit;
+use configuration::Configurations;
 use execute::Services;
 use gate::{Gate, Genuine, Now, Refusal};
-use journal::{Entry, Journal};
+use journal::Journal;
 use reply::Reply;
+use revisions::{Reason, Revisions};
 use verb::Verb;
-use write::guard::Origin;
 use write::lease::Leases;
 use write::lock::WriteLock;
 use write::{Permission, Ticket, WriteGuard};
@@ -65,12 +74,6 @@ const MESSAGES_QUEUED: usize = 64;
 
 /// Commands that are carried out at once.
 const AT_ONCE: usize = 4;
-
-/// Answers on their way at once; those of a flood of refusals are left out.
-const ANSWERS_AT_ONCE: usize = 16;
-
-/// Refusals that are answered in a second; the others are only counted.
-const REFUSALS_ANSWERED: u32 = 5;
 
 /// Requests of the local socket that wait: what a few people ask at once.
 const DEEDS_QUEUED: usize = 8;
@@ -83,6 +86,30 @@ const LAST_ANSWERS: Duration = Duration::from_millis(1500);
 pub enum AgentOrder {
     /// Stop in order, and start again.
     Restart,
+    /// Try a configuration.
+    Try(TrialOrder, oneshot::Sender<Verdict>),
+}
+
+/// A configuration to be tried.
+#[derive(Debug)]
+pub struct TrialOrder {
+    /// Where its files are; nothing for the owner's own alone.
+    pub directory: Option<PathBuf>,
+    /// How long it may take to prove itself.
+    pub window: Duration,
+    /// Which part of the devices that answered before must answer again.
+    pub share: f64,
+}
+
+/// What became of a trial.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It proved itself, and stays in force.
+    Kept,
+    /// It has faults; nothing was changed.
+    Refused(Vec<Reason>),
+    /// It did not prove itself; the one before is in force again.
+    RolledBack(Vec<Reason>),
 }
 
 /// How answers get out: changes when another broker is configured.
@@ -120,6 +147,8 @@ pub struct CommandDoors {
     pub inbox: InboxSender,
     /// For what comes from the local socket.
     pub deeds: mpsc::Sender<Deed>,
+    /// For what alarms want written.
+    pub rule_writes: mpsc::Sender<RuleWrite>,
 }
 
 /// Where a session puts what comes for this gateway.
@@ -129,7 +158,7 @@ pub struct InboxSender(mpsc::Sender<Received>);
 impl InboxSender {
     /// What a session of these topics subscribes to.
     pub fn inbox(&self, topics: &Topics) -> Inbox {
-        Inbox { filters: vec![topics.commands()], messages: self.0.clone() }
+        Inbox { filters: vec![topics.commands(), topics.desired()], messages: self.0.clone() }
     }
 }
 
@@ -139,12 +168,16 @@ pub struct Commands {
     inbox: mpsc::Receiver<Received>,
     gate: Gate,
     journal: Option<Journal>,
+    audit: Audit,
     deeds: mpsc::Receiver<Deed>,
+    rule_writes: mpsc::Receiver<RuleWrite>,
     guard: WriteGuard,
+    configurations: Configurations,
     returning: Returning,
     returns: JoinSet<Returned>,
     running: JoinSet<Carried>,
     answers: JoinSet<()>,
+    forwards: JoinSet<()>,
     refusals: Refusals,
     /// Until when the log level is another one.
     log_until: Option<Instant>,
@@ -163,6 +196,7 @@ struct Carried {
 enum Asker {
     Afar(Reply),
     Here(oneshot::Sender<Result<Value, Notice>>),
+    Rule(oneshot::Sender<Result<(), String>>),
 }
 
 /// How many refusals were answered in this second.
@@ -176,8 +210,14 @@ impl Commands {
     pub fn new(parts: CommandParts, status: watch::Sender<Option<RemoteStatus>>) -> (Self, CommandDoors) {
         let (sender, inbox) = mpsc::channel(MESSAGES_QUEUED);
         let (deed_sender, deeds) = mpsc::channel(DEEDS_QUEUED);
+        let (rule_sender, rule_writes) = mpsc::channel(DEEDS_QUEUED);
         let leases = std::fs::create_dir_all(&parts.directory).map_err(|error| error.to_string());
         let leases = leases.and_then(|()| Leases::open(&parts.directory));
+        let audit = Audit::open(&parts.directory);
+        let revisions = Revisions::open(&parts.directory, parts.clock.wall());
+        if let Err(trouble) = &revisions {
+            tracing::error!(trouble, "configurations from afar cannot be remembered: none is taken");
+        }
         let guard = WriteGuard::new(WriteLock::in_directory(&parts.directory));
         let journal = Journal::open(&parts.directory);
         if let Some(trouble) = journal.trouble() {
@@ -191,22 +231,27 @@ impl Commands {
             inbox,
             gate: Gate::new(counters),
             journal: Some(journal),
+            audit,
             deeds,
+            rule_writes,
             guard,
+            configurations: Configurations::new(revisions),
             returning: Returning::new(leases),
             returns: JoinSet::new(),
             running: JoinSet::new(),
             answers: JoinSet::new(),
+            forwards: JoinSet::new(),
             refusals: Refusals { since: Instant::now(), answered: 0 },
             log_until: None,
             status,
         };
-        (commands, CommandDoors { inbox: InboxSender(sender), deeds: deed_sender })
+        (commands, CommandDoors { inbox: InboxSender(sender), deeds: deed_sender, rule_writes: rule_sender })
     }
 
     /// Takes commands until told to stop.
     pub async fn run(mut self, stop: CancellationToken) {
         self.guard.replace(self.parts.permissions.borrow_and_update().clone());
+        self.report(None);
         self.settle_unfinished().await;
         loop {
             tokio::select! {
@@ -214,12 +259,16 @@ impl Commands {
                 () = stop.cancelled() => break,
                 Some(Ok(carried)) = self.running.join_next() => self.conclude(carried).await,
                 Some(_) = self.answers.join_next() => {}
+                Some(_) = self.forwards.join_next() => {}
+                Some(Ok((step, verdict))) = self.configurations.trials.join_next() => self.conclude_trial(step, verdict),
+                Some(_) = self.configurations.reports.join_next() => {}
                 Some(Ok(returned)) = self.returns.join_next() => self.has_returned(returned),
                 () = wait_until(self.log_until) => self.restore_log_level(),
                 () = wait_until(self.returning.next()) => self.look_at_leases(),
                 Ok(()) = self.parts.permissions.changed() => {
                     self.guard.replace(self.parts.permissions.borrow_and_update().clone());
                 }
+                Some(wanted) = self.rule_writes.recv() => self.write_for_rule(wanted).await,
                 Some(deed) = self.deeds.recv() => self.take_deed(deed).await,
                 Some(received) = self.inbox.recv() => {
                     self.take(received).await;
@@ -242,73 +291,13 @@ impl Commands {
         Now { time: clock.wall(), clock: clock.state(), monotonic: clock.monotonic() }
     }
 
-    async fn take(&mut self, received: Received) {
-        let Some(outlet) = self.parts.outlet.borrow().clone() else { return };
-        let Some(id) = outlet.topics.command_id(&received.topic).map(str::to_owned) else { return };
-        let reply = Reply::new(&outlet, &id, &received);
-        self.count(|status| status.received += 1);
-        let now = self.now();
-        let verified = {
-            let config = self.parts.config.borrow();
-            self.gate.verify(&config, &self.parts.gateway, &id, (&received.payload, received.retain), now)
-        };
-        match verified {
-            Ok(genuine) => self.take_genuine(genuine, reply, now).await,
-            Err(refusal) => self.refuse(&id, None, &refusal, &reply),
-        }
-    }
-
-    async fn take_genuine(&mut self, genuine: Genuine, reply: Reply, now: Now) {
-        let id = genuine.order.id.clone();
-        if let Some(known) = self.journal.as_ref().and_then(|journal| journal.entry(&id)).cloned() {
-            match known.digest == genuine.digest {
-                true => self.repeat(&known, &reply),
-                false => self.refuse(&id, Some(&genuine), &Refusal::IdUsed(id.clone()), &reply),
-            }
-            return;
-        }
-        let admitted = match self.running.len() < AT_ONCE {
-            true => self.gate.admit(&genuine, now),
-            false => Err(Refusal::Busy),
-        };
-        let ticket = match admitted {
-            Ok(()) => self.ticket(&genuine, Origin::Afar(genuine.role)),
-            Err(refusal) => Err(refusal),
-        };
-        match self.begin_with(&genuine, ticket).await {
-            Err(refusal) => self.refuse(&id, Some(&genuine), &refusal, &reply),
-            Ok(ticket) => self.start(genuine, ticket, Asker::Afar(reply)),
-        }
-    }
-
-    /// What a write needs beside the checks of every command.
-    fn ticket(&mut self, genuine: &Genuine, origin: Origin) -> Result<Option<Ticket>, Refusal> {
-        let Some(wish) = writes::wish(genuine) else { return Ok(None) };
-        self.admit_write(wish, origin, Some(genuine.order.expires)).map(Some).map_err(Refusal::Write)
-    }
-
-    /// Journals a command that passed, and with a write when its value returns. Nothing is held when that fails.
-    async fn begin_with(
-        &mut self,
-        genuine: &Genuine,
-        ticket: Result<Option<Ticket>, Refusal>,
-    ) -> Result<Option<Ticket>, Refusal> {
-        let mut ticket = ticket?;
-        let mut begun = self.begin(genuine).await;
-        if let (Ok(()), Some(ticket)) = (&begun, &mut ticket) {
-            begun = self.begin_lease(ticket).map_err(Refusal::Journal);
-        }
-        if let (Err(refusal), Some(ticket)) = (&begun, &ticket) {
-            self.end_write(ticket, &Outcome::failed(refusal.to_string()));
-        }
-        begun.map(|()| ticket)
-    }
-
     /// Carries out what is journalled.
     fn start(&mut self, genuine: Genuine, ticket: Option<Ticket>, to: Asker) {
         fail_point::reached("begun");
         self.gate.used(&genuine.key, genuine.order.counter);
         tracing::info!(id = genuine.order.id, key = genuine.key, command = genuine.order.command, "command accepted");
+        let text = format!("{} {} {}", genuine.order.command, genuine.order.arguments, genuine.order.id);
+        self.note("command", &genuine.key, &text);
         self.count(|status| status.accepted += 1);
         let (services, accepted) = (self.parts.services.clone(), self.answer(&genuine, State::Accepted));
         let clock = self.parts.clock.clone();
@@ -321,7 +310,7 @@ impl Commands {
             };
             let outcome = match &to {
                 Asker::Afar(reply) => reply.while_running(accepted, work).await,
-                Asker::Here(_) => work.await,
+                Asker::Here(_) | Asker::Rule(_) => work.await,
             };
             Carried { genuine, outcome, ticket, to }
         });
@@ -340,6 +329,10 @@ impl Commands {
     /// Journals what came of a command, and says it.
     async fn conclude(&mut self, carried: Carried) {
         self.settle_write(&carried);
+        let state = serde_json::to_value(carried.outcome.state).unwrap_or_default();
+        let reason = carried.outcome.reason.as_deref().unwrap_or_default();
+        let text = format!("{} {}: {} {reason}", carried.genuine.order.command, carried.genuine.order.id, state);
+        self.note("answer", &carried.genuine.key, &text);
         let Carried { genuine, outcome, to, .. } = carried;
         let (id, ended, time) = (genuine.order.id.clone(), outcome.clone(), self.parts.clock.wall());
         if let Err(trouble) = self.with_journal(move |journal| journal.end(&id, &ended, time)).await {
@@ -358,6 +351,13 @@ impl Commands {
         let answer = Answer { reason: outcome.reason, result: outcome.result, ..self.answer(&genuine, outcome.state) };
         let reply = match to {
             Asker::Afar(reply) => reply,
+            Asker::Rule(asker) => {
+                let outcome = match answer.state {
+                    State::Done => Ok(()),
+                    _ => Err(answer.reason.unwrap_or_default()),
+                };
+                return drop(asker.send(outcome));
+            }
             Asker::Here(asker) => return drop(asker.send(Ok(serde_json::to_value(&answer).unwrap_or_default()))),
         };
         self.answers.spawn(async move {
@@ -368,54 +368,6 @@ impl Commands {
                 let _ = orders.send(AgentOrder::Restart).await;
             }
         });
-    }
-
-    fn repeat(&mut self, known: &Entry, reply: &Reply) {
-        self.count(|status| status.repeated += 1);
-        let end = known.end.as_ref();
-        let answer = Answer {
-            was: Some(end.map_or(State::Running, |end| end.state)),
-            command: Some(known.command.clone()),
-            key: Some(known.key.clone()),
-            reason: end.and_then(|end| end.reason.clone()),
-            result: end.map(|end| end.result.clone()).unwrap_or_default(),
-            ..self.bare(&known.id, State::Duplicate)
-        };
-        self.say(answer, reply);
-    }
-
-    fn refuse(&mut self, id: &str, genuine: Option<&Genuine>, refusal: &Refusal, reply: &Reply) {
-        let mut count = 0;
-        self.count(|status| {
-            let refused = status.refused.entry(refusal.kind()).or_default();
-            *refused += 1;
-            count = *refused;
-        });
-        match count.is_power_of_two() {
-            true => tracing::warn!(kind = refusal.kind(), %refusal, refused = count, "command refused"),
-            false => tracing::debug!(kind = refusal.kind(), %refusal, "command refused"),
-        }
-        let now = Instant::now();
-        if now >= self.refusals.since + Duration::from_secs(1) {
-            self.refusals = Refusals { since: now, answered: 0 };
-        }
-        if self.refusals.answered >= REFUSALS_ANSWERED || !order::is_id(id) {
-            return;
-        }
-        self.refusals.answered += 1;
-        let state = if matches!(refusal, Refusal::Expired { .. }) { State::Expired } else { State::Rejected };
-        let answer = match genuine {
-            Some(genuine) => self.answer(genuine, state),
-            None => self.bare(id, state),
-        };
-        self.say(Answer { reason: Some(refusal.to_string()), ..answer }, reply);
-    }
-
-    fn say(&mut self, answer: Answer, reply: &Reply) {
-        if self.answers.len() < ANSWERS_AT_ONCE {
-            let reply = reply.clone();
-            self.answers.spawn(async move { reply.send(&answer).await });
-        }
     }
 
     /// Lends the journal to a thread that may block.

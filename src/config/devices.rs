@@ -1,7 +1,7 @@
 //! The sections `[[device]]`: which device is on which link, and what is read of it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,13 +23,21 @@ const RESERVED_LABELS: [&str; 3] = ["site", "gateway", "device"];
 
 /// The profiles devices name: each is read once.
 pub(super) struct Profiles {
-    directory: PathBuf,
+    /// Where they are looked for: what is in the first goes before what is in the next, and the shipped ones come last.
+    directories: Vec<PathBuf>,
     read: HashMap<String, Option<Arc<Profile>>>,
 }
 
 impl Profiles {
-    pub(super) fn new(directory: PathBuf) -> Self {
-        Self { directory, read: HashMap::new() }
+    pub(super) fn layered(directories: Vec<PathBuf>) -> Self {
+        Self { directories, read: HashMap::new() }
+    }
+
+    /// The first directory that has this profile; the last one when none has.
+    fn directory(&self, id: &str) -> &Path {
+        let has_it = |directory: &&PathBuf| directory.join(format!("{id}.toml")).is_file();
+        let found = self.directories.iter().find(has_it).or(self.directories.last());
+        found.map_or(Path::new("."), PathBuf::as_path)
     }
 
     /// The profile that `item` names, or `None` after its faults were noted.
@@ -38,7 +46,7 @@ impl Profiles {
         if let Some(known) = self.read.get(&id) {
             return known.clone();
         }
-        let profile = match file::load(&self.directory, &id) {
+        let profile = match file::load(self.directory(&id), &id) {
             Ok(profile) => Some(Arc::new(profile)),
             Err(faults) => {
                 note(item, faults);

@@ -6,6 +6,7 @@ mod devices;
 mod forward;
 pub mod link;
 mod links;
+mod overlay;
 mod own_map;
 mod remote;
 mod site;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 pub use forward::{Changes, Forward, SelectedForward};
 pub use link::{DeviceConfig, Endpoint, LinkConfig, Parity, SerialSettings, TagConfig};
+pub use overlay::{OVERLAY_FILE, lay_over, named};
 pub use remote::{KeyConfig, RemoteConfig, Role};
 pub use site::host_and_port;
 pub use write::{Comparison, Interlock, Lease, WriteConfig};
@@ -44,6 +46,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// Where readings go.
     pub mqtt: MqttConfig,
+    /// Directory of the owner's profiles.
+    pub profiles: PathBuf,
     /// Which rules are in force.
     pub rules: RulesConfig,
     /// What is sent of series that are selected, in the order of the file: the first that fits counts.
@@ -128,6 +132,8 @@ pub struct MqttConfig {
     pub prefix: String,
     /// Longest silence on the connection.
     pub keep_alive: Duration,
+    /// A further broker that is away for so long gives way to the owner's own.
+    pub fallback_after: Duration,
     /// How readings are put together.
     pub batch: BatchConfig,
 }
@@ -217,9 +223,21 @@ pub fn parse(text: &str, file: &str, directory: &Path) -> Result<Config, ConfigE
         let forward = forward::selected(root.sections("forward"));
         let remote = remote::remote(root.section("remote"));
         let writes = write::writes(root.sections("write"));
-        let links = devices::links(&mut root, gateway.as_ref(), devices::Profiles::new(profiles), &forward);
+        let links =
+            devices::links(&mut root, gateway.as_ref(), devices::Profiles::layered(vec![profiles.clone()]), &forward);
         root.finish();
-        Some(Config { gateway: gateway?, clock, store: store?, mqtt: mqtt?, rules, forward, remote, writes, links })
+        Some(Config {
+            gateway: gateway?,
+            clock,
+            store: store?,
+            mqtt: mqtt?,
+            profiles,
+            rules,
+            forward,
+            remote,
+            writes,
+            links,
+        })
     });
     match (config, source.into_faults()) {
         (Some(config), faults) if faults.is_empty() => Ok(config),

@@ -16,6 +16,9 @@ const NAME_RULE: &str = "1 to 64 characters of a-z, 0-9, '_' or '-', starting wi
 /// Longest topic prefix that leaves room for the names behind it (MQTT 5.0, 1.5.4: 65,535 bytes; brokers less).
 const PREFIX_MAX: usize = 128;
 
+/// Longer than a broker takes to be updated.
+const FALLBACK_AFTER: Duration = Duration::from_secs(600);
+
 /// Levels of the prefix: with site, gateway, `catalogue` and part behind it a topic has at most seven slashes,
 /// which is what AWS IoT Core takes.
 const PREFIX_SLASHES_MAX: usize = 3;
@@ -108,18 +111,19 @@ pub(super) fn mqtt(
         credentials,
         prefix: prefix.unwrap_or_else(|| "lineside/v1".to_owned()),
         keep_alive,
+        fallback_after: FALLBACK_AFTER,
         batch,
     })
 }
 
-struct Broker {
-    host: String,
-    port: u16,
-    tls: bool,
+pub(super) struct Broker {
+    pub host: String,
+    pub port: u16,
+    pub tls: bool,
 }
 
 /// `mqtt://host[:port]` or `mqtts://host[:port]`; an IPv6 address stands in brackets.
-fn broker_url(item: &Item<'_, '_>) -> Option<Broker> {
+pub(super) fn broker_url(item: &Item<'_, '_>) -> Option<Broker> {
     const ALLOWED: &str = "must be mqtt://host[:port] or mqtts://host[:port]";
     let url = item.text()?;
     if url.contains('@') {
@@ -220,7 +224,7 @@ fn client_id(id: String) -> Result<String, &'static str> {
     }
 }
 
-fn batch(mut section: Section<'_, '_>) -> BatchConfig {
+pub(super) fn batch(mut section: Section<'_, '_>) -> BatchConfig {
     const SIZE_LEAST: u64 = 1 << 10;
     // MQTT 5.0, 2.1.4: a packet has at most 256 MiB; a gateway has no use for batches of more than 8.
     const SIZE_MOST: u64 = 8 << 20;

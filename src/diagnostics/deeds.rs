@@ -24,7 +24,7 @@ impl Deeds {
     /// # Errors
     /// Why it cannot be done.
     pub async fn have_done(&self, request: Request) -> Result<Value, Notice> {
-        const OFF: &str = "nothing is allowed to be written on this gateway: its configuration has no [[write]]";
+        const OFF: &str = "nothing can be commanded or written on this gateway: its configuration has neither [[remote.key]] nor [[write]]";
         let Some(deeds) = self.0.borrow().clone() else { return Err(Notice::Refused(OFF.to_owned())) };
         let (reply, answer) = oneshot::channel();
         let stopping = || Notice::Error("the agent is stopping".to_owned());

@@ -53,6 +53,15 @@ pub enum Request {
         /// Who wants it.
         by: String,
     },
+    /// Configurations that came from afar.
+    ConfigHistory,
+    /// Try an earlier one again.
+    ConfigRollback {
+        /// Which; 0 is the owner's own.
+        revision: u64,
+        /// Who wants it.
+        by: String,
+    },
     /// All tags of one device, now.
     Read {
         /// Name of the device.

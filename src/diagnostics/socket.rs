@@ -156,12 +156,16 @@ async fn answer(reader: OwnedReadHalf, writer: &mut OwnedWriteHalf, services: Se
                 Err(error) => send(writer, &Notice::Error(format!("done, but not stored: {error}"))).await,
             }
         }
-        Ok(request @ (Request::Write { .. } | Request::Writes | Request::WritesLock { .. })) => {
-            match services.deeds.have_done(request).await {
-                Ok(answer) => send(writer, &answer).await,
-                Err(notice) => send(writer, &notice).await,
-            }
-        }
+        Ok(
+            request @ (Request::Write { .. }
+            | Request::Writes
+            | Request::WritesLock { .. }
+            | Request::ConfigHistory
+            | Request::ConfigRollback { .. }),
+        ) => match services.deeds.have_done(request).await {
+            Ok(answer) => send(writer, &answer).await,
+            Err(notice) => send(writer, &notice).await,
+        },
         Ok(Request::Read { device }) => read(writer, &services, &device).await,
         Ok(Request::ReadRaw { link, unit_id, table, address, count }) => {
             let outcome = read_raw(&services, &link, unit_id, &table, address, count).await;

@@ -87,7 +87,10 @@ pub enum SessionError {
 
 impl SessionSettings {
     /// Checks what can be checked without the broker, files included.
-    pub(super) fn check(&self) -> Result<(), SessionError> {
+    ///
+    /// # Errors
+    /// What cannot be used.
+    pub fn check(&self) -> Result<(), SessionError> {
         if self.client_id.is_empty() {
             return Err(SessionError::NoClientId);
         }

@@ -20,6 +20,9 @@ use super::state::BrokerLimits;
 /// How long the broker keeps our subscriptions and what arrives for us while we are away.
 const SESSION_EXPIRY_S: u32 = 24 * 60 * 60;
 
+/// Largest packet that the broker may send us, in bytes: a configuration with its rules and profiles.
+const INCOMING_MAX: u32 = (2 << 20) + 4096;
+
 /// Unacknowledged messages the broker may have on the way to us.
 const RECEIVE_MAXIMUM: u16 = 16;
 
@@ -52,7 +55,7 @@ pub(super) fn open(opening: Opening<'_>) -> (Sender, Events) {
         .set_connect_properties(ConnectProperties {
             session_expiry_interval: Some(if opening.stay == Stay::Visit { 0 } else { SESSION_EXPIRY_S }),
             receive_maximum: Some(RECEIVE_MAXIMUM),
-            max_packet_size: Some(settings.max_packet),
+            max_packet_size: Some(settings.max_packet.min(INCOMING_MAX)),
             topic_alias_max: None,
             request_response_info: None,
             request_problem_info: None,

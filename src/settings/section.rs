@@ -62,6 +62,11 @@ impl<'s, 'i> Section<'s, 'i> {
         Some(Item { source: self.source, key: self.key_path(key), called: self.called.clone(), value })
     }
 
+    /// Whether `key` is there.
+    pub fn has(&self, key: &str) -> bool {
+        self.entries.contains_key(key)
+    }
+
     /// The value of `key`, or a fault that says what it could be.
     pub fn require(&mut self, key: &'static str, allowed: &str) -> Option<Item<'s, 'i>> {
         let item = self.take(key);

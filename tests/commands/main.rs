@@ -7,6 +7,8 @@
 mod support;
 
 mod access;
+mod audit;
+mod configuration;
 mod flood;
 mod refusals;
 mod verbs;

@@ -3,6 +3,7 @@
 mod broker;
 mod fleet;
 mod key;
+mod push;
 mod send;
 mod watch;
 
@@ -23,6 +24,7 @@ pub(super) struct CommandCommand {
 enum Deed {
     Keygen(key::Keygen),
     Send(send::Send),
+    Config(push::ConfigDeeds),
     Watch(watch::Watch),
     Fleet(fleet::Fleet),
 }
@@ -34,6 +36,7 @@ impl CommandCommand {
         match self.deed {
             Deed::Keygen(command) => command.run(),
             Deed::Send(command) => command.run(),
+            Deed::Config(command) => command.run(),
             Deed::Watch(command) => command.run(),
             Deed::Fleet(command) => command.run(),
         }

@@ -1,0 +1,96 @@
+//! `lineside audit`: who did what, and whether the log of it is whole.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::table::Table;
+use super::{ConfigOption, Exit, Failure, plural, write_json, written};
+use crate::commands::audit::{self, AuditLine};
+use crate::config;
+
+/// Show who commanded, wrote and changed what, or check that no line of that log was changed or left out.
+#[derive(Debug, Args)]
+pub(super) struct AuditCommand {
+    #[command(subcommand)]
+    deed: Deed,
+}
+
+#[derive(Debug, Subcommand)]
+enum Deed {
+    /// The latest lines.
+    Show {
+        /// How many.
+        #[arg(long, value_name = "COUNT", default_value_t = 50)]
+        lines: usize,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Check the chain; exit code 1 when a line was changed or is missing.
+    Verify {
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Place {
+    /// Directory of the log; without it the one below the store of the configuration.
+    #[arg(long, value_name = "DIRECTORY")]
+    directory: Option<PathBuf>,
+    /// JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigOption,
+}
+
+impl Place {
+    fn lines(&self) -> Result<Vec<AuditLine>, Failure> {
+        let directory = match &self.directory {
+            Some(directory) => directory.clone(),
+            None => {
+                let config = config::load(&self.config.config).map_err(|error| Failure::Refused(error.to_string()))?;
+                config.store.path.join("remote")
+            }
+        };
+        audit::lines(&directory).map_err(|reason| Failure::Broken(anyhow::anyhow!(reason)))
+    }
+}
+
+impl AuditCommand {
+    pub fn run(self) -> Result<Exit, Failure> {
+        let mut out = anstream::stdout().lock();
+        match self.deed {
+            Deed::Show { lines, place } => {
+                let all = place.lines()?;
+                let latest = &all[all.len().saturating_sub(lines)..];
+                written(if place.json { write_json(&mut out, &latest) } else { table(latest).write(&mut out, 0) })?;
+                Ok(if latest.is_empty() { Exit::Findings } else { Exit::Done })
+            }
+            Deed::Verify { place } => {
+                let report = audit::verify(&place.lines()?);
+                written(match place.json {
+                    true => write_json(&mut out, &report),
+                    false => {
+                        let count = plural(usize::try_from(report.lines).unwrap_or(usize::MAX), "line");
+                        let verdict = if report.faults.is_empty() { "whole" } else { "not whole" };
+                        writeln!(out, "{count} from number {}: {verdict}", report.first)
+                            .and_then(|()| report.faults.iter().try_for_each(|fault| writeln!(out, "  {fault}")))
+                    }
+                })?;
+                Ok(if report.faults.is_empty() { Exit::Done } else { Exit::Findings })
+            }
+        }
+    }
+}
+
+fn table(lines: &[AuditLine]) -> Table {
+    let mut table = Table::new(["number", "time", "kind", "by", "what"]);
+    for line in lines {
+        let AuditLine { number, time, kind, by, text, .. } = line;
+        table.row([number.to_string(), time.to_string(), kind.clone(), by.clone(), text.clone()]);
+    }
+    table
+}

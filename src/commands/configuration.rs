@@ -1,0 +1,268 @@
+//! The part of the task that takes configurations: tried by the agent, remembered here, reported to whoever sent them.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use super::desired::{self, GenuineDesired};
+use super::gate::Refusal;
+use super::revisions::{Reason, Revision, Revisions, Standing};
+use super::{AgentOrder, Commands, TrialOrder, Verdict, fail_point};
+use crate::diagnostics::protocol::Notice;
+use crate::mqtt::{Bytes, Delivery, Message, Received};
+
+/// A trial that was asked for on the spot takes no longer.
+const WINDOW_HERE: Duration = Duration::from_secs(60);
+
+/// What is known of configurations, and what is under way.
+pub(super) struct Configurations {
+    pub revisions: Result<Revisions, String>,
+    trial: Option<Revision>,
+    pub trials: JoinSet<(Revision, Verdict)>,
+    asker: Option<oneshot::Sender<Result<Value, Notice>>>,
+    pub reports: JoinSet<()>,
+}
+
+impl Configurations {
+    pub fn new(revisions: Result<Revisions, String>) -> Self {
+        Self { revisions, trial: None, trials: JoinSet::new(), asker: None, reports: JoinSet::new() }
+    }
+}
+
+impl Commands {
+    /// Takes a message on the topic of the wanted configuration; an empty one wants nothing.
+    pub(super) async fn take_desired(&mut self, received: &Received) {
+        if received.payload.is_empty() {
+            return;
+        }
+        self.count(|status| status.received += 1);
+        let verified = {
+            let config = self.parts.config.borrow();
+            desired::verify(&config, &self.parts.gateway, &received.payload)
+        };
+        match verified {
+            Ok(genuine) => self.take_genuine_desired(genuine),
+            Err(refusal) => self.note_refusal(&refusal, ""),
+        }
+    }
+
+    fn take_genuine_desired(&mut self, genuine: GenuineDesired) {
+        let GenuineDesired { desired, key, digest } = genuine;
+        let step = Revision {
+            revision: desired.revision,
+            digest,
+            by: key,
+            time: self.parts.clock.wall(),
+            standing: Standing::Trial,
+            reasons: Vec::new(),
+        };
+        let revisions = match &self.configurations.revisions {
+            Ok(revisions) => revisions,
+            Err(trouble) => {
+                let refusal = Refusal::Journal(trouble.clone());
+                return self.note_refusal(&refusal, &step.by);
+            }
+        };
+        // The broker hands it out again on every connection: what became of it is known.
+        if revisions.standing(&step.digest).is_some() {
+            return self.report(None);
+        }
+        let highest = revisions.highest();
+        if step.revision <= highest {
+            let reason = format!("{highest} was seen already: revisions only rise");
+            return self.refuse_revision(step, Reason::new("", "revision", reason));
+        }
+        if self.configurations.trial.is_some() {
+            return self.refuse_revision(step, Reason::new("", "", "another configuration is on trial"));
+        }
+        let staged = revisions.stage(&step, &desired.files);
+        match staged {
+            Ok(directory) => {
+                fail_point::reached("config-staged");
+                let (window, share) = (desired.window(), desired.share.unwrap_or(1.0));
+                self.try_out(step, TrialOrder { directory: Some(directory), window, share });
+            }
+            Err(trouble) => self.refuse_revision(step, Reason::new("", "", trouble)),
+        }
+    }
+
+    /// Has it tried. Until it has proved itself a restart goes back to the one before.
+    fn try_out(&mut self, step: Revision, order: TrialOrder) {
+        let Ok(revisions) = &mut self.configurations.revisions else { return };
+        if let Err(trouble) = revisions.note(step.clone()) {
+            return self.refuse_revision(step, Reason::new("", "", trouble));
+        }
+        fail_point::reached("config-trial");
+        tracing::info!(revision = step.revision, by = step.by, "configuration is to be tried");
+        self.note("configuration", &step.by, &format!("revision {} is tried", step.revision));
+        self.configurations.trial = Some(step.clone());
+        self.report(None);
+        let orders = self.parts.orders.clone();
+        self.configurations.trials.spawn(async move {
+            let (reply, verdict) = oneshot::channel();
+            let ended = || Verdict::RolledBack(vec![Reason::new("", "", "the agent is stopping")]);
+            if orders.send(AgentOrder::Try(order, reply)).await.is_err() {
+                return (step, ended());
+            }
+            let verdict = verdict.await.unwrap_or_else(|_| ended());
+            (step, verdict)
+        });
+    }
+
+    /// Remembers what became of a trial, and says it.
+    pub(super) fn conclude_trial(&mut self, step: Revision, verdict: Verdict) {
+        fail_point::reached("config-verdict");
+        self.configurations.trial = None;
+        let (standing, reasons) = match verdict {
+            Verdict::Kept => (Standing::Confirmed, Vec::new()),
+            Verdict::Refused(reasons) => (Standing::Refused, reasons),
+            Verdict::RolledBack(reasons) => (Standing::RolledBack, reasons),
+        };
+        let step = Revision { standing, reasons, time: self.parts.clock.wall(), ..step };
+        tracing::info!(revision = step.revision, ?standing, "configuration settled");
+        self.note("configuration", &step.by, &format!("revision {}: {standing:?}", step.revision));
+        let noted = match &mut self.configurations.revisions {
+            Ok(revisions) => revisions.note(step.clone()),
+            Err(trouble) => Err(trouble.clone()),
+        };
+        fail_point::reached("config-settled");
+        if let Err(trouble) = noted {
+            tracing::error!(trouble, "what became of a configuration cannot be remembered");
+            if standing == Standing::Confirmed {
+                self.go_back();
+            }
+        }
+        if let Some(asker) = self.configurations.asker.take() {
+            let _ = asker.send(Ok(serde_json::to_value(&step).unwrap_or_default()));
+        }
+        self.report(None);
+    }
+
+    /// What cannot be remembered must not stay: after a restart another one would be in force.
+    fn go_back(&mut self) {
+        let Ok(revisions) = &self.configurations.revisions else { return };
+        let directory = revisions.in_force().and_then(|step| revisions.files(step));
+        let (orders, order) = (self.parts.orders.clone(), TrialOrder { directory, window: WINDOW_HERE, share: 0.0 });
+        self.answers.spawn(async move {
+            let (reply, _) = oneshot::channel();
+            let _ = orders.send(AgentOrder::Try(order, reply)).await;
+        });
+    }
+
+    /// Goes back to an earlier revision on the spot, or with 0 to the owner's own configuration.
+    pub(super) fn roll_back_here(&mut self, revision: u64, by: &str, asker: oneshot::Sender<Result<Value, Notice>>) {
+        match self.earlier(revision, by) {
+            Ok((step, order)) => {
+                self.configurations.asker = Some(asker);
+                self.try_out(step, order);
+            }
+            Err(reason) => drop(asker.send(Err(Notice::Refused(reason)))),
+        }
+    }
+
+    fn earlier(&self, revision: u64, by: &str) -> Result<(Revision, TrialOrder), String> {
+        let revisions = self.configurations.revisions.as_ref().map_err(Clone::clone)?;
+        if self.configurations.trial.is_some() {
+            return Err("another configuration is on trial".to_owned());
+        }
+        let by = format!("(here) {by}");
+        let (time, standing, reasons) = (self.parts.clock.wall(), Standing::Trial, Vec::new());
+        let (digest, directory) = if revision == 0 {
+            (String::new(), None)
+        } else {
+            let history = revisions.history();
+            let known =
+                history.iter().rev().find(|step| step.revision == revision && step.standing != Standing::Refused);
+            let known = known.ok_or_else(|| format!("there is no revision {revision} to go back to"))?;
+            let files =
+                revisions.files(known).ok_or_else(|| format!("the files of revision {revision} are not kept"))?;
+            (known.digest.clone(), Some(files))
+        };
+        let step = Revision { revision, digest, by, time, standing, reasons };
+        Ok((step, TrialOrder { directory, window: WINDOW_HERE, share: 1.0 }))
+    }
+
+    /// What was tried and what is in force, for people.
+    pub(super) fn shown_revisions(&self) -> Result<Value, Notice> {
+        let revisions = self.configurations.revisions.as_ref().map_err(|trouble| Notice::Error(trouble.clone()))?;
+        let in_force = revisions.in_force().map_or(0, |step| step.revision);
+        let files = |step: &Revision| revisions.files(step).map(|files| files.display().to_string());
+        let all = revisions.history().into_iter().map(|step| {
+            let kept = files(&step);
+            let mut shown = serde_json::to_value(step).unwrap_or_default();
+            shown["files"] = json!(kept);
+            shown
+        });
+        Ok(json!({ "in_force": in_force, "revisions": all.collect::<Vec<_>>() }))
+    }
+
+    /// It is not tried, and remembered only by whoever reads the report: an attacker must not fill the disk.
+    fn refuse_revision(&mut self, step: Revision, reason: Reason) {
+        tracing::warn!(revision = step.revision, reason = reason.reason, "configuration refused");
+        let text = format!("revision {}: {}", step.revision, reason.reason);
+        let line = self.audit.refused(self.parts.clock.wall(), "revision", &step.by, &text);
+        self.forward(line);
+        self.count(|status| *status.refused.entry("revision").or_default() += 1);
+        if let Some(asker) = self.configurations.asker.take() {
+            let _ = asker.send(Err(Notice::Refused(reason.reason.clone())));
+        }
+        self.report(Some(Revision { standing: Standing::Refused, reasons: vec![reason], ..step }));
+    }
+
+    /// Publishes what is in force and what became of the last one, retained; what is still under way gives way to it.
+    pub(super) fn report(&mut self, refused: Option<Revision>) {
+        let report = self.reported(refused);
+        let payload = Bytes::from(report.to_string());
+        let mut outlets = self.parts.outlet.clone();
+        self.configurations.reports.abort_all();
+        self.configurations.reports.spawn(async move {
+            loop {
+                let Ok(outlet) = outlets.wait_for(Option::is_some).await.map(|outlet| outlet.clone()) else { return };
+                let Some(outlet) = outlet else { return };
+                let message = Message {
+                    topic: outlet.topics.reported(),
+                    payload: payload.clone(),
+                    retain: true,
+                    content_type: Some("application/json"),
+                    expiry: None,
+                    correlation_data: None,
+                };
+                // A broker that is replaced meanwhile ends the wait.
+                let sent = async {
+                    outlet.session.connected().await?;
+                    Some(outlet.session.publish(message).await)
+                };
+                match sent.await {
+                    Some(Delivery::SessionLost) | None => tokio::time::sleep(Duration::from_secs(1)).await,
+                    Some(delivery) if !delivery.is_delivered() => {
+                        tracing::warn!(%delivery, "the broker does not take the report of the configuration");
+                        return;
+                    }
+                    Some(_) => return,
+                }
+            }
+        });
+    }
+
+    fn reported(&self, refused: Option<Revision>) -> Value {
+        let (in_force, latest) = match &self.configurations.revisions {
+            Ok(revisions) => (revisions.in_force(), refused.as_ref().or(revisions.latest())),
+            Err(trouble) => {
+                let reason = Reason::new("", "", trouble.clone());
+                return json!({ "gateway": self.parts.gateway, "state": "refused", "reasons": [reason] });
+            }
+        };
+        let state = latest.map_or(json!("own"), |step| json!(step.standing));
+        json!({
+            "gateway": self.parts.gateway,
+            "time": self.parts.clock.wall(),
+            "revision": in_force.map_or(0, |step| step.revision),
+            "digest": in_force.map(|step| step.digest.clone()),
+            "state": state,
+            "tried": latest.map(|step| json!({ "revision": step.revision, "digest": step.digest, "by": step.by })),
+            "reasons": latest.map(|step| step.reasons.clone()).unwrap_or_default(),
+        })
+    }
+}

@@ -1,0 +1,326 @@
+//! A pushed configuration is tried, and stays only when it reaches the broker and the devices answer; whatever is killed,
+//! one of two is in force, and the report says which and why.
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::time::{Duration, Instant};
+
+use lineside::commands::desired::{Desired, DesiredEnvelope};
+use lineside::commands::signature::FOR_CONFIGURATION;
+use lineside::mqtt::Message;
+use lineside::simulator::{Endpoint, Framing, Keep, LineFormat, Misbehaviour, Pace, Servers};
+use serde_json::Value;
+
+use super::support::broker::{Broker, Setup};
+use super::support::commander::{Commander, Signer};
+use super::support::gateway::message;
+use super::support::meters;
+use super::support::plant::{COUNTER, COUNTER_PROFILE};
+use super::support::site::{Agent, BASE, Site};
+use super::support::within;
+use super::{Plant, subscribed};
+
+/// What an engineer has on a laptop.
+struct Bench {
+    directory: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new(engineer: &Signer) -> Self {
+        let directory = super::support::directory();
+        engineer.store(&directory.path().join("engineer.key"));
+        Self { directory }
+    }
+
+    /// A directory with these files.
+    fn files(&self, name: &str, files: &[(&str, &str)]) -> PathBuf {
+        let place = self.directory.path().join(name);
+        for (file, text) in files {
+            let path = place.join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        place
+    }
+
+    /// `lineside command config push`, and the report that it prints.
+    async fn push(&self, port: u16, files: &Path, more: &[&str]) -> (Output, Value) {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lineside"));
+        command.args(["command", "config", "push", "--json", "--gateway", "lyon/gw-01", "--broker"]);
+        command.arg(format!("mqtt://127.0.0.1:{port}")).arg(files);
+        command.arg("--key").arg(self.directory.path().join("engineer.key")).args(more);
+        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+        let report = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        (output, report)
+    }
+}
+
+fn plant_of(endpoint: &Endpoint, interval: &str, profile: &str) -> String {
+    format!(
+        "[[link]]\nname = \"hall\"\ntcp = \"{}\"\ntimeout = \"200ms\"\n[[device]]\nname = \"press-1\"\nlink = \"hall\"\n\
+         unit_id = 1\nprofile = \"{profile}\"\ninterval = \"{interval}\"\n",
+        endpoint.address()
+    )
+}
+
+/// A profile whose registers the counters do not have.
+const OTHER: &str = "manufacturer = \"lineside\"\nmodel = \"other\"\nmodbus = { table = \"input\", encoding = \"u16\" }\n\
+                     point = [{ name = \"level\", address = 900 }, { name = \"answers\", address = 901 }]\n";
+
+async fn history(site: &Site) -> Value {
+    let output = site.lineside(&["config", "history", "--json"]).await;
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+async fn interval_is(site: &Site, polls_per_second: std::ops::Range<f64>) -> bool {
+    let due = async || site.status().await["links"][0]["polls_due"].as_u64().unwrap() as f64;
+    let (before, begun) = (due().await, Instant::now());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    polls_per_second.contains(&((due().await - before) / begun.elapsed().as_secs_f64()))
+}
+
+#[tokio::test]
+async fn what_proves_itself_stays_also_after_a_restart_and_can_be_taken_back_on_the_spot() {
+    let mut plant = Plant::start().await;
+    let bench = Bench::new(&plant.engineer);
+    let rules =
+        "groups:\n  - name: g\n    interval: 1s\n    rules:\n      - record: twice\n        expr: answers * 2\n";
+    let slower = plant_of(&plant.endpoint, "500ms", "pushed");
+    let profile = COUNTER_PROFILE.replace("model = \"counter\"", "model = \"pushed\"");
+    let files = [("configuration.toml", slower.as_str()), ("rules/g.yml", rules), ("profiles/pushed.toml", &profile)];
+
+    let (output, report) = bench.push(plant.broker.port(), &bench.files("a", &files), &["--revision", "7"]).await;
+
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!((report["state"].as_str(), report["revision"].as_u64()), (Some("confirmed"), Some(7)), "{report}");
+    plant.site.until("the rules", |status| status["rules"]["rules"] == 1).await;
+    assert!(interval_is(&plant.site, 1.5..2.6).await);
+    plant.agent.kill();
+    plant.agent = plant.site.start();
+    plant.agent.logged("connected to the broker").await;
+    plant.site.until("the rules again", |status| status["rules"]["rules"] == 1).await;
+    assert_eq!(history(&plant.site).await["in_force"], 7);
+
+    // Revisions only rise, and what is no key of an overlay is refused by file and key.
+    let faster = bench.files("b", &[("configuration.toml", &plant_of(&plant.endpoint, "50ms", COUNTER))]);
+    let (output, report) = bench.push(plant.broker.port(), &faster, &["--revision", "7"]).await;
+    assert_eq!(output.status.code(), Some(2));
+    assert!(report["reasons"][0]["reason"].as_str().unwrap().contains("only rise"), "{report}");
+    let faulty = bench.files("c", &[("configuration.toml", "[store]\npath = \"/\"\n")]);
+    let (output, report) = bench.push(plant.broker.port(), &faulty, &["--revision", "8"]).await;
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        (&report["reasons"][0]["file"], &report["reasons"][0]["key"], &report["revision"]),
+        (&"configuration.toml".into(), &"store".into(), &7.into()),
+        "{report}"
+    );
+
+    // On the spot the owner goes back to what he wrote himself.
+    let output = plant.site.lineside(&["config", "rollback", "0"]).await;
+    assert!(output.status.success(), "{output:?}");
+    plant.site.until("no rules", |status| status["rules"].is_null()).await;
+    assert_eq!(history(&plant.site).await["in_force"], 0);
+    assert!(interval_is(&plant.site, 8.0..12.0).await);
+}
+
+#[tokio::test]
+async fn a_wrong_broker_is_left_again_and_named() {
+    let plant = Plant::start().await;
+    let bench = Bench::new(&plant.engineer);
+    let wrong = bench.files("a", &[("configuration.toml", "[mqtt]\nurl = \"mqtt://127.0.0.1:1\"\n")]);
+    let begun = Instant::now();
+
+    let (output, report) = bench.push(plant.broker.port(), &wrong, &["--confirm", "5s"]).await;
+
+    println!("wrong broker: back after {:.1} s, {}", begun.elapsed().as_secs_f64(), report["reasons"]);
+    assert_eq!((output.status.code(), report["state"].as_str()), (Some(1), Some("rolled-back")), "{output:?}");
+    assert_eq!(report["reasons"][0]["key"], "mqtt.url");
+    assert!(report["reasons"][0]["reason"].as_str().unwrap().contains("refuses"), "{report}");
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert_eq!(plant.site.status().await["mqtt"]["state"], "connected");
+    // The very same is not tried again, however often the broker hands it out.
+    plant.agent.logged("configuration rolled back").await;
+    plant.agent.hang_up();
+    plant.agent.logged("configuration reloaded").await;
+    assert_eq!(plant.agent.log().matches("configuration on trial").count(), 1);
+}
+
+#[tokio::test]
+async fn a_profile_that_does_not_fit_is_taken_back_and_the_device_is_named() {
+    let plant = Plant::start().await;
+    let bench = Bench::new(&plant.engineer);
+    plant.site.until("an answer", |status| !status["links"][0]["devices"][0]["last_answer"].is_null()).await;
+    let configuration = plant_of(&plant.endpoint, "100ms", "other");
+    let files = [("configuration.toml", configuration.as_str()), ("profiles/other.toml", OTHER)];
+    let begun = Instant::now();
+
+    let (output, report) = bench.push(plant.broker.port(), &bench.files("a", &files), &["--confirm", "5s"]).await;
+
+    println!("wrong profile: back after {:.1} s, {}", begun.elapsed().as_secs_f64(), report["reasons"]);
+    assert_eq!((output.status.code(), report["state"].as_str()), (Some(1), Some("rolled-back")), "{output:?}");
+    assert_eq!((&report["reasons"][0]["key"], &report["revision"]), (&"device press-1".into(), &0.into()));
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!(interval_is(&plant.site, 8.0..12.0).await);
+}
+
+#[tokio::test]
+async fn a_wrong_baud_rate_is_taken_back() {
+    // Given a line at 9600 baud.
+    let mut servers = Servers::default();
+    let format = LineFormat::plain(9600, Pace::Real);
+    let endpoint = servers.rtu(format, vec![meters::device(1, 5)], Keep::Counters).unwrap();
+    let broker = Broker::with(Setup::default()).await;
+    let engineer = Signer::new("engineer", "engineer");
+    let site = Site::with_profiles(&[("meter", &meters::profile(5))]);
+    let plant = format!(
+        "{}{}",
+        meters::link("hall-a", &endpoint, Framing::Rtu, "300ms"),
+        meters::meter(1, "hall-a", "meter", "500ms")
+    );
+    let configuration = super::support::site::Configuration::to_port(broker.port(), "")
+        .lines(&format!("[clock]\ntrust = \"local\"\n{}\n{plant}", engineer.section()));
+    site.configure(&configuration);
+    let agent = site.start();
+    agent.logged("connected to the broker").await;
+    subscribed(&broker).await;
+    site.until("readings", |status| status["ingest"]["good"].as_u64() > Some(5)).await;
+    // At another speed than 9600 nothing but garbage is heard.
+    let deaf = async {
+        loop {
+            let status = site.status().await;
+            let is_right = status["links"][0]["endpoint"].as_str().unwrap().contains(" 9600 ");
+            endpoint.misbehave(1, (!is_right).then_some(Misbehaviour::Garbage)).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let bench = Bench::new(&engineer);
+    assert!(plant.contains("baud_rate = 9600"), "{plant}");
+    let wrong = plant.replace("baud_rate = 9600", "baud_rate = 19200");
+    let files = bench.files("a", &[("configuration.toml", &wrong)]);
+    let story = async {
+        let begun = Instant::now();
+        let (output, report) = bench.push(broker.port(), &files, &["--confirm", "6s"]).await;
+        println!("wrong baud rate: back after {:.1} s, {}", begun.elapsed().as_secs_f64(), report["reasons"]);
+        assert_eq!((output.status.code(), report["state"].as_str()), (Some(1), Some("rolled-back")), "{output:?}");
+        assert!(report["reasons"][0]["key"].as_str().unwrap().starts_with("device "), "{report}");
+        let before = site.status().await["ingest"]["good"].as_u64();
+        site.until("readings again", |status| status["ingest"]["good"].as_u64() > before.map(|good| good + 5)).await;
+    };
+    tokio::select! {
+        () = deaf => {}
+        () = story => {}
+    }
+}
+
+/// A configuration as a message, for a test that kills.
+fn desired(engineer: &Signer, revision: u64, configuration: &str) -> Message {
+    let desired = Desired {
+        gateway: "lyon/gw-01".to_owned(),
+        revision,
+        confirm: None,
+        share: None,
+        files: [("configuration.toml".to_owned(), configuration.to_owned())].into(),
+    };
+    let configuration = serde_json::to_string(&desired).unwrap();
+    let signature = engineer.key.sign(FOR_CONFIGURATION, &configuration);
+    let envelope = DesiredEnvelope { configuration, key: engineer.name.to_owned(), signature };
+    message(&format!("{BASE}/config/desired"), &serde_json::to_string(&envelope).unwrap())
+}
+
+/// The next report that settles something.
+async fn settled(commander: &mut Commander) -> Value {
+    loop {
+        let received = commander.next().await;
+        if !received.topic.ends_with("/config/reported") {
+            continue;
+        }
+        let report: Value = serde_json::from_slice(&received.payload).unwrap();
+        if report["state"] != "trial" {
+            return report;
+        }
+    }
+}
+
+async fn report_says(commander: &mut Commander, state: &str) -> Value {
+    let waiting = async {
+        loop {
+            let report = settled(commander).await;
+            if report["state"] == state {
+                return report;
+            }
+        }
+    };
+    within(format!("the report {state:?}"), waiting).await
+}
+
+#[tokio::test]
+async fn killed_at_any_step_one_of_two_is_in_force_and_the_report_is_right() {
+    for (place, in_force, state) in [
+        ("config-staged", 0, "own"),
+        ("config-trial", 0, "rolled-back"),
+        ("config-applied", 0, "rolled-back"),
+        ("config-verdict", 0, "rolled-back"),
+        ("config-settled", 5, "confirmed"),
+    ] {
+        let mut plant = Plant::start().await;
+        plant.agent.kill();
+        let mut agent = plant.site.start_with(|command| command.env("LINESIDE_FAIL_POINT", place));
+        agent.logged("connected to the broker").await;
+        plant.broker.logged_times("Sending SUBACK to lineside-lyon-gw-01", 2).await;
+        plant.site.until("an answer", |status| !status["links"][0]["devices"][0]["last_answer"].is_null()).await;
+        let slower = plant_of(&plant.endpoint, "500ms", COUNTER);
+        plant.commander.publish(desired(&plant.engineer, 5, &slower)).await;
+        assert!(!agent.exit().await.success());
+
+        let agent: Agent = plant.site.start();
+        agent.logged("connected to the broker").await;
+        let report = report_says(&mut plant.commander, state).await;
+
+        println!("killed at {place}: in force {}, {}", report["revision"], report["state"]);
+        assert_eq!(report["revision"], in_force, "{place}: {report}");
+        let expected = if in_force == 5 { 1.5..2.6 } else { 8.0..12.0 };
+        assert!(interval_is(&plant.site, expected).await, "{place}");
+    }
+}
+
+#[tokio::test]
+async fn only_an_engineers_signature_changes_the_configuration() {
+    let mut plant = Plant::with("[remote]\ninsecure = true\n").await;
+    let slower = plant_of(&plant.endpoint, "500ms", COUNTER);
+    let stranger = Signer::new("engineer", "engineer");
+
+    for message in [
+        desired(&plant.operator, 5, &slower),
+        desired(&stranger, 6, &slower),
+        message(&format!("{BASE}/config/desired"), "{}"),
+    ] {
+        plant.commander.publish(Message { retain: true, ..message }).await;
+    }
+
+    plant
+        .site
+        .until("three refusals", |status| {
+            let refused = &status["remote"]["refused"];
+            refused["role"] == 1 && refused["signature"] == 1 && refused["malformed"] == 1
+        })
+        .await;
+    assert_eq!(history(&plant.site).await["revisions"].as_array().unwrap().len(), 0);
+}
+
+#[tokio::test]
+async fn a_further_broker_that_goes_away_gives_way_to_the_owners() {
+    let plant = Plant::start().await;
+    let mut further = Broker::start().await;
+    let mut reports = further.subscribe(&format!("{BASE}/config/reported")).await;
+    let bench = Bench::new(&plant.engineer);
+    let text = format!("[mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\nfallback_after = \"5s\"\n", further.port());
+    let files = bench.files("a", &[("configuration.toml", &text)]);
+
+    let (output, _) = bench.push(plant.broker.port(), &files, &["--no-wait", "--confirm", "20s"]).await;
+    assert!(output.status.success(), "{output:?}");
+    while !reports.next().await.payload.contains("\"confirmed\"") {}
+    further.kill();
+
+    plant.agent.logged("the further broker is not reached: over to the owner's own").await;
+    plant.agent.logged_times("connected to the broker", 3).await;
+}
