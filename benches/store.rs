@@ -84,7 +84,10 @@ fn append_flush_read_deliver(bencher: Bencher<'_, '_>) {
                     let from = handle.watermarks().borrow().telemetry.oldest_undelivered;
                     let commits = handle.read(Lane::Telemetry, from, limit).await.expect("the store is open");
                     let Some(last) = commits.last() else { break };
-                    handle.delivered(Lane::Telemetry, from, last.header.sequence).await.expect("the store is open");
+                    handle
+                        .delivered(last.header.epoch, Lane::Telemetry, from, last.header.sequence)
+                        .await
+                        .expect("the store is open");
                 }
                 handle.flush().await.expect("the disk takes it");
             });

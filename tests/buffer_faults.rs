@@ -187,14 +187,24 @@ async fn a_store_of_a_newer_release_is_refused_and_not_touched() {
 }
 
 #[tokio::test]
-async fn a_place_that_cannot_be_written_is_an_error_that_says_so() {
+async fn a_place_that_cannot_be_written_is_worked_without_until_it_can() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");
     std::fs::write(&file, "").unwrap();
 
-    let refused = Store::try_open(&file.join("store"), PLENTY, Duration::from_secs(1)).err().unwrap();
+    let store = Store::open(&file.join("store"), PLENTY);
+    let mut counter = Counter::default();
+    store.handle.append(counter.rows(&[10])).await.unwrap();
+    let refused = store.handle.flush().await.unwrap_err();
+    let status = store.handle.status().borrow().clone();
 
-    assert!(matches!(refused, BufferError::Unavailable { .. }), "{refused}");
+    assert_eq!(refused, BufferError::NotWritable { reason: "not a directory".into() });
+    assert_eq!((status.writable, status.not_writable_because.as_deref()), (false, Some("not a directory")));
+    std::fs::remove_file(&file).unwrap();
+    store.handle.flush().await.unwrap();
+    let commits = store.read_all(Lane::Telemetry, ALL).await;
+    assert_eq!(commits.iter().flat_map(numbers).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
+    store.close().await;
 }
 
 const FULL_DISK: &str = "LINESIDE_TEST_FULL_DISK";

@@ -108,7 +108,7 @@ async fn run(deeds: Vec<Deed>) {
                 model.compare(&store).await;
                 let durable = store.handle.watermarks().borrow().lane(lane).durable_last.0;
                 let first = 1 + from.index(durable as usize + 1) as u64;
-                store.handle.delivered(lane, Sequence(first), Sequence(first + count)).await.unwrap();
+                store.deliver(lane, first, first + count).await;
                 model.delivered.entry(lane).or_default().extend(first..=durable.min(first + count));
             }
             Deed::Reopen => {
@@ -147,7 +147,7 @@ async fn overfill(store: &Store, counter: &mut Counter, deliveries: &[u64]) -> i
             let last = store.handle.watermarks().borrow().telemetry.durable_last;
             let newest = store.handle.read(Lane::Telemetry, last, ALL).await.unwrap();
             delivered += numbers(&newest[0]).len() as i64;
-            store.handle.delivered(Lane::Telemetry, last, last).await.unwrap();
+            store.deliver(Lane::Telemetry, last.0, last.0).await;
         }
     }
     delivered
@@ -190,7 +190,7 @@ async fn what_a_full_store_drops_is_named_exactly() {
     assert!(gaps.len() < commits.len() / 4, "{} gaps among {}", gaps.len(), commits.len());
 
     let last = watermark.durable_last;
-    store.handle.delivered(Lane::Telemetry, Sequence(1), last).await.unwrap();
+    store.deliver(Lane::Telemetry, 1, last.0).await;
     store.handle.flush().await.unwrap();
     assert_eq!(store.handle.watermarks().borrow().telemetry.oldest_undelivered, last.next());
     store.close().await;
@@ -209,7 +209,7 @@ async fn history_goes_before_anything_undelivered() {
         store.handle.append(counter.rows(&[250, 250, 250])).await.unwrap();
         store.handle.flush().await.unwrap();
         let last = store.handle.watermarks().borrow().telemetry.durable_last;
-        store.handle.delivered(Lane::Telemetry, Sequence(2), last).await.unwrap();
+        store.deliver(Lane::Telemetry, 2, last.0).await;
     }
 
     let left = store.read_all(Lane::Telemetry, ALL).await;
@@ -231,7 +231,7 @@ async fn sequences_go_on_after_the_lane_was_emptied_and_opened_again() {
     let store = Store::open(directory.path(), LITTLE);
     overfill(&store, &mut counter, &[]).await;
     let before = *store.handle.watermarks().borrow();
-    store.handle.delivered(Lane::Telemetry, Sequence(1), before.telemetry.durable_last).await.unwrap();
+    store.deliver(Lane::Telemetry, 1, before.telemetry.durable_last.0).await;
     store.close().await;
 
     let store = Store::open(directory.path(), LITTLE);

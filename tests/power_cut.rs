@@ -13,7 +13,7 @@ mod store;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use lineside::model::{Lane, Sequence};
+use lineside::model::Lane;
 use powercut::{Disk, Recording};
 use store::{ALL, Counter, NEVER, Store, alarm, numbers};
 
@@ -50,7 +50,7 @@ fn child_stores_and_says_what_is_durable() {
             say(&format!("durable {last}"));
             say(&format!("alarms {alarms}"));
             if round % 7 == 6 {
-                store.handle.delivered(Lane::Telemetry, Sequence(1), Sequence(last.0 - 3)).await.unwrap();
+                store.deliver(Lane::Telemetry, 1, last.0 - 3).await;
                 say(&format!("asked {}", last.0 - 3));
                 store.handle.flush().await.unwrap();
                 say(&format!("delivered {}", last.0 - 3));

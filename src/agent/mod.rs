@@ -4,6 +4,7 @@
 //! their pollers, and with them their schedules, connections and queued readings.
 
 mod advice;
+mod epochs;
 mod fallback;
 mod links;
 mod notify;
@@ -42,6 +43,7 @@ use crate::settings::FileFault;
 use crate::supervisor::{Stage, Supervisor, TaskEnd};
 use crate::uplink::{ForwardTable, Uplink, UplinkSettings};
 pub use advice::advice;
+use epochs::EpochFollower;
 use links::RunningLink;
 pub use links::warnings;
 use remote::Remote;
@@ -51,6 +53,9 @@ pub use rules::{fault_of as rule_fault, load as load_rules, series as rule_serie
 /// Cycles between the pollers and ingest: five seconds of fifty devices at ten cycles a second, the longest flush seen
 /// on a slow card.
 const CYCLES_QUEUED: usize = 2500;
+
+/// How often the thread of the store is looked at.
+const LOOK_AT_STORE: Duration = Duration::from_secs(1);
 
 /// By when each stage has to end, counted from the request to stop: together less than five seconds. Stages mostly end
 /// at once, and what they leave is there for the later ones. A request in hand may take its two seconds: what a device
@@ -179,6 +184,7 @@ impl Agent {
 
     async fn start_rest(&mut self) -> anyhow::Result<()> {
         self.start_socket()?;
+        self.follow_epochs();
         // Before the uplink: the first catalogue and the first health message name every series and link.
         self.apply_links().await?;
         self.apply_remote().await;
@@ -198,6 +204,15 @@ impl Agent {
             .with_context(|| format!("gateway.socket = {:?}: cannot listen", path.display().to_string()))?;
         self.supervisor.spawn("diagnostics", Stage::Diagnostics, |stop| server.run(stop));
         Ok(())
+    }
+
+    fn follow_epochs(&mut self) {
+        let follower = EpochFollower {
+            buffer: self.buffer.clone(),
+            catalogue: self.catalogue.clone(),
+            online: self.online.clone(),
+        };
+        self.supervisor.spawn("epochs", Stage::Uplink, |stop| follower.run(stop));
     }
 
     async fn start_uplink(&mut self) -> anyhow::Result<()> {
@@ -354,12 +369,17 @@ impl Agent {
         &self.board
     }
 
-    /// Waits for the first task that ends although nobody told it to. Safe to cancel.
+    /// Waits for the first task that ends although nobody told it to, the thread of the store among them. Safe to
+    /// cancel.
     pub async fn failure(&mut self) -> TaskEnd {
         loop {
-            let end = self.supervisor.next_end().await;
-            if !end.expected {
-                return end;
+            tokio::select! {
+                end = self.supervisor.next_end() => if !end.expected {
+                    return end;
+                },
+                () = ended(&self.buffer_thread) => {
+                    return TaskEnd { name: "store".to_owned(), expected: false, panic: None };
+                }
             }
         }
     }
@@ -399,6 +419,13 @@ impl Agent {
             tracing::error!(%error, "the store could not be closed");
         }
         closed.is_ok()
+    }
+}
+
+/// Waits for the end of the thread.
+async fn ended(thread: &BufferThread) {
+    while !thread.is_finished() {
+        tokio::time::sleep(LOOK_AT_STORE).await;
     }
 }
 

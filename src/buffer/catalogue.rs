@@ -16,6 +16,8 @@ pub struct Catalogue {
     pub epoch: Epoch,
     /// Every id with its series.
     pub series: Vec<(SeriesId, Arc<SeriesInfo>)>,
+    /// Other epochs in which the ids mean the same, and of which records may still be delivered.
+    pub others: Vec<Epoch>,
 }
 
 impl Catalogue {
@@ -35,6 +37,8 @@ const IDS_PASSED_OVER: u32 = 1 << 20;
 #[derive(Debug, Clone, Default)]
 pub struct SeriesIds {
     ids: HashMap<Box<[u8]>, SeriesId>,
+    /// Ids that a series had before it got another one: stored records may use them.
+    former: Vec<(SeriesId, Box<[u8]>)>,
     next: u32,
 }
 
@@ -44,38 +48,80 @@ impl SeriesIds {
         let mut this = Self::default();
         database.visit(&key(SeriesId(0)), &key(SeriesId(u32::MAX)), |key, value| {
             if let Some(id) = id_of(key) {
-                this.ids.insert(value.into(), id);
-                this.next = this.next.max(id.0.saturating_add(1));
+                this.insert(id, value);
             }
             ControlFlow::Continue(())
         })?;
         if database.has_losses() {
-            // The newest series may be among what is gone, and no id may ever mean two of them.
-            this.next = this.next.saturating_add(IDS_PASSED_OVER);
+            this.pass_over();
         }
         Ok(this)
     }
 
-    /// The ids of `series`, in their order. New ones are added here and to `batch`, which has to become durable
-    /// before anybody sees an id of it.
-    pub fn register(&mut self, series: &[SeriesInfo], batch: &mut Batch) -> Result<Vec<SeriesId>, serde_json::Error> {
+    /// Adds a series with the id it has. It may have had another one.
+    pub fn insert(&mut self, id: SeriesId, series: &[u8]) {
+        if let Some(former) = self.ids.insert(series.into(), id).filter(|former| *former != id) {
+            self.former.push((former, series.into()));
+        }
+        self.never_again(id);
+    }
+
+    /// Gives `id` to no new series.
+    pub fn never_again(&mut self, id: SeriesId) {
+        self.next = self.next.max(id.0.saturating_add(1));
+    }
+
+    /// The newest series may be among what is gone, and no id may ever mean two of them.
+    pub fn pass_over(&mut self) {
+        self.next = self.next.saturating_add(IDS_PASSED_OVER);
+    }
+
+    /// The id of a series in its stored form.
+    pub fn get(&self, series: &[u8]) -> Option<SeriesId> {
+        self.ids.get(series).copied()
+    }
+
+    /// The id that a new series would get.
+    #[cfg(test)]
+    pub fn next_id(&self) -> SeriesId {
+        SeriesId(self.next)
+    }
+
+    /// Adds what was given while the database could not be asked. Says whether there was anything to add.
+    pub fn take_over(&mut self, given: &Self) -> bool {
+        let mut is_changed = false;
+        for (series, id) in &given.ids {
+            if self.get(series) != Some(*id) {
+                self.insert(*id, series);
+                is_changed = true;
+            }
+        }
+        self.next = self.next.max(given.next);
+        is_changed
+    }
+
+    /// The ids of `series`, in their order. New ones have to become durable before a reading that uses them.
+    pub fn register(&mut self, series: &[SeriesInfo]) -> Result<Vec<SeriesId>, serde_json::Error> {
         let texts = series.iter().map(serde_json::to_vec).collect::<Result<Vec<_>, _>>()?;
-        Ok(texts
-            .into_iter()
-            .map(|text| {
-                *self.ids.entry(text.into_boxed_slice()).or_insert_with_key(|text| {
-                    let id = SeriesId(self.next);
-                    self.next += 1;
-                    batch.put(&key(id), text);
-                    id
-                })
+        let id = |text: Vec<u8>| {
+            *self.ids.entry(text.into_boxed_slice()).or_insert_with(|| {
+                let id = SeriesId(self.next);
+                self.next += 1;
+                id
             })
-            .collect())
+        };
+        Ok(texts.into_iter().map(id).collect())
     }
 
     /// Adds every series to `batch`: the catalogue of a new database that takes over from a lost one.
     pub fn write_all(&self, batch: &mut Batch) {
-        self.ids.iter().for_each(|(text, id)| batch.put(&key(*id), text));
+        self.iter().for_each(|(id, text)| batch.put(&key(id), text));
+    }
+
+    /// Every id with the stored form of its series, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (SeriesId, &[u8])> {
+        let former = self.former.iter().map(|(id, text)| (*id, text.as_ref()));
+        self.ids.iter().map(|(text, id)| (*id, text.as_ref())).chain(former)
     }
 
     /// How many series there are.
@@ -85,7 +131,7 @@ impl SeriesIds {
 
     /// All series, lowest id first.
     pub fn all(&self) -> Vec<(SeriesId, Arc<SeriesInfo>)> {
-        let mut texts: Vec<(SeriesId, &[u8])> = self.ids.iter().map(|(text, id)| (*id, text.as_ref())).collect();
+        let mut texts: Vec<(SeriesId, &[u8])> = self.iter().collect();
         texts.sort_unstable_by_key(|(id, _)| *id);
         let mut series: Vec<(SeriesId, Arc<SeriesInfo>)> = Vec::with_capacity(texts.len());
         for (id, text) in texts {

@@ -72,15 +72,21 @@ fn is_empty(database: &Database) -> Result<bool, DatabaseError> {
 }
 
 fn begin(database: &Database) -> Result<Epoch, DatabaseError> {
+    let epoch = new_epoch();
+    let mut batch = Batch::default();
+    batch.put(EPOCH_KEY, &epoch.0);
+    database.apply(batch)?;
+    database.flush()?;
+    Ok(epoch)
+}
+
+/// An epoch that never was.
+pub fn new_epoch() -> Epoch {
     let mut bytes = [0; 16];
     if getrandom::fill(&mut bytes).is_err() {
         fastrand::fill(&mut bytes);
     }
-    let mut batch = Batch::default();
-    batch.put(EPOCH_KEY, &bytes);
-    database.apply(batch)?;
-    database.flush()?;
-    Ok(Epoch(bytes))
+    Epoch(bytes)
 }
 
 fn load_lane(database: &Database, lane: Lane) -> Result<(LaneState, u64), DatabaseError> {

@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::lane::LaneState;
 use super::room::Run;
@@ -16,15 +16,14 @@ use crate::model::{Epoch, Gap, GapReason};
 
 const LENGTH: usize = 16 + 2 * 16 + 4;
 
-/// The open file of the mark.
+/// The mark in the directory of a store.
 #[derive(Debug)]
-pub struct Mark(File);
+pub struct Mark(PathBuf);
 
 impl Mark {
-    /// Opens the mark in the directory of the store.
-    pub fn open(directory: &Path) -> io::Result<Self> {
-        let options = &mut File::options();
-        options.create(true).truncate(false).read(true).write(true).open(directory.join("mark")).map(Self)
+    /// The mark in the directory of the store, whether it is there or not.
+    pub fn beside(directory: &Path) -> Self {
+        Self(directory.join("mark"))
     }
 
     /// Notes how far `lanes` have come. Only for what is durable.
@@ -36,7 +35,12 @@ impl Mark {
             bytes.extend(lane.records_ever.to_le_bytes());
         }
         bytes.extend(crc32c::crc32c(&bytes).to_le_bytes());
-        self.0.write_all_at(&bytes, 0)
+        File::options().create(true).truncate(false).write(true).open(&self.0)?.write_all_at(&bytes, 0)
+    }
+
+    /// The epoch it is about.
+    pub fn epoch(&self) -> Option<Epoch> {
+        self.read().map(|noted| noted.0)
     }
 
     /// Moves `lanes` on to where they had been. Returns what is lost in between.
@@ -63,7 +67,7 @@ impl Mark {
     /// Epoch, and next sequence and records ever of both lanes.
     fn read(&self) -> Option<(Epoch, [(u64, u64); 2])> {
         let mut bytes = [0; LENGTH];
-        self.0.read_exact_at(&mut bytes, 0).ok()?;
+        File::open(&self.0).ok()?.read_exact_at(&mut bytes, 0).ok()?;
         let (body, checksum) = bytes.split_last_chunk::<4>()?;
         if crc32c::crc32c(body).to_le_bytes() != *checksum {
             return None;
@@ -88,8 +92,8 @@ mod tests {
     fn lanes_that_fell_back_go_on_where_they_had_been_and_the_loss_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let epoch = Epoch([1; 16]);
-        Mark::open(directory.path()).unwrap().write(epoch, &lanes(90, 8000)).unwrap();
-        let mark = Mark::open(directory.path()).unwrap();
+        Mark::beside(directory.path()).write(epoch, &lanes(90, 8000)).unwrap();
+        let mark = Mark::beside(directory.path());
 
         let mut fallen_back = lanes(70, 6500);
         let gaps = mark.restore(epoch, &mut fallen_back);

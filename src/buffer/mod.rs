@@ -3,7 +3,8 @@
 //! # Invariants
 //!
 //! 1. **Durable or not there.** [`read`](BufferHandle::read) and the [`Watermarks`] know only commits that survive a
-//!    power cut. An error while writing never makes a commit durable that is not.
+//!    power cut. An error while writing never makes a commit durable that is not. While the disk takes nothing, what
+//!    waits may be [read too](BufferHandle::read_other), under a volatile epoch of this process alone.
 //! 2. **Sequences count.** Each lane counts its commits from 1 without a hole. A sequence is never given twice and
 //!    never goes back within an epoch, not even when the lane is empty and the store is opened again. What a sequence
 //!    means never changes.
@@ -16,8 +17,9 @@
 //!    readings become aggregates of a minute, and the oldest of those of ten minutes (`thinning`), under sequences of
 //!    their own that name what they replace; then the oldest are dropped, alarms last. In memory at most a few MiB wait
 //!    for a disk that does not take them.
-//! 6. **It starts.** A damaged database is set aside, a new epoch begins, and an alarm record says so. Only another
-//!    process in the same directory, a format from the future, or a disk that cannot be used at all prevent it.
+//! 6. **It starts.** A damaged database is set aside, a new epoch begins, and an alarm record says so. On a disk that
+//!    is full or read-only it works in memory until the disk can be used. Only another process in the same directory
+//!    and a format from the future prevent it.
 //!
 //! One thread owns the database (`thread`); everybody else has a [`BufferHandle`]. Rows are gathered (`gather`)
 //! into commits (`commit`), which wait (`waiting`) until one batch and one flush make them durable (`store`).
@@ -28,6 +30,9 @@ mod gather;
 mod lane;
 mod loaded;
 mod mark;
+mod names;
+mod opening;
+mod others;
 mod place;
 mod ranges;
 mod reading;
@@ -43,6 +48,7 @@ mod thin;
 mod thinning;
 mod thread;
 mod varint;
+mod volatile;
 mod waiting;
 
 use std::path::PathBuf;
@@ -54,9 +60,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use crate::clock::Clock;
 pub use crate::config::WhenFull;
 use crate::database::EngineKind;
-use crate::model::{AlarmRecord, Commit, Gap, Lane, Row, Sequence, SeriesId, SeriesInfo, Timestamp};
+use crate::model::{AlarmRecord, Commit, Epoch, Gap, Lane, Row, Sequence, SeriesId, SeriesInfo, Timestamp};
 pub use catalogue::Catalogue;
 pub use commit::{ClockReading, Codec, CommitError, RECORDS_MAX, seal};
+pub use others::{OtherCommits, OtherMarks};
 pub use status::{BufferStatus, LaneWatermark, Watermarks};
 
 /// Requests that wait while a flush takes five seconds: fifty devices, four blocks each, once a second.
@@ -148,8 +155,8 @@ pub enum BufferError {
 
 /// Opens the store and starts its thread.
 ///
-/// Blocks while the database opens. Fails when another process uses the directory, when it is of a newer format, or
-/// cannot be used at all; damage is no reason to fail.
+/// Blocks while the database opens, but for no more than a second or two. Fails when another process uses the
+/// directory, or when it is of a newer format; neither damage nor a disk that takes nothing is a reason to fail.
 pub fn open(settings: BufferSettings, clock: Arc<dyn Clock>) -> Result<(BufferThread, BufferHandle), BufferError> {
     let place = place::Place::claim(&settings.path)?.with_engine(settings.engine);
     let store = store::Store::open(place, &settings, clock)?;
@@ -173,7 +180,7 @@ impl BufferThread {
         self.0.join().unwrap_or(Err(BufferError::Closed))
     }
 
-    /// Whether the thread has ended. It ends by itself only when the engine hangs for good.
+    /// Whether the thread has ended. It ends by itself only when the engine hangs for good: a new process is needed.
     pub fn is_finished(&self) -> bool {
         self.0.is_finished()
     }
@@ -251,13 +258,25 @@ impl BufferHandle {
         self.ask(|reply| thread::Request::Recent { from, after, limit, reply }).await
     }
 
-    /// Notes that the commits from `first` to `last` were delivered. Durable within the commit interval.
-    pub async fn delivered(&self, lane: Lane, first: Sequence, last: Sequence) -> Result<(), BufferError> {
-        self.send(thread::Request::Delivered { lane, first, last }).await
+    /// The next undelivered commits of another epoch, within `limit` but at least one; alarms first. While the store
+    /// cannot be written these are the newest records, which go out without being stored.
+    pub async fn read_other(&self, limit: ReadLimit) -> Result<Option<OtherCommits>, BufferError> {
+        self.ask(|reply| thread::Request::ReadOther { limit, reply }).await
+    }
+
+    /// Notes that the commits from `first` to `last` of `epoch` were delivered. Durable within the commit interval.
+    pub async fn delivered(
+        &self,
+        epoch: Epoch,
+        lane: Lane,
+        first: Sequence,
+        last: Sequence,
+    ) -> Result<(), BufferError> {
+        self.send(thread::Request::Delivered { epoch, lane, first, last }).await
     }
 
     /// The ids of `series`, in their order: the same as ever for one that is equal, a new one for one that is not.
-    /// New ones are durable when this returns.
+    /// New ones are durable no later than the first readings that use them.
     pub async fn register(&self, series: Vec<SeriesInfo>) -> Result<Vec<SeriesId>, BufferError> {
         self.ask(|reply| thread::Request::Register { series, reply }).await
     }

@@ -34,30 +34,48 @@ pub struct Place {
     path: PathBuf,
     engine: EngineKind,
     // Unlocked by the system when the process ends, however it does.
-    lock: File,
+    lock: Option<File>,
 }
 
 impl Place {
     /// Takes the directory `path`, made if need be. Touches nothing when another process has it, or a newer format.
+    /// A disk that takes nothing is no reason to fail: [`secure`](Self::secure) takes the directory later.
     pub fn claim(path: &Path) -> Result<Self, BufferError> {
-        let unavailable = |source| BufferError::Unavailable { path: path.to_owned(), reason: io_text(&source) };
-        let format = read_format(path);
-        if let Some(found) = format.filter(|found| *found > FORMAT) {
-            return Err(BufferError::NewerFormat { path: path.to_owned(), found, known: FORMAT });
+        let mut place = Self { path: path.to_owned(), engine: EngineKind::default(), lock: None };
+        match place.secure() {
+            Ok(()) | Err(BufferError::Unavailable { .. }) => Ok(place),
+            Err(refused) => Err(refused),
         }
-        fs::create_dir_all(path).map_err(unavailable)?;
-        let lock_path = path.join("lock");
-        let lock = File::options().create(true).truncate(false).write(true).open(lock_path).map_err(unavailable)?;
+    }
+
+    /// Takes the directory if it could not be taken before.
+    pub fn secure(&mut self) -> Result<(), BufferError> {
+        if self.lock.is_some() {
+            return Ok(());
+        }
+        if let Some(found) = read_format(&self.path).filter(|found| *found > FORMAT) {
+            return Err(BufferError::NewerFormat { path: self.path.clone(), found, known: FORMAT });
+        }
+        self.lock = Some(self.locked()?);
+        Ok(())
+    }
+
+    fn locked(&self) -> Result<File, BufferError> {
+        let path = self.path.join("lock");
+        let make = || File::options().create(true).truncate(false).write(true).open(&path).map(drop);
+        let made = fs::create_dir_all(&self.path).and_then(|()| make());
+        // Open to read: it does not keep the file system from being remounted read-only, and one that is read-only
+        // has the lock of an earlier start.
+        let lock = File::open(&path).map_err(|error| self.unavailable(&made.err().unwrap_or(error)))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(BufferError::InUse { path: path.to_owned() }),
-            Err(error) => return Err(unavailable(error.into())),
+            Ok(()) => Ok(lock),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(BufferError::InUse { path: self.path.clone() }),
+            Err(error) => Err(self.unavailable(&error.into())),
         }
-        let place = Self { path: path.to_owned(), engine: EngineKind::default(), lock };
-        if format != Some(FORMAT) {
-            place.write_format().map_err(unavailable)?;
-        }
-        Ok(place)
+    }
+
+    fn unavailable(&self, error: &io::Error) -> BufferError {
+        BufferError::Unavailable { path: self.path.clone(), reason: io_text(error) }
     }
 
     /// The same place, in which new databases are made by `engine`.
@@ -135,23 +153,29 @@ impl Place {
         paths.sort();
         paths
     }
-
-    fn write_format(&self) -> io::Result<()> {
-        let new = self.path.join("format.new");
-        let mut file = File::create(&new)?;
-        writeln!(file, "{FORMAT_TEXT}{FORMAT}")?;
-        file.sync_all()?;
-        fs::rename(&new, self.path.join("format"))?;
-        File::open(&self.path)?.sync_all()
-    }
 }
 
 impl Drop for Place {
     /// Closing is not enough: a process that is being started at this moment holds a copy of the descriptor until it
     /// executes its program.
     fn drop(&mut self) {
-        flock(&self.lock, FlockOperation::Unlock).ok();
+        if let Some(lock) = &self.lock {
+            flock(lock, FlockOperation::Unlock).ok();
+        }
     }
+}
+
+/// Has the store in `path` say in which format it is.
+pub fn mark_format(path: &Path) -> io::Result<()> {
+    if read_format(path) == Some(FORMAT) {
+        return Ok(());
+    }
+    let new = path.join("format.new");
+    let mut file = File::create(&new)?;
+    writeln!(file, "{FORMAT_TEXT}{FORMAT}")?;
+    file.sync_all()?;
+    fs::rename(&new, path.join("format"))?;
+    File::open(path)?.sync_all()
 }
 
 /// The format the directory is in; `None` when it does not say so in words that are understood.
@@ -181,6 +205,7 @@ mod tests {
         assert!(matches!(Place::claim(path), Err(BufferError::NewerFormat { found: 2, known: 1, .. })));
         fs::write(path.join("format"), "\0\0").unwrap();
         assert!(Place::claim(path).is_ok());
+        mark_format(path).unwrap();
         assert_eq!(read_format(path), Some(1));
     }
 

@@ -79,16 +79,20 @@ impl Store {
         self.unsaved = true;
     }
 
-    /// Notes that `first` to `last` were delivered; durable with the next save. What is not durable itself, or was
-    /// delivered or dropped before, is passed over.
-    pub fn delivered(&mut self, lane: Lane, first: Sequence, last: Sequence) {
+    /// Notes that `first` to `last` of `epoch` were delivered; durable with the next save. What is not durable itself,
+    /// or was delivered or dropped before, is passed over, and so is an epoch that is no more.
+    pub fn delivered(&mut self, epoch: Epoch, lane: Lane, first: Sequence, last: Sequence) {
+        if epoch != self.epoch {
+            self.delivered_other(epoch, lane, first, last);
+            return;
+        }
         let mut from = first.0;
         while let Some((begin, end)) = self.lane(lane).pending_run(from).filter(|run| run.0 <= last.0) {
             let end = end.min(last.0);
             let mut tally = Tallies::default();
             let mut named: Vec<(u64, u64)> = Vec::new();
             let Some(database) = &self.database else {
-                self.deliveries_missed.push((lane, from, last.0));
+                self.deliveries_missed.push((epoch, lane, from, last.0));
                 return;
             };
             let codec = &mut self.codec;
@@ -99,7 +103,7 @@ impl Store {
             });
             self.note_read(&result);
             if result.is_err() {
-                self.deliveries_missed.push((lane, from, last.0));
+                self.deliveries_missed.push((epoch, lane, from, last.0));
                 return;
             }
             let state = self.lane_mut(lane);
@@ -117,6 +121,7 @@ impl Store {
             epoch: self.epoch,
             alarms: self.watermark(Lane::Alarms),
             telemetry: self.watermark(Lane::Telemetry),
+            others: self.other_marks(),
         }
     }
 

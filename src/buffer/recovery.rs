@@ -2,19 +2,49 @@
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use super::BufferError;
 use super::lane::LaneState;
 use super::loaded::{Loaded, commit_key};
+use super::opening::Opening;
 use super::place::{Place, io_text};
 use super::room::Run;
 use super::store::{LostRun, Save, Store, at};
 use crate::clock::Clock;
-use crate::database::{Batch, DatabaseError};
-use crate::model::{AlarmRecord, AlarmState, Gap, GapReason, Lane, Priority, Records, Sequence, Transition};
+use crate::database::{DatabaseError, EngineKind};
+use crate::model::{AlarmRecord, AlarmState, Gap, GapReason, Lane, Priority, Records, Sequence, Timestamp, Transition};
 
 /// Failures to read, or to save, in a row, the database opened anew each time, after which it counts as lost.
 const FAILURES: u32 = 3;
+
+/// How long the thread of the store waits for a database to open before it goes on without. Half of what may pass
+/// between the start and the first poll.
+const OPENING_PATIENCE: Duration = Duration::from_secs(1);
+
+const NOT_WRITABLE: &str = "StoreNotWritable";
+
+/// A disk that takes nothing for so long is in trouble: until then readings wait, to become durable after all.
+const PASSING: Duration = Duration::from_secs(5);
+
+/// Why nothing becomes durable.
+#[derive(Debug)]
+pub struct Trouble {
+    /// What the system said.
+    pub reason: String,
+    since: Instant,
+    /// Since when, for people.
+    pub since_wall: Timestamp,
+    /// Whether an alarm says so.
+    is_told: bool,
+}
+
+impl Trouble {
+    /// Whether it has lasted so long that readings go out without having been stored.
+    pub fn is_lasting(&self) -> bool {
+        self.since.elapsed() >= PASSING
+    }
+}
 
 impl Store {
     /// Whether the database is open, opening it if it can be opened.
@@ -22,51 +52,96 @@ impl Store {
         if self.database.is_some() {
             return true;
         }
-        if self.stuck {
+        if let Err(error) = self.place.secure() {
+            self.fail(match error {
+                BufferError::Unavailable { reason, .. } => reason,
+                other => other.to_string(),
+            });
             return false;
         }
-        let opened = match Loaded::open(&self.place.database(), self.place.engine()) {
-            Ok(_) if self.read_failures.max(self.save_failures) >= FAILURES => Err(DatabaseError::Damaged {
-                path: self.place.database(),
-                detail: "it opens, but cannot be used".to_owned(),
-            }),
-            other => other,
-        };
-        match opened {
-            Ok(loaded) => self.resume(loaded),
-            Err(DatabaseError::Damaged { detail, .. }) if self.place.probe().is_ok() => {
-                return self.begin_anew(&detail);
+        match self.opened() {
+            Some(Ok(loaded)) => {
+                let is_lost = !self.has_opened && self.aside.is_none() && self.mark.is_of_another(loaded.epoch);
+                self.resume(loaded);
+                if is_lost {
+                    self.report_loss("the files of the database were gone or empty");
+                }
+                true
             }
-            Err(error) => {
+            // A new database that is damaged at once says more about the disk than about the database.
+            Some(Err(DatabaseError::Damaged { detail, .. })) if self.aside.is_none() && self.place.probe().is_ok() => {
+                self.begin_anew(detail)
+            }
+            Some(Err(error)) => {
                 self.begin_trouble(&error);
-                return false;
+                false
+            }
+            None => {
+                self.fail("the database takes long to open".to_owned());
+                false
             }
         }
-        true
+    }
+
+    /// The database, if it opens soon. `None` while it is being opened.
+    fn opened(&mut self) -> Option<Result<Loaded, DatabaseError>> {
+        let path = self.place.database();
+        let opening = match self.opening.take() {
+            Some(opening) => opening,
+            None => match Opening::begin(&self.place) {
+                Ok(opening) => opening,
+                Err(source) => return Some(Err(DatabaseError::Unavailable { path, source })),
+            },
+        };
+        let Some(result) = opening.result(OPENING_PATIENCE, path.clone()) else {
+            self.opening = Some(opening);
+            return None;
+        };
+        Some(match result {
+            Ok(_) if self.read_failures.max(self.save_failures) >= FAILURES => {
+                Err(DatabaseError::Damaged { path, detail: "it opens, but cannot be used".to_owned() })
+            }
+            result => result,
+        })
     }
 
     fn resume(&mut self, loaded: Loaded) {
         let is_same = loaded.epoch == self.epoch;
-        self.ids = loaded.ids;
+        let is_first = !std::mem::replace(&mut self.has_opened, true);
+        let given = std::mem::replace(&mut self.ids, loaded.ids);
+        self.ids_unsaved = self.ids.take_over(&given);
         self.database = Some(loaded.database);
+        self.rule_state.take_up(loaded.rule_state);
         match self.in_doubt.take() {
             Some(save) if is_same && save.generation == loaded.generation => self.adopt(save),
             Some(save) => self.put_back(save),
             None => {}
         }
         // In memory there may be deliveries that were not saved, so memory is believed as long as it fits.
-        if !is_same || self.generation != loaded.generation {
+        if is_first || !is_same || self.generation != loaded.generation {
             self.epoch = loaded.epoch;
             self.generation = loaded.generation;
             self.lanes = loaded.lanes;
             self.gaps = self.mark.restore(self.epoch, &mut self.lanes);
             self.unsaved |= !self.gaps.is_empty();
+            self.oldest_pending = [(0, None); 2];
         }
         for LostRun { lane, run, .. } in &self.lost_runs {
             self.lanes[at(*lane)].drop_run(run.first, run.last);
         }
-        for (lane, first, last) in std::mem::take(&mut self.deliveries_missed) {
-            self.delivered(lane, Sequence(first), Sequence(last));
+        for (epoch, lane, first, last) in std::mem::take(&mut self.deliveries_missed) {
+            self.delivered(epoch, lane, Sequence(first), Sequence(last));
+        }
+        if let Some((path, detail)) = self.aside.take() {
+            self.report_loss(&format!("{detail}; what was in it is kept in {}", path.display()));
+        }
+    }
+
+    /// The ids as they are known without a database.
+    pub(super) fn recall_ids(&mut self) {
+        if !self.has_opened && self.ids.len() == 0 {
+            let was_there = EngineKind::found_in(&self.place.database()).is_some();
+            self.ids = self.names.read(was_there);
         }
     }
 
@@ -78,36 +153,22 @@ impl Store {
         }
     }
 
-    /// Sets the database aside while running, and begins a new one with the same catalogue and what waits.
-    fn begin_anew(&mut self, detail: &str) -> bool {
+    /// Sets the database aside, and begins a new one with the same catalogue and what waits.
+    fn begin_anew(&mut self, detail: String) -> bool {
+        self.recall_ids();
         let clock = self.clock.clone();
-        let begun = set_aside(&self.place, clock.as_ref(), detail).and_then(|path| {
-            let unavailable =
-                |error| BufferError::Unavailable { path: self.place.path().to_owned(), reason: text(&error) };
-            let loaded = Loaded::open(&self.place.database(), self.place.engine()).map_err(unavailable)?;
-            let mut batch = Batch::default();
-            self.ids.write_all(&mut batch);
-            loaded.database.apply(batch).and_then(|()| loaded.database.flush()).map_err(unavailable)?;
-            Ok((path, loaded))
-        });
-        match begun {
-            Ok((path, mut loaded)) => {
-                loaded.ids = self.ids.clone();
+        match set_aside(&self.place, clock.as_ref(), &detail) {
+            Ok(path) => {
+                self.aside = Some((path, detail));
                 self.rule_state.begin_anew();
                 self.lost_runs.clear();
                 self.deliveries_missed.clear();
                 self.read_failures = 0;
                 self.save_failures = 0;
-                self.oldest_pending = [(0, None); 2];
-                if let Some(save) = self.in_doubt.take() {
-                    self.put_back(save);
-                }
-                self.resume(loaded);
-                self.report_loss(&format!("{detail}; what was in it is kept in {}", path.display()));
-                true
+                self.is_open_again()
             }
             Err(error) => {
-                self.trouble = Some(error.to_string());
+                self.fail(error.to_string());
                 false
             }
         }
@@ -139,23 +200,44 @@ impl Store {
 
     pub(super) fn report_loss(&mut self, detail: &str) {
         self.counters.quarantined += 1;
+        self.raise("StoreDamaged", Transition::Raised, "the store was damaged; a new one has begun", detail);
+    }
+
+    /// Adds an alarm of the store's own.
+    fn raise(&mut self, name: &str, transition: Transition, summary: &str, description: &str) {
         let alarm = AlarmRecord {
-            name: "StoreDamaged".to_owned(),
+            name: name.to_owned(),
             labels: Default::default(),
             time: self.clock.wall(),
-            transition: Transition::Raised,
-            state: AlarmState::UnacknowledgedActive,
+            transition,
+            state: match transition {
+                Transition::Cleared => AlarmState::Normal,
+                _ => AlarmState::UnacknowledgedActive,
+            },
             priority: Priority::High,
             value: None,
             annotations: [
-                ("summary".to_owned(), "the store was damaged; a new one has begun".to_owned()),
-                ("description".to_owned(), detail.to_owned()),
+                ("summary".to_owned(), summary.to_owned()),
+                ("description".to_owned(), description.to_owned()),
             ]
             .into(),
             readings: Vec::new(),
             by: None,
         };
         self.close(Lane::Alarms, &Records::Alarms(vec![alarm]));
+    }
+
+    /// Raises an alarm, once, when the disk takes nothing for long.
+    pub(super) fn tell_trouble(&mut self) {
+        let Some(trouble) = self.trouble.as_mut().filter(|trouble| trouble.is_lasting() && !trouble.is_told) else {
+            return;
+        };
+        trouble.is_told = true;
+        self.others_version += 1;
+        let reason = trouble.reason.clone();
+        let summary = format!("the store cannot be written: {reason}");
+        let description = "polling and rules go on; the newest readings wait in memory and go out without being stored";
+        self.raise(NOT_WRITABLE, Transition::Raised, &summary, description);
     }
 
     /// While writing fails, asks the disk first: a failing engine has to be opened anew each time.
@@ -166,7 +248,7 @@ impl Store {
         match self.place.probe() {
             Ok(()) => true,
             Err(error) => {
-                self.trouble = Some(io_text(&error));
+                self.fail(io_text(&error));
                 false
             }
         }
@@ -174,12 +256,26 @@ impl Store {
 
     /// Notes what failed. The engine refuses everything after an error of its own, so it has to be opened again.
     pub(super) fn begin_trouble(&mut self, error: &DatabaseError) {
-        if self.trouble.is_none() {
-            tracing::error!(%error, "store cannot be used");
+        if matches!(error, DatabaseError::Stuck { .. }) {
+            self.stuck.get_or_insert_with(Instant::now);
         }
-        self.stuck |= matches!(error, DatabaseError::Stuck { .. });
-        self.trouble = Some(text(error));
         self.database = None;
+        self.fail(text(error));
+    }
+
+    fn fail(&mut self, reason: String) {
+        match &mut self.trouble {
+            Some(trouble) if trouble.reason == reason => {}
+            Some(trouble) => {
+                tracing::warn!(reason, before = trouble.reason, "store still cannot be used");
+                trouble.reason = reason;
+            }
+            None => {
+                tracing::error!(reason, path = %self.place.path().display(), "store cannot be used; readings wait in memory");
+                let (since, since_wall) = (Instant::now(), self.clock.wall());
+                self.trouble = Some(Trouble { reason, since, since_wall, is_told: false });
+            }
+        }
     }
 
     pub(super) fn note_read(&mut self, result: &Result<(), DatabaseError>) {
@@ -193,8 +289,12 @@ impl Store {
     }
 
     pub(super) fn end_trouble(&mut self) {
-        if self.trouble.take().is_some() {
-            tracing::info!("store can be used again");
+        self.stuck = None;
+        let Some(trouble) = self.trouble.take() else { return };
+        tracing::info!(after = ?trouble.since.elapsed(), "store can be used again");
+        if trouble.is_told {
+            let description = format!("it could not be since {}: {}", trouble.since_wall, trouble.reason);
+            self.raise(NOT_WRITABLE, Transition::Cleared, "the store can be written again", &description);
         }
     }
 }

@@ -59,6 +59,13 @@ impl RuleState {
         self.saved = number;
     }
 
+    /// The database can be asked for the first time: `stored` holds, unless rules have begun anew meanwhile.
+    pub fn take_up(&mut self, stored: Self) {
+        if self.number == 0 {
+            *self = stored;
+        }
+    }
+
     /// A new database has begun: what was in the old one has to be written again.
     pub fn begin_anew(&mut self) {
         self.number += 1;

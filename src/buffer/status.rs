@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::others::OtherMarks;
 use crate::model::{Epoch, Lane, Sequence, Timestamp};
 
 /// What is durable and what is still to be delivered. Only durable commits are counted.
@@ -15,6 +16,8 @@ pub struct Watermarks {
     pub alarms: LaneWatermark,
     /// Readings and gap records.
     pub telemetry: LaneWatermark,
+    /// What is to be delivered under other epochs.
+    pub others: OtherMarks,
 }
 
 impl Watermarks {
@@ -85,4 +88,8 @@ pub struct BufferStatus {
     pub writable: bool,
     /// Why not.
     pub not_writable_because: Option<String>,
+    /// Since when.
+    pub not_writable_since: Option<Timestamp>,
+    /// Records that were delivered without having been stored, while the store could not be written.
+    pub delivered_unstored: u64,
 }

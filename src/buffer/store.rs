@@ -10,16 +10,19 @@ use std::time::Instant;
 use super::catalogue::{Catalogue, SeriesIds};
 use super::commit::{ClockReading, Codec, seal};
 use super::lane::LaneState;
-use super::loaded::{Loaded, commit_key, state_key};
+use super::loaded::{commit_key, new_epoch, state_key};
 use super::mark::Mark;
-use super::place::{Place, io_text};
-use super::recovery::{set_aside, text};
+use super::names::NameCopy;
+use super::opening::Opening;
+use super::place::Place;
+use super::recovery::Trouble;
 use super::retention::Budget;
 use super::room::{Gone, Room, Run, join};
 use super::rule_state::RuleState;
 use super::status::BufferStatus;
 use super::tally::{Tallies, Tally};
 use super::thin::Stage;
+use super::volatile::Volatile;
 use super::waiting::{Closed, Lost, Waiting};
 use super::{BufferError, BufferSettings, WhenFull};
 use crate::clock::Clock;
@@ -32,24 +35,40 @@ const BATCH_BYTES: usize = 1 << 20;
 /// Undelivered commits are dropped this share of the budget at once, so that gap records stay few.
 const CHUNKS: u64 = 25;
 
+/// How long a flush that does not end is waited for, in all: a disk may come back, and then nothing is lost. An engine
+/// that hangs by itself does not.
+const STUCK_LONGEST: std::time::Duration = std::time::Duration::from_secs(600);
+
 /// Everything that is stored. Belongs to one thread.
 pub struct Store {
     pub(super) place: Place,
     pub(super) mark: Mark,
+    pub(super) names: NameCopy,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) codec: Codec,
     pub(super) database: Option<Database>,
+    /// The database while it is being opened.
+    pub(super) opening: Option<Opening>,
+    /// What was set aside for the new database that is being opened, and why.
+    pub(super) aside: Option<(std::path::PathBuf, String)>,
+    /// Whether there ever was an open database.
+    pub(super) has_opened: bool,
     pub(super) lanes: [LaneState; 2],
     pub(super) lost_runs: Vec<LostRun>,
     /// Gap records to write with the next save.
     pub(super) gaps: Vec<Gap>,
-    pub(super) deliveries_missed: Vec<(Lane, u64, u64)>,
+    pub(super) deliveries_missed: Vec<(Epoch, Lane, u64, u64)>,
     pub(super) unsaved: bool,
     pub(super) epoch: Epoch,
     pub(super) generation: u64,
     pub(super) ids: SeriesIds,
+    /// Whether some of them were given while the database could not take them.
+    pub(super) ids_unsaved: bool,
     pub(super) rule_state: RuleState,
     pub(super) waiting: [Waiting; 2],
+    pub(super) volatile: Volatile,
+    /// Changes with the epochs of which records may be delivered.
+    pub(super) others_version: u32,
     pub(super) in_doubt: Option<Save>,
     budget: Budget,
     limit_bytes: u64,
@@ -59,8 +78,9 @@ pub struct Store {
     /// Sequence and time of the oldest pending commit of each lane, found out once.
     pub(super) oldest_pending: [(u64, Option<Timestamp>); 2],
     pub(super) counters: Counters,
-    pub(super) trouble: Option<String>,
-    pub(super) stuck: bool,
+    pub(super) trouble: Option<Trouble>,
+    /// Since when the engine hangs.
+    pub(super) stuck: Option<Instant>,
 }
 
 /// Counters since the start of the process.
@@ -73,7 +93,7 @@ pub struct Counters {
     longest_flush: std::time::Duration,
     pub(super) damaged: u64,
     thinned: u64,
-    dropped: u64,
+    pub(super) dropped: u64,
     pub(super) quarantined: u64,
     disk_bytes: u64,
 }
@@ -95,6 +115,7 @@ pub struct Save {
     gone: Gone,
     bytes: u64,
     rule_state: Option<u64>,
+    ids: usize,
 }
 
 pub(super) fn at(lane: Lane) -> usize {
@@ -105,41 +126,35 @@ pub(super) fn at(lane: Lane) -> usize {
 }
 
 impl Store {
-    /// Opens the store in `place`. A database that does not open is set aside, and a new one begins.
+    /// Opens the store in `place`. A database that does not open is set aside, and a new one begins. While the disk
+    /// takes nothing, the store works in memory.
     pub fn open(place: Place, settings: &BufferSettings, clock: Arc<dyn Clock>) -> Result<Self, BufferError> {
-        let mut aside = None;
-        let loaded = match Loaded::open(&place.database(), place.engine()) {
-            Err(DatabaseError::Damaged { detail, .. }) if place.probe().is_ok() => {
-                aside = Some((set_aside(&place, clock.as_ref(), &detail)?, detail));
-                Loaded::open(&place.database(), place.engine())
-            }
-            other => other,
-        };
-        let unavailable =
-            |error: DatabaseError| BufferError::Unavailable { path: place.path().to_owned(), reason: text(&error) };
-        let mut loaded = loaded.map_err(unavailable)?;
-        let mark = Mark::open(place.path())
-            .map_err(|error| BufferError::Unavailable { path: place.path().to_owned(), reason: io_text(&error) })?;
-        let is_lost = mark.is_of_another(loaded.epoch);
-        let gaps = mark.restore(loaded.epoch, &mut loaded.lanes);
         let codec = Codec::new()
             .map_err(|error| BufferError::Unavailable { path: place.path().to_owned(), reason: error.to_string() })?;
+        let mark = Mark::beside(place.path());
         let mut store = Self {
-            unsaved: !gaps.is_empty(),
-            gaps,
+            unsaved: false,
+            gaps: Vec::new(),
+            names: NameCopy::beside(place.path()),
             place,
+            epoch: mark.epoch().unwrap_or_else(new_epoch),
             mark,
             clock,
             codec,
-            database: Some(loaded.database),
-            lanes: loaded.lanes,
+            database: None,
+            opening: None,
+            aside: None,
+            has_opened: false,
+            lanes: Lane::ALL.map(LaneState::new),
             lost_runs: Vec::new(),
             deliveries_missed: Vec::new(),
-            epoch: loaded.epoch,
-            generation: loaded.generation,
-            ids: loaded.ids,
-            rule_state: loaded.rule_state,
+            generation: 0,
+            ids: SeriesIds::default(),
+            ids_unsaved: false,
+            rule_state: RuleState::default(),
             waiting: Default::default(),
+            volatile: Volatile::new(new_epoch()),
+            others_version: 0,
             in_doubt: None,
             budget: Budget::new(settings.limit_bytes),
             limit_bytes: settings.limit_bytes,
@@ -149,17 +164,12 @@ impl Store {
             oldest_pending: [(0, None); 2],
             counters: Counters::default(),
             trouble: None,
-            stuck: false,
+            stuck: None,
         };
-        match aside {
-            Some((path, detail)) => {
-                store.report_loss(&format!("{detail}; what was in it is kept in {}", path.display()))
-            }
-            None if is_lost => store.report_loss("the files of the database were gone or empty"),
-            None => {}
+        if !store.is_open_again() {
+            store.recall_ids();
         }
         store.look_at_disk();
-        store.save();
         Ok(store)
     }
 
@@ -188,6 +198,7 @@ impl Store {
     /// Whether the next save has something to do.
     pub fn has_unsaved(&self) -> bool {
         self.unsaved
+            || self.ids_unsaved
             || self.rule_state.is_unsaved()
             || self.in_doubt.is_some()
             || self.waiting.iter().any(|waiting| !waiting.is_empty())
@@ -198,15 +209,16 @@ impl Store {
         self.trouble.is_some()
     }
 
-    /// Whether the engine hangs, so that only a new process can help.
+    /// Whether the engine has been hanging for so long that only a new process can help.
     pub fn is_stuck(&self) -> bool {
-        self.stuck
+        self.stuck.is_some_and(|since| since.elapsed() > STUCK_LONGEST)
     }
 
     /// Makes durable all that waits. What cannot be written now goes on waiting. Says whether nothing waits any more.
     pub fn save(&mut self) -> bool {
         while self.has_unsaved() || self.database.is_none() {
             if !self.is_open_again() || !self.takes_writes() {
+                self.tell_trouble();
                 return false;
             }
             match self.save_some() {
@@ -226,6 +238,8 @@ impl Store {
     }
 
     fn save_some(&mut self) -> Result<(), DatabaseError> {
+        // First, so that it never lacks an id.
+        self.names.update(&mut self.ids);
         let mut batch = Batch::default();
         let save = self.prepare(&mut batch)?;
         let database = self.database.as_ref().expect("saving needs an open database");
@@ -267,7 +281,11 @@ impl Store {
             gone,
             bytes: 0,
             rule_state: None,
+            ids: self.ids.len(),
         };
+        if self.ids_unsaved {
+            self.ids.write_all(batch);
+        }
         for lane in Lane::ALL {
             let (lost, closed) = self.waiting[at(lane)].take(BATCH_BYTES);
             save.lost[at(lane)] = lost;
@@ -332,6 +350,7 @@ impl Store {
             tracing::debug!(%error, "mark not written");
         }
         self.unsaved = false;
+        self.ids_unsaved &= save.ids < self.ids.len();
         save.rule_state.into_iter().for_each(|number| self.rule_state.adopt(number));
         let lost: u64 = save.lost.iter().flatten().map(|lost| lost.records).sum();
         let Gone { thinned, dropped } = save.gone;
@@ -350,31 +369,27 @@ impl Store {
         self.counters.readings_stored += telemetry.map(|closed| u64::from(closed.records)).sum::<u64>();
     }
 
-    /// The ids of `series`; new ones are durable when this returns.
+    /// The ids of `series`; new ones are durable no later than the first readings that use them.
     pub fn register(&mut self, series: &[SeriesInfo]) -> Result<Vec<SeriesId>, BufferError> {
-        let mut batch = Batch::default();
-        let mut ids = self.ids.clone();
-        let registered = ids.register(series, &mut batch).map_err(|error| BufferError::NotWritable {
+        let known = self.ids.len();
+        let registered = self.ids.register(series).map_err(|error| BufferError::NotWritable {
             reason: format!("series cannot be written as JSON: {error}"),
         })?;
-        if ids.len() > self.ids.len() {
-            let Some(database) = &self.database else { return Err(self.not_writable()) };
-            if let Err(error) = database.apply(batch).and_then(|()| database.flush()) {
-                self.begin_trouble(&error);
-                return Err(self.not_writable());
-            }
-            self.ids = ids;
+        if self.ids.len() > known {
+            self.names.outdate();
+            self.ids_unsaved = true;
         }
         Ok(registered)
     }
 
     /// All series of this epoch.
     pub fn catalogue(&self) -> Catalogue {
-        Catalogue { epoch: self.epoch, series: self.ids.all() }
+        Catalogue { epoch: self.epoch, series: self.ids.all(), others: self.other_epochs() }
     }
 
     pub(super) fn not_writable(&self) -> BufferError {
-        BufferError::NotWritable { reason: self.trouble.clone().unwrap_or_else(|| "the store is closed".to_owned()) }
+        let reason = self.trouble.as_ref().map_or("the store is closed", |trouble| &trouble.reason);
+        BufferError::NotWritable { reason: reason.to_owned() }
     }
 
     /// Counters and sums as they are now.
@@ -404,7 +419,9 @@ impl Store {
             dropped: counters.dropped,
             quarantined: counters.quarantined,
             writable: self.trouble.is_none(),
-            not_writable_because: self.trouble.clone(),
+            not_writable_because: self.trouble.as_ref().map(|trouble| trouble.reason.clone()),
+            not_writable_since: self.trouble.as_ref().map(|trouble| trouble.since_wall),
+            delivered_unstored: self.volatile.records_delivered(),
         }
     }
 
@@ -421,7 +438,7 @@ impl Store {
         self.counters.disk_bytes = disk;
     }
 
-    fn clock_reading(&self) -> ClockReading {
+    pub(super) fn clock_reading(&self) -> ClockReading {
         ClockReading {
             boot: self.clock.boot(),
             state: self.clock.state(),

@@ -7,10 +7,11 @@ use tokio::time::timeout_at;
 
 use super::catalogue::Catalogue;
 use super::gather::Gather;
+use super::others::OtherCommits;
 use super::status::{BufferStatus, Watermarks};
 use super::store::Store;
 use super::{BufferError, ReadLimit};
-use crate::model::{AlarmRecord, Commit, Gap, Lane, Records, Row, Sequence, SeriesId, SeriesInfo, Timestamp};
+use crate::model::{AlarmRecord, Commit, Epoch, Gap, Lane, Records, Row, Sequence, SeriesId, SeriesInfo, Timestamp};
 
 /// Requests taken from the channel at once; alarms among them share a flush.
 const REQUESTS_AT_ONCE: usize = 64;
@@ -34,7 +35,8 @@ pub(super) enum Request {
     AppendGap(Gap),
     Read { lane: Lane, from: Sequence, limit: ReadLimit, reply: Reply<Vec<Commit>> },
     Recent { from: Timestamp, after: Sequence, limit: ReadLimit, reply: Reply<Vec<Commit>> },
-    Delivered { lane: Lane, first: Sequence, last: Sequence },
+    ReadOther { limit: ReadLimit, reply: Reply<Option<OtherCommits>> },
+    Delivered { epoch: Epoch, lane: Lane, first: Sequence, last: Sequence },
     Register { series: Vec<SeriesInfo>, reply: Reply<Vec<SeriesId>> },
     Catalogue(Reply<Catalogue>),
     Flush(Reply<()>),
@@ -70,7 +72,8 @@ impl Keeper {
             store,
             gather: Gather::default(),
             commit_interval,
-            due: None,
+            // What came up when it was opened, but not before those who start have asked what they need.
+            due: Some(Instant::now() + commit_interval.min(RETRY)),
             save_now: false,
             urgent_due: None,
             urgent_next: None,
@@ -137,8 +140,9 @@ impl Keeper {
             Request::Recent { from, after, limit, reply } => {
                 drop(reply.send(self.store.recent(from, after, limit)));
             }
-            Request::Delivered { lane, first, last } => {
-                self.store.delivered(lane, first, last);
+            Request::ReadOther { limit, reply } => drop(reply.send(Ok(self.store.read_other(limit)))),
+            Request::Delivered { epoch, lane, first, last } => {
+                self.store.delivered(epoch, lane, first, last);
                 self.delivered = true;
             }
             Request::Register { series, reply } => drop(reply.send(self.store.register(&series))),

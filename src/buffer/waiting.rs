@@ -132,6 +132,11 @@ impl Waiting {
         }
     }
 
+    /// How many commits wait, and how many records are in them.
+    pub fn count(&self) -> (u64, u64) {
+        (self.commits.len() as u64, self.commits.iter().map(|closed| u64::from(closed.records)).sum())
+    }
+
     /// Bytes that wait.
     pub fn bytes(&self) -> usize {
         self.bytes

@@ -46,7 +46,7 @@ impl StatusCommand {
 fn concerns(status: &Value) -> Vec<String> {
     let mut concerns = Vec::new();
     if status["store"]["writable"] == false {
-        concerns.push(format!("the store cannot be written: {}", text(&status["store"]["not_writable_because"])));
+        concerns.push(store_trouble(status));
     }
     if let Some(trouble) = status["remote"]["trouble"].as_str() {
         concerns.push(format!("commands that change anything are refused: {trouble}"));
@@ -89,6 +89,20 @@ fn concerns(status: &Value) -> Vec<String> {
         concerns.push("the clock is not synchronised; readings say so".to_owned());
     }
     concerns
+}
+
+/// What the store suffers from, since when, and what that means.
+fn store_trouble(status: &Value) -> String {
+    let store = &status["store"];
+    let since = number(&status["time"]).saturating_sub(number(&store["not_writable_since"]));
+    format!(
+        "the store cannot be written since {}: {}; {} of the newest records wait in memory, {} have been delivered \
+         without being stored",
+        span(Duration::from_millis(since)),
+        text(&store["not_writable_because"]),
+        bytes(number(&store["waiting_bytes"])),
+        count(number(&store["delivered_unstored"])),
+    )
 }
 
 fn write_status(out: &mut impl Write, status: &Value, concerns: &[String]) -> io::Result<()> {

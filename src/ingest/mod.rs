@@ -165,8 +165,10 @@ impl Ingest {
         if setup.groups.is_empty() && self.rules.is_none() && remembered.is_empty() {
             return Ok(());
         }
-        // Windows are rebuilt from what is durable.
-        if let Err(error) = self.buffer.flush().await {
+        // Windows are rebuilt from what is durable. At the start there is nothing else.
+        if self.status.borrow().cycles > 0
+            && let Err(error) = self.buffer.flush().await
+        {
             tracing::warn!(%error, "the latest readings are missing in the windows of the rules");
         }
         let has_rules = !setup.groups.is_empty();

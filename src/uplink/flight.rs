@@ -6,7 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::Poll;
 
-use crate::model::{Lane, Sequence};
+use crate::model::{Epoch, Lane, Sequence};
 use crate::mqtt::Delivery;
 
 /// Deliveries under way at once. Four of 100 KiB keep 1 MB/s busy over a round trip of 400 ms.
@@ -18,6 +18,10 @@ pub type Outcome = Pin<Box<dyn Future<Output = Delivery> + Send>>;
 /// One range of commits on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shipment {
+    /// Epoch of the commits.
+    pub epoch: Epoch,
+    /// Whether that is another epoch than the store's own.
+    pub is_other: bool,
     /// Lane of the commits.
     pub lane: Lane,
     /// First commit.
@@ -66,12 +70,18 @@ impl Flight {
 
     /// Records of one lane under way.
     pub fn records(&self, lane: Lane) -> usize {
-        self.entries.iter().filter(|(shipment, _)| shipment.lane == lane).map(|(shipment, _)| shipment.records).sum()
+        let of_lane = self.entries.iter().filter(|(shipment, _)| shipment.lane == lane && !shipment.is_other);
+        of_lane.map(|(shipment, _)| shipment.records).sum()
+    }
+
+    /// Whether something of another epoch is under way.
+    pub fn has_other(&self) -> bool {
+        self.entries.iter().any(|(shipment, _)| shipment.is_other)
     }
 
     /// Gives up what is under way in one lane: it is still in the store and will be read again.
     pub fn abandon(&mut self, lane: Lane) {
-        self.entries.retain(|(shipment, _)| shipment.lane != lane);
+        self.entries.retain(|(shipment, _)| shipment.lane != lane || shipment.is_other);
     }
 
     /// Waits until the oldest shipment is settled. Never ready while nothing is under way. Safe to cancel.

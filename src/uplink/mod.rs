@@ -4,8 +4,11 @@
 //! A record is marked delivered on a PUBACK that is no refusal, and only then. A refusal keeps the records, backs off
 //! and raises the alarm `BrokerRefuses`. A lost session puts everything under way back to the start.
 
+mod aside;
+mod catalogue;
 mod flight;
 mod forward;
+mod others;
 mod packing;
 mod progress;
 mod sizing;
@@ -26,12 +29,12 @@ use crate::clock::Clock;
 use crate::config::BatchConfig;
 use crate::encoding::EncodeError;
 use crate::encoding::columnar::Encoder;
-use crate::kernel;
-use crate::model::{Lane, Name, Sequence};
+use crate::model::{Epoch, Lane, Name, Sequence};
 use crate::mqtt::backoff::Backoff;
 use crate::mqtt::{Delivery, Message, SessionHandle, SessionState, Topics};
-use flight::{Flight, Shipment};
+use flight::{Flight, Outcome, Shipment};
 use forward::ForwardFilter;
+use others::OtherProgress;
 use packing::{Packer, Packing};
 use progress::{LaneProgress, Passed};
 use sizing::BatchSizer;
@@ -39,8 +42,8 @@ use sizing::BatchSizer;
 /// Wait for the PUBACK under way when the agent stops.
 const FAREWELL: Duration = Duration::from_millis(1500);
 
-/// Free memory is given back at most this often.
-const TRIM_INTERVAL: Duration = Duration::from_secs(2);
+/// How long a store that cannot be read is left alone.
+const STORE_RETRY: Duration = Duration::from_secs(1);
 
 /// Commits of which nothing is sent wait at most this long for a batch that says so: they stay undelivered until then.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -77,6 +80,8 @@ enum Event {
     Stop,
     Settled(Shipment, Delivery),
     NewCatalogue,
+    /// The catalogue is out, or is not.
+    Catalogued(Delivery),
     /// Something to send, a connection, or a time that has come.
     Changed,
 }
@@ -92,8 +97,13 @@ pub struct Uplink {
     session_state: watch::Receiver<SessionState>,
     generation: Option<u64>,
     catalogue_due: bool,
+    /// The catalogue on its way.
+    cataloguing: Option<Outcome>,
     alarms: LaneProgress,
     telemetry: LaneProgress,
+    /// Epoch of the commits in both lanes.
+    epoch: Epoch,
+    others: OtherProgress,
     flight: Flight,
     sizer: BatchSizer,
     /// Kept because its memory is large and worth using again.
@@ -117,6 +127,7 @@ impl Uplink {
         forward: watch::Receiver<Arc<ForwardTable>>,
     ) -> Self {
         Self {
+            epoch: buffer.watermarks().borrow().epoch,
             watermarks: buffer.watermarks(),
             session_state: session.state(),
             settings,
@@ -126,8 +137,10 @@ impl Uplink {
             catalogue,
             generation: None,
             catalogue_due: true,
+            cataloguing: None,
             alarms: LaneProgress::new(),
             telemetry: LaneProgress::new(),
+            others: OtherProgress::default(),
             flight: Flight::default(),
             sizer: BatchSizer::default(),
             encoder: None,
@@ -150,6 +163,7 @@ impl Uplink {
                 Event::Stop => break,
                 Event::Settled(shipment, delivery) => self.settle(shipment, delivery).await,
                 Event::NewCatalogue => self.catalogue_due = true,
+                Event::Catalogued(delivery) => self.settle_catalogue(&delivery),
                 Event::Changed => {}
             }
             if let Err(error) = self.send_due().await {
@@ -162,7 +176,9 @@ impl Uplink {
 
     async fn farewell(&mut self) {
         // What was taken since the last batch goes out too, if the broker takes it in time.
-        self.telemetry.waiting_since = Instant::now().checked_sub(self.settings.batch.max_age);
+        let long_ago = Instant::now().checked_sub(self.settings.batch.max_age);
+        self.telemetry.waiting_since = long_ago;
+        self.others.hurry(long_ago);
         let _ = self.send_due().await;
         while !self.flight.is_empty() {
             let (shipment, delivery) = self.flight.next().await;
@@ -183,6 +199,7 @@ impl Uplink {
             biased;
             () = stop.cancelled() => Event::Stop,
             (shipment, delivery) = self.flight.next() => Event::Settled(shipment, delivery),
+            delivery = catalogue::published(&mut self.cataloguing) => Event::Catalogued(delivery),
             Ok(()) = self.catalogue.changed() => Event::NewCatalogue,
             Ok(()) = self.session_state.changed() => Event::Changed,
             Ok(()) = self.watermarks.changed() => Event::Changed,
@@ -195,7 +212,7 @@ impl Uplink {
         let batch = self.telemetry.waiting_since.map(|since| since + self.settings.batch.max_age);
         let batch = batch.map(|due| self.telemetry.retry_at.map_or(due, |retry| due.max(retry)));
         let now = Instant::now();
-        let retries = [self.alarms.retry_at, self.telemetry.retry_at];
+        let retries = [self.alarms.retry_at, self.telemetry.retry_at, self.others_deadline()];
         retries.into_iter().flatten().chain(batch.filter(|_| self.flight.has_room())).filter(|due| *due > now).min()
     }
 
@@ -207,21 +224,49 @@ impl Uplink {
         }
         let overhead = self.settings.topics.batch().len() + PUBLISH_OVERHEAD;
         let payload_max = (connected.limits.max_packet as usize).saturating_sub(overhead).max(1);
-        if self.catalogue_due {
-            self.publish_catalogue(payload_max).await;
+        self.follow_epoch();
+        let payload_max = payload_max.min(self.settings.batch.max_size);
+        if self.publishes_catalogue(payload_max) {
+            return Ok(());
         }
+        let sent = self.send_lanes(payload_max).await;
+        // A store that cannot be read for now has said so; what is in memory goes out all the same.
+        self.send_others(payload_max).await?;
+        match sent {
+            Err(UplinkError::Buffer(BufferError::NotWritable { reason })) => {
+                tracing::debug!(reason, "the store cannot be read");
+                let retry = Instant::now() + STORE_RETRY;
+                (self.alarms.retry_at, self.telemetry.retry_at) = (Some(retry), Some(retry));
+                Ok(())
+            }
+            sent => sent,
+        }
+    }
+
+    async fn send_lanes(&mut self, payload_max: usize) -> Result<(), UplinkError> {
         while self.flight.has_room() && self.alarms_are_due() {
             if !self.send_alarms().await? {
                 break;
             }
         }
-        let payload_max = payload_max.min(self.settings.batch.max_size);
         while self.flight.has_room() && self.telemetry_is_due(payload_max) {
             if !self.send_batch(payload_max).await? {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// When the database was lost, sequences begin anew.
+    fn follow_epoch(&mut self) {
+        let marks = *self.watermarks.borrow();
+        if self.epoch != marks.epoch {
+            self.epoch = marks.epoch;
+            for lane in Lane::ALL {
+                self.abandon(lane);
+                self.progress(lane).backlog_until = marks.lane(lane).durable_last;
+            }
+        }
     }
 
     fn begin_session(&mut self, generation: u64, session_present: bool) {
@@ -232,7 +277,9 @@ impl Uplink {
             progress.backlog_until = mark.durable_last;
             progress.retry_at = None;
         }
-        self.catalogue_due |= self.generation.is_none() || !session_present;
+        self.others.start_over();
+        let was_interrupted = self.cataloguing.take().is_some();
+        self.catalogue_due |= was_interrupted || self.generation.is_none() || !session_present;
         self.generation = Some(generation);
     }
 
@@ -274,23 +321,6 @@ impl Uplink {
         self.telemetry.may_retry() && (is_old || is_full || is_backlog)
     }
 
-    async fn publish_catalogue(&mut self, payload_max: usize) {
-        self.catalogue_due = false;
-        let packing = self.packing(Sequence::FIRST);
-        for message in packing.catalogue_messages(payload_max.min(self.settings.batch.max_size)) {
-            match self.session.publish(message).await {
-                Delivery::Acknowledged | Delivery::NoSubscribers => {}
-                Delivery::SessionLost => {
-                    self.catalogue_due = true;
-                    return;
-                }
-                refused @ (Delivery::Refused { .. } | Delivery::TooLarge { .. }) => {
-                    tracing::warn!(%refused, "the broker does not take the catalogue");
-                }
-            }
-        }
-    }
-
     fn packing(&self, oldest_undelivered: Sequence) -> Packing {
         Packing {
             site: self.settings.site.clone(),
@@ -307,12 +337,14 @@ impl Uplink {
         let limit = ReadLimit { commits: 1, records: usize::MAX };
         let commits = self.buffer.read(Lane::Alarms, self.alarms.next, limit).await?;
         let Some(commit) = commits.into_iter().next() else { return Ok(false) };
-        let sequence = commit.header.sequence;
+        let (epoch, sequence) = (commit.header.epoch, commit.header.sequence);
         let oldest = self.watermarks.borrow().alarms.oldest_undelivered;
         let messages = self.packing(oldest).alarms(&commit);
         self.alarms.next = sequence.next();
         let (first, last, records) = (sequence, sequence, commit.records.count());
-        self.launch(Shipment { lane: Lane::Alarms, first, last, records, withheld: 0, bytes: 0 }, messages);
+        let shipment =
+            Shipment { epoch, is_other: false, lane: Lane::Alarms, first, last, records, withheld: 0, bytes: 0 };
+        self.launch(shipment, messages);
         Ok(true)
     }
 
@@ -324,42 +356,24 @@ impl Uplink {
             self.telemetry.waiting_since = None;
             return Ok(false);
         };
+        let epoch = first.header.epoch;
         let (first, last) = (first.header.sequence, last.header.sequence);
         let is_backlog = last <= self.telemetry.backlog_until;
         let records: usize = commits.iter().map(|commit| commit.records.count()).sum();
         let oldest = self.watermarks.borrow().telemetry.oldest_undelivered;
         let packing = self.packing(oldest);
-        let encoder = match self.encoder.take() {
-            Some(encoder) => encoder,
-            None => Encoder::new().map_err(UplinkError::Encoder)?,
-        };
         self.filter.set_table(&self.forward.borrow_and_update(), &self.catalogue.borrow());
         let passed = self.telemetry.passed;
-        let mut packer = Packer {
+        let packer = Packer {
             packing,
-            encoder,
+            encoder: self.take_encoder()?,
             filter: std::mem::take(&mut self.filter),
             payload_max,
             is_backlog,
             covers_from: passed.map(|passed| passed.first),
             says_nothing: passed.is_some_and(|passed| passed.since.elapsed() >= SILENCE),
         };
-        // Encoding a large batch takes milliseconds; polling must not wait for it.
-        let now = Instant::now();
-        let trims = self.trimmed.is_none_or(|trimmed| now - trimmed >= TRIM_INTERVAL);
-        if trims {
-            self.trimmed = Some(now);
-        }
-        let packing = tokio::task::spawn_blocking(move || {
-            let packed = packer.pack(commits);
-            if trims {
-                kernel::give_back_memory();
-            }
-            (packer, packed)
-        });
-        let (packer, packed) = packing.await.map_err(|_| UplinkError::Stopping)?;
-        self.encoder = Some(packer.encoder);
-        self.filter = packer.filter;
+        let packed = self.pack(packer, commits).await?;
         self.telemetry.next = last.next();
         self.telemetry.waiting_since = None;
         if packed.messages.is_empty() && packed.too_large.is_empty() {
@@ -377,6 +391,8 @@ impl Uplink {
         let cuts = packed.messages.len().saturating_sub(1) as u64;
         self.status.send_modify(|status| status.split += cuts);
         let shipment = Shipment {
+            epoch,
+            is_other: false,
             lane: Lane::Telemetry,
             first,
             last,
@@ -412,6 +428,7 @@ impl Uplink {
 
     async fn settle(&mut self, shipment: Shipment, delivery: Delivery) {
         match delivery {
+            delivery if shipment.is_other => self.settle_other(shipment, &delivery).await,
             Delivery::Acknowledged | Delivery::NoSubscribers => self.settle_delivered(shipment).await,
             Delivery::SessionLost => {
                 self.abandon(shipment.lane);
@@ -422,8 +439,8 @@ impl Uplink {
     }
 
     async fn settle_delivered(&mut self, shipment: Shipment) {
-        let Shipment { lane, first, last, .. } = shipment;
-        if let Err(error) = self.buffer.delivered(lane, first, last).await {
+        let Shipment { epoch, lane, first, last, .. } = shipment;
+        if let Err(error) = self.buffer.delivered(epoch, lane, first, last).await {
             tracing::error!(%error, "a delivery could not be marked; it will be repeated");
         }
         let now = self.clock.wall();

@@ -132,11 +132,14 @@ impl Packing {
     /// The retained messages of the catalogue.
     pub fn catalogue_messages(&self, payload_max: usize) -> Vec<Message> {
         let catalogue = &self.catalogue;
-        let series = catalogue.series.iter().map(|(id, info)| (*id, info.as_ref()));
-        let parts = encoding::catalogue::encode(&self.site, &self.gateway, catalogue.epoch, series, payload_max);
         let to_message =
             |part: EncodedPart| message(self.topics.catalogue(&part.name), part.payload, true, json::CONTENT_TYPE);
-        parts.into_iter().map(to_message).collect()
+        let epochs = std::iter::once(catalogue.epoch).chain(catalogue.others.iter().copied());
+        let parts = epochs.flat_map(|epoch| {
+            let series = catalogue.series.iter().map(|(id, info)| (*id, info.as_ref()));
+            encoding::catalogue::encode(&self.site, &self.gateway, epoch, series, payload_max)
+        });
+        parts.map(to_message).collect()
     }
 }
 

@@ -375,6 +375,19 @@ impl Harvest {
         owed
     }
 
+    /// Commits up to `last` that have neither arrived whole nor are named in a gap record, of the only epoch.
+    pub fn absent(&self, lane: Lane, last: Sequence) -> Vec<Sequence> {
+        let epochs = self.epochs();
+        let epoch = epochs.iter().next().expect("readings have arrived");
+        let empty = BTreeMap::new();
+        let commits = self.commits.get(&(*epoch, lane)).unwrap_or(&empty);
+        let is_here = |sequence: &Sequence| commits.get(sequence).is_some_and(Pieces::is_complete);
+        let is_named = |sequence: &Sequence| {
+            self.gaps.iter().any(|gap| (gap.0, gap.1) == (*epoch, lane) && (gap.2..=gap.3).contains(sequence))
+        };
+        (1..=last.0).map(Sequence).filter(|sequence| !is_here(sequence) && !is_named(sequence)).collect()
+    }
+
     /// Fails when anything is there that must never be, or anything is owed.
     pub fn assert_sound(&self) {
         assert!(self.wrong.is_empty(), "{:#?}", self.wrong);

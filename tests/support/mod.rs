@@ -14,6 +14,7 @@ pub mod plant;
 pub mod proxy;
 pub mod python;
 pub mod site;
+pub mod small_disk;
 
 use std::fmt::Display;
 use std::future::Future;

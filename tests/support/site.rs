@@ -79,12 +79,20 @@ impl Site {
 
     /// What the running agent says about itself: `lineside status --json`.
     pub async fn status(&self) -> serde_json::Value {
-        let socket = self.path().join("lineside.sock");
+        let (shown, error) = self.ask_status(&["--json"]).await;
+        serde_json::from_str(&shown).unwrap_or_else(|_| panic!("no status: {error}"))
+    }
+
+    /// What `lineside status` shows a person.
+    pub async fn shown(&self) -> String {
+        self.ask_status(&[]).await.0
+    }
+
+    async fn ask_status(&self, arguments: &[&str]) -> (String, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lineside"));
-        command.args(["status", "--json", "--socket"]).arg(socket);
+        command.arg("status").args(arguments).arg("--socket").arg(self.path().join("lineside.sock"));
         let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
-        let error = String::from_utf8_lossy(&output.stderr);
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("no status: {error}"))
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).into()
     }
 
     /// Runs `lineside` with this configuration to its end.
@@ -173,6 +181,11 @@ impl Configuration {
         )
         .unwrap();
         self
+    }
+
+    /// And lines in the section of the store.
+    pub fn store(self, lines: &str) -> Self {
+        Self(self.0.replacen("[store]", &format!("[store]\n{lines}"), 1))
     }
 
     /// And lines in the section of the broker.

@@ -68,6 +68,12 @@ impl Store {
         self.thread.join().unwrap();
     }
 
+    /// Marks `first` to `last` of the store's own epoch as delivered.
+    pub async fn deliver(&self, lane: Lane, first: u64, last: u64) {
+        let epoch = self.handle.watermarks().borrow().epoch;
+        self.handle.delivered(epoch, lane, Sequence(first), Sequence(last)).await.unwrap();
+    }
+
     /// Every undelivered commit of `lane`, run by run.
     pub async fn read_all(&self, lane: Lane, limit: ReadLimit) -> Vec<Commit> {
         let mut commits: Vec<Commit> = Vec::new();

@@ -1,0 +1,53 @@
+//! Follows the epochs of the store: what the ids mean, and the state topic, have to name the one in force.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio_util::bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
+use crate::buffer::{BufferHandle, Catalogue, Watermarks};
+use crate::model::Epoch;
+
+/// The task.
+pub(super) struct EpochFollower {
+    pub buffer: BufferHandle,
+    pub catalogue: watch::Sender<Arc<Catalogue>>,
+    pub online: watch::Sender<Bytes>,
+}
+
+impl EpochFollower {
+    /// Runs until told to stop.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut watermarks = self.buffer.watermarks();
+        let named = |marks: &Watermarks| (marks.epoch, marks.others.version);
+        let mut known = named(&watermarks.borrow());
+        loop {
+            let changed = async { watermarks.wait_for(|marks| named(marks) != known).await.map(|marks| named(&marks)) };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                // An error means that the store is closed: nothing changes any more.
+                Ok(now) = changed => known = now,
+                else => return stop.cancelled().await,
+            }
+            match self.buffer.catalogue().await {
+                Ok(catalogue) => {
+                    self.announce(known.0);
+                    self.catalogue.send_replace(Arc::new(catalogue));
+                }
+                Err(error) => tracing::debug!(%error, "no catalogue of the new epoch"),
+            }
+        }
+    }
+
+    /// Has the state topic name `epoch`. Before the first announcement there is nothing to change.
+    fn announce(&self, epoch: Epoch) {
+        self.online.send_if_modified(|payload| {
+            let Ok(mut state) = serde_json::from_slice::<Value>(payload) else { return false };
+            state["epoch"] = json!(epoch);
+            *payload = state.to_string().into();
+            true
+        });
+    }
+}

@@ -1,0 +1,199 @@
+//! A disk that is full or read-only: the agent starts, polls and delivers all the same, and goes on by itself when the
+//! disk takes something again. On a real file system, which is why it needs root.
+
+#![cfg(test)]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use lineside::profile::{Protocol, file};
+use lineside::simulator::{Course, Device, Endpoint, Framing, Keep, Servers};
+use serde_json::Value;
+use support::broker::Broker;
+use support::consumer::{Consumer, Harvest};
+use support::plant::{COUNTER, COUNTER_PROFILE, answered, counters};
+use support::site::{Agent, Configuration, Site};
+use support::small_disk::SmallDisk;
+
+/// From the start of the process to the first request, whatever the disk is like.
+const POLLING_WITHIN: Duration = Duration::from_secs(2);
+
+/// Beside the counter a device whose readings fill a disk: sixty values that wander, ten times a second.
+async fn busy(servers: &mut Servers) -> (Endpoint, String) {
+    let points: Vec<String> =
+        (0..60).map(|point| format!("  {{ name = \"noise_{point}\", address = {} }},", 2 * point)).collect();
+    let profile = format!(
+        "manufacturer = \"lineside\"\nmodel = \"noise\"\nmodbus = {{ table = \"holding\", encoding = \"f32\" }}\n\
+         point = [\n{}\n]\n",
+        points.join("\n")
+    );
+    let parsed = file::parse("noise.toml", "noise", &profile).unwrap();
+    let Protocol::Modbus(modbus) = parsed.protocol else { panic!("a Modbus profile") };
+    let walk = |_| Course::Walk { mean: 1000.0, spread: 300.0, memory: Duration::from_secs(1) };
+    let courses = (0..modbus.points.len()).map(|point| (Some(point), walk(point))).collect();
+    let device = Device::new(1, modbus.points.clone(), modbus.limits).moving(courses, Duration::ZERO, 1).unwrap();
+    (servers.tcp(Framing::Tcp, vec![device], Keep::Counters).await.unwrap(), profile)
+}
+
+fn configuration(broker: &Broker, endpoint: &Endpoint) -> Configuration {
+    Configuration::to_port(broker.port(), "batch = { max_age = \"300ms\" }")
+        .link("hall", endpoint.address(), "timeout = \"500ms\"")
+        .device("press-1", "hall", 1, COUNTER, "50ms")
+}
+
+fn site(broker: &Broker, endpoint: &Endpoint) -> Site {
+    let site = Site::with_profiles(&[(COUNTER, COUNTER_PROFILE)]);
+    site.configure(&configuration(broker, endpoint));
+    site
+}
+
+/// Starts the agent. It polls at once.
+async fn start(site: &Site, endpoint: &Endpoint) -> Agent {
+    let before = endpoint.counters().answers;
+    let begun = Instant::now();
+    let agent = site.start();
+    endpoint.wait_for(|counters| counters.answers > before).await;
+    assert!(begun.elapsed() < POLLING_WITHIN, "polls only after {:?}", begun.elapsed());
+    agent
+}
+
+fn count(harvest: &Harvest) -> usize {
+    harvest.numbers("press-1", "answers").len()
+}
+
+async fn more(consumer: &mut Consumer, what: &str) {
+    let before = count(&consumer.harvest);
+    consumer.until(what, |harvest| count(harvest) > before + 20).await;
+}
+
+fn unstored(status: &Value) -> u64 {
+    status["store"]["delivered_unstored"].as_u64().unwrap()
+}
+
+fn trouble(status: &Value) -> Option<&str> {
+    status["store"]["not_writable_because"].as_str()
+}
+
+/// Everything that the device ever answered has arrived, each number under one identity.
+async fn assert_complete(
+    consumer: &mut Consumer,
+    broker: &Broker,
+    site: &Site,
+    endpoint: &Endpoint,
+    agent: &mut Agent,
+) {
+    agent.terminate();
+    assert!(agent.exit().await.success(), "{}", agent.log());
+    consumer.catch_up(broker).await;
+    let mut harvest = consumer.harvest.clone();
+    harvest.assert_sound();
+    harvest.add_stored(&site.undelivered().await);
+    harvest.assert_sound();
+    for point in ["answers", "answers_again"] {
+        let arrived = harvest.numbers("press-1", point);
+        assert!(arrived.values().all(|times| *times == 1), "numbers under two identities: {arrived:?}");
+        let answers = answered(endpoint, 1).await;
+        let missing: Vec<_> = answers.keys().filter(|number| !arrived.contains_key(number)).collect();
+        assert!(missing.is_empty(), "{} answered, missing {missing:?}", answers.len());
+    }
+    assert!(harvest.unlisted().is_empty(), "series without a name: {:?}", harvest.unlisted());
+    println!("{}", harvest.summary());
+}
+
+#[tokio::test]
+async fn it_starts_for_the_first_time_on_a_full_disk() {
+    let mut servers = Servers::default();
+    let endpoint = counters(&mut servers, &[1]).await;
+    let broker = Broker::start().await;
+    let mut consumer = Consumer::start(&broker).await;
+    let site = site(&broker, &endpoint);
+    let disk = SmallDisk::at(&site.store());
+    disk.fill();
+
+    // Given a disk without a free byte, when it starts, then it polls, delivers, and says what is wrong.
+    let mut agent = start(&site, &endpoint).await;
+    more(&mut consumer, "readings that were never stored").await;
+    let status = site.status().await;
+    assert_eq!(trouble(&status), Some("no space left on device"));
+    assert!(unstored(&status) > 0, "{status}");
+    consumer.until("the alarm", |harvest| harvest.transitions("StoreNotWritable").len() == 1).await;
+    let shown = site.shown().await;
+    assert!(
+        shown.contains("the store cannot be written since") && shown.contains("no space left on device"),
+        "{shown}"
+    );
+
+    // When there is room, then it goes on by itself, and everything is stored again.
+    disk.make_room();
+    site.until("a store that works", |status| trouble(status).is_none()).await;
+    more(&mut consumer, "stored readings").await;
+    consumer.until("the end of the alarm", |harvest| harvest.transitions("StoreNotWritable").len() == 2).await;
+    assert_eq!(consumer.harvest.epochs().len(), 2, "the volatile one, and that of the store");
+    assert_complete(&mut consumer, &broker, &site, &endpoint, &mut agent).await;
+}
+
+#[tokio::test]
+async fn it_goes_on_while_something_else_fills_the_disk_and_while_it_is_read_only() {
+    let mut servers = Servers::default();
+    let endpoint = counters(&mut servers, &[1]).await;
+    let broker = Broker::start().await;
+    let mut consumer = Consumer::start(&broker).await;
+    let (noise, profile) = busy(&mut servers).await;
+    let site = Site::with_profiles(&[(COUNTER, COUNTER_PROFILE), ("noise", &profile)]);
+    site.configure(
+        &configuration(&broker, &endpoint)
+            .link("yard", noise.address(), "")
+            .device("press-2", "yard", 1, "noise", "50ms"),
+    );
+    let disk = SmallDisk::at(&site.store());
+    let mut agent = start(&site, &endpoint).await;
+    more(&mut consumer, "the first readings").await;
+
+    // When something else fills the disk, and then it becomes read-only, and back again.
+    disk.fill();
+    site.until("trouble", |status| trouble(status) == Some("no space left on device")).await;
+    let full = site.until("readings that are not stored", |status| unstored(status) > 0).await;
+    disk.make_read_only();
+    site.until("other trouble", |status| trouble(status) == Some("read-only file system")).await;
+    site.until("more of them", |status| unstored(status) > unstored(&full) + 20).await;
+    disk.make_writable();
+    site.until("trouble as before", |status| trouble(status) == Some("no space left on device")).await;
+    disk.make_room();
+    site.until("a store that works", |status| trouble(status).is_none()).await;
+    more(&mut consumer, "stored readings").await;
+
+    // Then no poll was skipped, nothing is lost, and the log says it once each time.
+    let status = site.status().await;
+    for link in status["links"].as_array().unwrap() {
+        assert_eq!(link["polls_skipped"], 0, "{link}");
+    }
+    assert_eq!(agent.log().matches("store cannot be used").count(), 1, "{}", agent.log());
+    assert_complete(&mut consumer, &broker, &site, &endpoint, &mut agent).await;
+}
+
+#[tokio::test]
+async fn it_starts_on_a_disk_that_is_read_only_with_what_it_stored_before() {
+    let mut servers = Servers::default();
+    let endpoint = counters(&mut servers, &[1]).await;
+    let broker = Broker::start().await;
+    let mut consumer = Consumer::start(&broker).await;
+    let site = site(&broker, &endpoint);
+    let disk = SmallDisk::at(&site.store());
+    let mut agent = start(&site, &endpoint).await;
+    more(&mut consumer, "the first readings").await;
+    agent.terminate();
+    agent.exit().await;
+    disk.make_read_only();
+
+    let mut agent = start(&site, &endpoint).await;
+    more(&mut consumer, "readings that were never stored").await;
+    assert_eq!(trouble(&site.status().await), Some("read-only file system"));
+    disk.make_writable();
+    site.until("a store that works", |status| trouble(status).is_none()).await;
+    more(&mut consumer, "stored readings").await;
+
+    // The ids mean what they meant, and the epoch of the store is the one before.
+    assert_eq!(consumer.harvest.epochs().len(), 2);
+    assert_complete(&mut consumer, &broker, &site, &endpoint, &mut agent).await;
+}

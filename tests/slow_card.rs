@@ -1,0 +1,97 @@
+//! A card on which each sync takes five seconds: no poll is skipped, nothing is lost, and the agent starts all the same.
+
+#![cfg(test)]
+
+mod support;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use lineside::simulator::Servers;
+use support::broker::Broker;
+use support::consumer::Consumer;
+use support::plant::{COUNTER, COUNTER_PROFILE, answered, counters};
+use support::run;
+use support::site::{Configuration, Site};
+
+/// As long as one flush takes.
+const FLUSH: Duration = Duration::from_secs(5);
+
+/// Twenty devices, each read ten times a second.
+const UNITS: u8 = 20;
+
+fn configuration(site: &Site, broker: &Broker, address: std::net::SocketAddr) {
+    let configuration = Configuration::to_port(broker.port(), "batch = { max_age = \"300ms\" }");
+    let configuration = (1..=UNITS).fold(configuration.link("hall", address, ""), |configuration, unit| {
+        configuration.device(&format!("press-{unit}"), "hall", unit, COUNTER, "100ms")
+    });
+    site.configure(&configuration);
+}
+
+/// Compiles what is preloaded.
+fn preload(site: &Site) -> PathBuf {
+    let library = site.path().join("slow_sync.so");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/slow_sync.c");
+    run("cc", &["-shared", "-fPIC", "-O1", "-o", library.to_str().unwrap(), source, "-ldl"]);
+    library
+}
+
+#[tokio::test]
+async fn a_flush_of_five_seconds_costs_no_poll_and_no_reading() {
+    // Given a gateway that polls, and one whose card is slow from the start.
+    let mut servers = Servers::default();
+    let units: Vec<u8> = (1..=UNITS).collect();
+    let endpoint = counters(&mut servers, &units).await;
+    let broker = Broker::start().await;
+    let mut consumer = Consumer::start(&broker).await;
+    let site = Site::with_profiles(&[(COUNTER, COUNTER_PROFILE)]);
+    configuration(&site, &broker, endpoint.address());
+    let (library, is_slow) = (preload(&site), site.path().join("slow"));
+    std::fs::write(&is_slow, "").unwrap();
+    let begun = Instant::now();
+    let mut agent =
+        site.start_with(|command| command.env("LD_PRELOAD", &library).env("LINESIDE_TEST_SLOW_SYNC", &is_slow));
+    endpoint.wait_for(|counters| counters.answers > 0).await;
+    assert!(begun.elapsed() < Duration::from_secs(2), "polls only after {:?}", begun.elapsed());
+
+    std::fs::remove_file(&is_slow).unwrap();
+    agent.logged("store can be used again").await;
+
+    // When flush after flush takes five seconds, then the card is as ever.
+    std::fs::write(&is_slow, "").unwrap();
+    let longest = |status: &serde_json::Value| {
+        let span = &status["store"]["longest_flush"];
+        Duration::new(span["secs"].as_u64().unwrap(), span["nanos"].as_u64().unwrap() as u32)
+    };
+    let status = site.until("a slow flush", |status| longest(status) >= FLUSH).await;
+    let begun = Instant::now();
+    let before = endpoint.counters().answers;
+    endpoint.wait_for(|counters| counters.answers > before + u64::from(UNITS) * 70).await;
+    assert!(begun.elapsed() < Duration::from_secs(10), "70 polls of each device took {:?}", begun.elapsed());
+    assert_eq!(status["store"]["writable"], true, "{status}");
+    std::fs::remove_file(&is_slow).unwrap();
+    let before = consumer.harvest.readings.len();
+    consumer.until("readings after that", |harvest| harvest.readings.len() > before + 2000).await;
+
+    // Then no poll was skipped, and every answer of every device arrives.
+    let status = site.until("everything stored", |status| status["store"]["waiting_bytes"] == 0).await;
+    for link in status["links"].as_array().unwrap() {
+        assert_eq!(link["polls_skipped"], 0, "{link}");
+    }
+    agent.terminate();
+    assert!(agent.exit().await.success(), "{}", agent.log());
+    consumer.catch_up(&broker).await;
+    let mut harvest = consumer.harvest.clone();
+    harvest.assert_sound();
+    harvest.add_stored(&site.undelivered().await);
+    let mut complete = 0;
+    for unit in 1..=UNITS {
+        let arrived = harvest.numbers(&format!("press-{unit}"), "answers");
+        let answers = answered(&endpoint, unit).await;
+        let missing: Vec<_> = answers.keys().filter(|number| !arrived.contains_key(number)).collect();
+        assert!(missing.is_empty(), "press-{unit}: {} answered, missing {missing:?}", answers.len());
+        assert!(arrived.values().all(|times| *times == 1), "press-{unit}: numbers under two identities");
+        complete += answers.len();
+    }
+    println!("longest flush {:?}, {complete} answers, all arrived; {}", longest(&status), harvest.summary());
+}
