@@ -89,7 +89,7 @@ impl Uplink {
         let Some(mut shipment) = shipment_of(&found) else { return Ok(()) };
         // What is live goes on where the lane of the store left off; what is old must not disturb that.
         let mut filter = if found.is_live { std::mem::take(&mut self.filter) } else { ForwardFilter::default() };
-        filter.set_table(&self.forward.borrow_and_update());
+        filter.set_table(&self.forward.borrow_and_update(), &self.catalogue.borrow());
         let kept = (!found.is_live).then(|| std::mem::take(&mut self.filter));
         let packer = Packer {
             packing: self.packing(found.oldest_undelivered),

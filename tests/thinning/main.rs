@@ -64,13 +64,13 @@ async fn what_was_thinned_comes_back_after_a_restart_and_is_settled_when_it_is_d
     assert!(before.iter().any(|commit| is_thinned(&commit.records)));
     let raw = before.iter().filter(|commit| !is_thinned(&commit.records));
     for sequence in raw.map(|commit| commit.header.sequence) {
-        store.handle.delivered(Lane::Telemetry, sequence, sequence).await.unwrap();
+        store.deliver(Lane::Telemetry, sequence.0, sequence.0).await;
     }
     store.handle.flush().await.unwrap();
     assert_eq!(store.handle.watermarks().borrow().telemetry.oldest_undelivered, Sequence(1));
 
     let last = marks.telemetry.durable_last;
-    store.handle.delivered(Lane::Telemetry, Sequence(1), last).await.unwrap();
+    store.deliver(Lane::Telemetry, 1, last.0).await;
     store.handle.flush().await.unwrap();
     let after = store.handle.watermarks().borrow().telemetry;
     assert_eq!((after.oldest_undelivered, after.pending_commits), (last.next(), 0));

@@ -38,7 +38,7 @@ fn catalogue(names: &[&str]) -> Arc<Catalogue> {
         states: std::collections::BTreeMap::new(),
     };
     let series = (1..).map(SeriesId).zip(names.iter().map(|name| Arc::new(info(name)))).collect();
-    Arc::new(Catalogue { epoch: Epoch([1; 16]), series })
+    Arc::new(Catalogue { epoch: Epoch([1; 16]), series, others: Vec::new() })
 }
 
 #[test]
