@@ -141,8 +141,10 @@ async fn it_goes_on_while_something_else_fills_the_disk_and_while_it_is_read_onl
     let mut consumer = Consumer::start(&broker).await;
     let (noise, profile) = busy(&mut servers).await;
     let site = Site::with_profiles(&[(COUNTER, COUNTER_PROFILE), ("noise", &profile)]);
+    // sled writes into room that it took beforehand, and would notice only after half a MiB.
     site.configure(
         &configuration(&broker, &endpoint)
+            .store("engine = \"segments\"")
             .link("yard", noise.address(), "")
             .device("press-2", "yard", 1, "noise", "50ms"),
     );

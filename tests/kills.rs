@@ -150,6 +150,8 @@ fn assert_only_the_ends_are_missing(
     for life in lives {
         let of_life = answers.iter().filter(|(_, time)| (life.begun..=life.ended).contains(*time));
         let there: Vec<bool> = of_life.map(|(number, _)| arrived.contains_key(number)).collect();
+        // The first answer may be to the last request of the life before: nobody was there to take it.
+        let there = there.strip_prefix(&[false]).unwrap_or(&there);
         assert!(there.is_sorted_by(|before, after| before >= after), "a hole in the life from {}", life.begun);
         missing += there.iter().filter(|there| !**there).count();
     }
