@@ -33,7 +33,7 @@ fn plan_a_device(bencher: Bencher<'_, '_>, id: &str) {
 
     bencher
         .counter(ItemsCount::new(wanted.len()))
-        .bench(|| plan::plan(black_box(&modbus.points), black_box(&wanted), modbus.limits));
+        .bench(|| plan::plan(black_box(&modbus.points), black_box(&wanted), &plan::Terms::fewest(modbus.limits)));
 }
 
 /// One answer of the device to each of its requests: floats, scaled integers with sentinels, short integers.
@@ -41,7 +41,8 @@ fn plan_a_device(bencher: Bencher<'_, '_>, id: &str) {
 fn decode_a_device(bencher: Bencher<'_, '_>, id: &str) {
     let modbus = profile(id);
     let wanted: Vec<_> = everything(&modbus).into_iter().filter(|wanted| modbus.points[wanted.point].polled).collect();
-    let plan = plan::plan(&modbus.points, &wanted, modbus.limits).expect("a shipped profile can be planned");
+    let plan = plan::plan(&modbus.points, &wanted, &plan::Terms::fewest(modbus.limits))
+        .expect("a shipped profile can be planned");
     let answer: Vec<u16> = (0..125).map(|word| 0x4366 ^ (word * 37)).collect();
 
     bencher.counter(ItemsCount::new(wanted.len())).bench(|| {

@@ -53,12 +53,17 @@ const ONLY_IN: [(&str, &[&str]); 6] = [
 ];
 
 /// Modules that decide: no async, no clock.
-const PURE: [&str; 21] = [
+const PURE: [&str; 26] = [
     "src/model/",
     "src/modbus/plan",
     "src/modbus/codec",
     "src/modbus/frame",
     "src/modbus/timing",
+    "src/modbus/exception",
+    "src/modbus/lessons",
+    "src/modbus/guess",
+    "src/modbus/trace",
+    "src/poll/learned",
     "src/instrument/pattern",
     "src/instrument/frame",
     "src/buffer/commit",

@@ -280,7 +280,7 @@ proptest! {
 fn plan_all(profile: &Profile) {
     if let Protocol::Modbus(modbus) = &profile.protocol {
         let every = (0..modbus.points.len()).map(|point| PlanPoint { point, interval: Duration::from_secs(1) });
-        plan::plan(&modbus.points, &every.collect::<Vec<_>>(), modbus.limits).unwrap();
+        plan::plan(&modbus.points, &every.collect::<Vec<_>>(), &plan::Terms::fewest(modbus.limits)).unwrap();
     }
 }
 

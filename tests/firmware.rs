@@ -87,6 +87,7 @@ impl Running {
             name: Name::new("hall").unwrap(),
             endpoint: LinkEndpoint::Tcp { host: address.ip().to_string(), port: address.port() },
             timeout: Duration::from_millis(500),
+            timeout_min: Duration::from_millis(500),
             devices: vec![device],
         };
         let (sender, cycles) = mpsc::channel(8);

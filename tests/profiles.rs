@@ -237,8 +237,8 @@ impl Dump {
         let polled: Vec<_> =
             (0..modbus.points.len()).filter(|point| modbus.points[*point].polled).map(wanted).collect();
         let everything: Vec<_> = (0..modbus.points.len()).map(wanted).collect();
-        let of_polled = plan::plan(&modbus.points, &polled, modbus.limits).unwrap();
-        let of_everything = plan::plan(&modbus.points, &everything, modbus.limits).unwrap();
+        let of_polled = plan::plan(&modbus.points, &polled, &plan::Terms::fewest(modbus.limits)).unwrap();
+        let of_everything = plan::plan(&modbus.points, &everything, &plan::Terms::fewest(modbus.limits)).unwrap();
 
         let requests: Vec<String> = of_polled.groups[0].blocks.iter().map(request).collect();
         assert_eq!(requests, self.requests, "{id}");

@@ -85,6 +85,17 @@ async fn a_line_asked_for_more_than_fits_is_never_idle_and_shares_what_there_is(
     let figure = |key: &str| link[key].as_u64().unwrap();
     assert_eq!(figure("polls_due"), figure("polls_done") + figure("polls_skipped"));
     assert!(figure("polls_skipped") > figure("polls_done"), "what was left out is counted: {link}");
+
+    // And the agent says so, in figures near those that were predicted
+    assert_eq!(link["overloaded"], true, "{link}");
+    let (kept, said) = (link["kept_ratio"].as_f64().unwrap(), link["predicted_ratio"].as_f64().unwrap());
+    assert!((kept - 1.0 / said).abs() < 0.1, "{kept} kept of {said} times what fits: {link}");
+    let status = line.installation.lineside(&["status"]).await;
+    let shown = String::from_utf8(status.stdout).unwrap();
+    assert!(
+        shown.contains("link hall-a cannot keep its schedule") && shown.contains("of every device alike"),
+        "{shown}"
+    );
     assert_eq!(agent.stop().await.code(), Some(0));
 }
 
@@ -108,10 +119,10 @@ const FOUR: [u16; 4] = [10; 4];
 const SICK: u8 = 2;
 const SICK_NAME: &str = "meter-2";
 
-/// Waits until every meter has been polled.
-async fn under_way(tail: &mut Tail) {
-    for meter in ["meter-1", "meter-2", "meter-3", "meter-4"] {
-        tail.until(meter, |reading| reading.device == meter && reading.quality == "good").await;
+/// Waits until so many meters have been polled.
+async fn under_way(tail: &mut Tail, meters: usize) {
+    for meter in (1..=meters).map(|unit| format!("meter-{unit}")) {
+        tail.until(&meter, |reading| reading.device == meter && reading.quality == "good").await;
     }
 }
 
@@ -136,7 +147,7 @@ async fn a_dead_device_slows_no_other_and_is_polled_again_when_it_returns() {
     let line = line(&FOUR, "500ms", "150ms");
     let agent = line.installation.start().await;
     let mut tail = agent.tail();
-    under_way(&mut tail).await;
+    under_way(&mut tail, FOUR.len()).await;
     let before = answers_during(&line.endpoint, &mut tail, SPAN).await;
 
     // When one dies
@@ -161,12 +172,34 @@ async fn a_dead_device_slows_no_other_and_is_polled_again_when_it_returns() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_dead_device_of_ten_on_a_busy_line_costs_the_others_nothing() {
+    // Given ten meters that take two thirds of the time of their line, and the timeout that links have by default
+    const SPAN: Duration = Duration::from_secs(25);
+    const TEN: [u16; 10] = [10; 10];
+    let line = line(&TEN, "1s", "500ms");
+    let agent = line.installation.start().await;
+    let mut tail = agent.tail();
+    under_way(&mut tail, TEN.len()).await;
+    let before = answers_during(&line.endpoint, &mut tail, SPAN).await;
+    let link = agent.status().await["links"][0].clone();
+    println!("load {} measured, {} predicted", link["busy_ratio"], link["predicted_ratio"]);
+    assert!(link["busy_ratio"].as_f64().unwrap() > 0.55, "a busy line: {link}");
+
+    // When one dies, then the others keep their polls
+    line.endpoint.misbehave(SICK, Some(Misbehaviour::Silent)).await.unwrap();
+    let after = answers_during(&line.endpoint, &mut tail, SPAN).await;
+
+    assert_others_unharmed(&before, &after);
+    assert_eq!(agent.stop().await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_device_that_thinks_long_is_waited_for_and_slows_no_other() {
     const SPAN: Duration = Duration::from_secs(6);
     let line = line(&FOUR, "1s", "500ms");
     let agent = line.installation.start().await;
     let mut tail = agent.tail();
-    under_way(&mut tail).await;
+    under_way(&mut tail, FOUR.len()).await;
     let before = answers_during(&line.endpoint, &mut tail, SPAN).await;
 
     line.endpoint.misbehave(SICK, Some(Misbehaviour::Slow(Duration::from_millis(300)))).await.unwrap();
@@ -184,7 +217,7 @@ async fn a_device_that_answers_too_late_is_timed_out_and_spoils_no_other() {
     let line = line(&FOUR, "1s", "300ms");
     let agent = line.installation.start().await;
     let mut tail = agent.tail();
-    under_way(&mut tail).await;
+    under_way(&mut tail, FOUR.len()).await;
     let before = answers_during(&line.endpoint, &mut tail, SPAN).await;
 
     // When its answers come in the middle of the questions to the others

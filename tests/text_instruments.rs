@@ -113,8 +113,10 @@ fn link(port: &Path, profile: TextProfile) -> LinkConfig {
             parity: Parity::None,
             data_bits: 8,
             stop_bits: 1,
+            rs485: false,
         }),
         timeout: PATIENCE,
+        timeout_min: PATIENCE,
         devices: vec![DeviceConfig {
             name: Name::new("instrument").expect("a name"),
             unit: None,

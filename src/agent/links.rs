@@ -1,18 +1,24 @@
 //! Starts the poller of a link, whatever it speaks.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::Id;
 
 use crate::clock::Clock;
 use crate::config::{Endpoint, LinkConfig, SelectedForward, TagConfig};
-use crate::modbus::timing::{self, DeviceLoad, LinkLoad};
-use crate::model::SeriesId;
+use crate::modbus::timing::{self, LinkLoad, Relief};
+use crate::model::{Name, SeriesId};
+use crate::poll::learned::LearnedDevices;
 use crate::poll::text::TextPoller;
 use crate::poll::{LinkHandle, PollCycle, Poller};
+use crate::settings::show_duration;
 use crate::supervisor::{Stage, Supervisor};
 use crate::uplink::{ForwardRule, ForwardTable};
+
+/// Tags named in a warning; `check --json` has them all.
+const TAGS_SHOWN: usize = 3;
 
 /// A link whose poller runs.
 pub(super) struct RunningLink {
@@ -21,13 +27,20 @@ pub(super) struct RunningLink {
     pub task: Id,
 }
 
+/// What every poller needs.
+pub(super) struct Start<'a> {
+    pub clock: &'a Arc<dyn Clock>,
+    pub cycles: mpsc::Sender<PollCycle>,
+    pub learned: &'a LearnedDevices,
+}
+
 pub(super) fn start(
     supervisor: &mut Supervisor,
     config: LinkConfig,
     series: Vec<Vec<SeriesId>>,
-    clock: &Arc<dyn Clock>,
-    cycles: mpsc::Sender<PollCycle>,
+    start: Start<'_>,
 ) -> anyhow::Result<RunningLink> {
+    let Start { clock, cycles, learned } = start;
     let name = format!("link {}", config.name);
     let (handle, task) = match config.endpoint {
         Endpoint::Text(_) => {
@@ -35,7 +48,7 @@ pub(super) fn start(
             (handle, supervisor.spawn(name, Stage::Poll, |stop| poller.run(stop)))
         }
         Endpoint::Tcp { .. } | Endpoint::RtuOverTcp { .. } | Endpoint::Rtu(_) => {
-            let (poller, handle) = Poller::new(config.clone(), series, clock.clone(), cycles)?;
+            let (poller, handle) = Poller::with_learned(config.clone(), series, clock.clone(), cycles, learned)?;
             (handle, supervisor.spawn(name, Stage::Poll, |stop| poller.run(stop)))
         }
     };
@@ -76,17 +89,34 @@ fn overload(link: &LinkConfig, load: &LinkLoad) -> Option<String> {
     if load.fits() {
         return None;
     }
-    let busiest = load.devices.iter().max_by(|a, b| share(a).total_cmp(&share(b)))?;
+    let reliefs: Vec<String> = timing::relief(load).iter().map(|relief| proposal(link, load, relief)).collect();
     Some(format!(
         "link {} is asked for {:.0} % of its time ({:.1} requests/s, {:.0} registers/s); polls will be late or left \
-         out. {} takes the most, {:.0} %: lengthen its intervals or read fewer points",
+         out. It would fit with {}",
         link.name,
         load.busy * 100.0,
         load.requests_per_second,
         load.registers_per_second,
-        busiest.device,
-        share(busiest) * 100.0
+        reliefs.join("; ")
     ))
+}
+
+/// `press-1 each 500ms in place of 200ms (28 tags: voltage_l1_v, voltage_l2_v, voltage_l3_v, ...)`.
+fn proposal(link: &LinkConfig, load: &LinkLoad, relief: &Relief) -> String {
+    let name = &load.devices[relief.device].device;
+    let tags = tags_at(link, name, relief.interval);
+    let shown = tags.iter().take(TAGS_SHOWN).copied().collect::<Vec<&str>>().join(", ");
+    let more = if tags.len() > TAGS_SHOWN { ", ..." } else { "" };
+    let (fits, interval) = (show_duration(relief.fits), show_duration(relief.interval));
+    let count = if tags.len() == 1 { "1 tag".to_owned() } else { format!("{} tags", tags.len()) };
+    format!("{name} each {fits} in place of {interval} ({count}: {shown}{more})")
+}
+
+/// The points that a device reads at this interval.
+pub fn tags_at<'a>(link: &'a LinkConfig, device: &Name, interval: Duration) -> Vec<&'a str> {
+    let Some(device) = link.devices.iter().find(|other| other.name == *device) else { return Vec::new() };
+    let names = device.profile.tag_names();
+    device.tags.iter().filter(|tag| tag.interval == interval).map(|tag| names[tag.point]).collect()
 }
 
 fn hasty(link: &LinkConfig, load: &LinkLoad) -> Option<String> {
@@ -98,10 +128,4 @@ fn hasty(link: &LinkConfig, load: &LinkLoad) -> Option<String> {
         link.timeout.as_millis(),
         expected.as_millis() + 1
     ))
-}
-
-/// Part of the link's time that a device takes with what it is polled for at intervals.
-fn share(device: &DeviceLoad) -> f64 {
-    let scheduled = device.groups.iter().filter(|group| !group.interval.is_zero());
-    scheduled.map(|group| group.round_time.as_secs_f64() / group.interval.as_secs_f64()).sum()
 }

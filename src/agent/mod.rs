@@ -6,6 +6,7 @@
 mod advice;
 mod epochs;
 mod fallback;
+pub mod learned;
 mod links;
 mod notify;
 mod online;
@@ -38,14 +39,16 @@ use crate::logging::LogHandle;
 use crate::model::SeriesId;
 use crate::mqtt::{Session, Topics};
 use crate::poll::PollCycle;
+use crate::poll::learned::LearnedDevices;
 use crate::rules::spec::GroupSpec;
 use crate::settings::FileFault;
 use crate::supervisor::{Stage, Supervisor, TaskEnd};
 use crate::uplink::{ForwardTable, Uplink, UplinkSettings};
 pub use advice::advice;
 use epochs::EpochFollower;
-use links::RunningLink;
-pub use links::warnings;
+use learned::Keeper;
+use links::{RunningLink, Start};
+pub use links::{tags_at, warnings};
 use remote::Remote;
 pub use remote::Surroundings;
 pub use rules::{fault_of as rule_fault, load as load_rules, series as rule_series, unmatched_selectors};
@@ -82,6 +85,8 @@ pub struct Agent {
     cycles: mpsc::Sender<PollCycle>,
     live: LiveHandle,
     links: Vec<RunningLink>,
+    /// What is known of devices that are not polled now.
+    learned: LearnedDevices,
     uplink_tasks: Vec<Id>,
     board: Board,
     parts: watch::Sender<Parts>,
@@ -125,6 +130,7 @@ impl Agent {
             when_full: config.store.when_full,
         };
         let (buffer_thread, buffer) = buffer::open(settings, clock.clone())?;
+        let learned = learned::load(&learned::place(&config.store.path));
         let catalogue = Arc::new(buffer.catalogue().await?);
         let (cycles, queue) = mpsc::channel(CYCLES_QUEUED);
         let catalogue = watch::Sender::new(catalogue);
@@ -161,6 +167,7 @@ impl Agent {
             cycles,
             live,
             links: Vec::new(),
+            learned,
             uplink_tasks: Vec::new(),
             board,
             parts,
@@ -187,6 +194,8 @@ impl Agent {
         self.follow_epochs();
         // Before the uplink: the first catalogue and the first health message name every series and link.
         self.apply_links().await?;
+        let keeper = Keeper::new(learned::place(&self.config.store.path), self.parts.subscribe(), self.learned.clone());
+        self.supervisor.spawn("learned", Stage::Uplink, |stop| keeper.run(stop));
         self.apply_remote().await;
         self.start_uplink().await
     }
@@ -263,6 +272,7 @@ impl Agent {
         if let Err(errors) = self.rules.replace(setup).await {
             errors.iter().for_each(|error| tracing::error!(%error, "rules are not in force"));
         }
+        self.learned.append(&mut learned::of_links(&self.parts.borrow()));
         let (kept, gone): (Vec<RunningLink>, Vec<RunningLink>) =
             std::mem::take(&mut self.links).into_iter().partition(|running| wanted.contains(&running.config));
         for link in gone {
@@ -275,7 +285,8 @@ impl Agent {
             let running = match kept.remove(config.name.as_str()) {
                 Some(running) => running,
                 None => {
-                    let running = links::start(&mut self.supervisor, config, series, &self.clock, self.cycles.clone())?;
+                    let start = Start { clock: &self.clock, cycles: self.cycles.clone(), learned: &self.learned };
+                    let running = links::start(&mut self.supervisor, config, series, start)?;
                     tracing::info!(link = %running.config.name, endpoint = %running.config.endpoint, "link started");
                     running
                 }

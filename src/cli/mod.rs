@@ -13,13 +13,18 @@ mod decode;
 #[cfg(feature = "demo")]
 mod demo;
 mod findings;
+mod forget;
+mod guess;
+mod identify;
 mod read;
 mod rules;
 mod run;
+mod scan;
 mod simulate;
 mod status;
 mod table;
 mod tail;
+mod target;
 mod write;
 
 use std::path::PathBuf;
@@ -89,6 +94,10 @@ enum Command {
     Alarms(alarms::Alarms),
     Rules(rules::Rules),
     Read(read::Read),
+    Scan(scan::Scan),
+    Identify(identify::Identify),
+    Guess(guess::GuessCommand),
+    Forget(forget::Forget),
     Write(write::Write),
     Writes(write::Writes),
     Decode(decode::Decode),
@@ -139,6 +148,10 @@ pub fn main() -> ExitCode {
         Command::Alarms(command) => command.run(),
         Command::Rules(command) => command.run(),
         Command::Read(command) => command.run(),
+        Command::Scan(command) => command.run(),
+        Command::Identify(command) => command.run(),
+        Command::Guess(command) => command.run(),
+        Command::Forget(command) => command.run(),
         Command::Write(command) => command.run(),
         Command::Writes(command) => command.run(),
         Command::Decode(command) => command.run(),

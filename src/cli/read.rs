@@ -2,40 +2,38 @@
 //!
 //! Through the agent when one runs, because the link belongs to it; directly otherwise.
 
+mod raw;
+
 use std::collections::HashMap;
 use std::io::Write;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::client::AgentClient;
 use super::table::Table;
 use super::tail::{shown_value, style};
+use super::target::time;
 use super::{AgentOption, Exit, Failure, runtime, written};
 use crate::clock::SystemClock;
-use crate::config::{self, Config, Endpoint, LinkConfig, Parity, SerialSettings, host_and_port};
+use crate::config::{self, Config, Endpoint, LinkConfig};
 use crate::diagnostics::protocol::{Notice, Request, ShownReading};
 use crate::diagnostics::socket::shown;
-use crate::modbus::PollError;
-use crate::modbus::client::Client;
-use crate::model::{Name, Row, SeriesId, SeriesInfo, UnitId};
+use crate::model::{Name, Row, SeriesId, SeriesInfo};
 use crate::poll::text::TextPoller;
 use crate::poll::{LinkHandle, PollCycle, Poller};
-use crate::profile::{self, Protocol};
-use crate::settings::parse_duration;
-
-/// Where Modbus TCP is spoken unless said otherwise (Modbus Messaging on TCP/IP 1.0b, 4.3.1).
-const MODBUS_PORT: u16 = 502;
+use crate::profile::Protocol;
+use raw::RawRange;
 
 /// Read one device, or a range of raw registers, now.
 ///
-/// `lineside read press-1` reads all tags of a configured device. `lineside read --link hall-a --unit 1 --table input
-/// --address 0 --count 2` reads raw registers on a configured link. With --tcp or --serial no configuration is needed.
-/// Through the agent when one runs, because the links belong to it; directly otherwise. Nothing is stored.
+/// `lineside read press-1` reads all tags of a configured device, with --raw the registers behind them. `lineside read
+/// --link hall-a --unit 1 --table input --address 0 --count 2` reads raw registers on a configured link. With --tcp,
+/// --rtu-over-tcp or --serial no configuration is needed. Through the agent when one runs, because the links belong to
+/// it; directly otherwise. Nothing is stored.
 ///
 /// Exit code 1 when some values are not good, 3 when the device gives none at all.
 #[derive(Debug, Args)]
@@ -43,10 +41,23 @@ const MODBUS_PORT: u16 = 502;
                             lineside read [OPTIONS] --link <LINK> | --tcp <HOST:PORT> | --serial <PORT>")]
 pub(super) struct Read {
     /// Device of the configuration.
-    #[arg(value_name = "DEVICE", required_unless_present_any = ["link", "tcp", "serial"])]
+    #[arg(
+        value_name = "DEVICE",
+        required_unless_present_any = ["link", "tcp", "serial", "rtu_over_tcp"],
+        conflicts_with_all = ["link", "tcp", "serial", "rtu_over_tcp"]
+    )]
     device: Option<String>,
     #[command(flatten)]
-    raw: RawRange,
+    range: RawRange,
+    /// The registers of a device as they are, in place of its values.
+    #[arg(long, requires = "device")]
+    raw: bool,
+    /// Again and again, each second or at this interval, until Ctrl-C; what has changed is marked.
+    #[arg(long, value_name = "INTERVAL", value_parser = time, num_args = 0..=1, require_equals = true, default_missing_value = "1s")]
+    watch: Option<Duration>,
+    /// Show every frame, on standard error: with --tcp, --rtu-over-tcp or --serial.
+    #[arg(long, conflicts_with_all = ["device", "link"])]
+    trace: bool,
     /// JSON: one object a line for each reading of a device, one object for raw registers.
     #[arg(long)]
     json: bool,
@@ -54,92 +65,30 @@ pub(super) struct Read {
     agent: AgentOption,
 }
 
-/// Which raw registers.
-#[derive(Debug, Args)]
-struct RawRange {
-    /// Link of the configuration to read raw registers on.
-    #[arg(long, value_name = "LINK", conflicts_with_all = ["device", "tcp", "serial"])]
-    link: Option<String>,
-    /// Modbus TCP endpoint to read raw registers from, without configuration.
-    #[arg(long, value_name = "HOST[:PORT]", value_parser = tcp_endpoint, conflicts_with_all = ["device", "serial"])]
-    tcp: Option<Endpoint>,
-    /// Serial port to read raw registers from, without configuration.
-    #[arg(long, value_name = "PORT", conflicts_with = "device")]
-    serial: Option<PathBuf>,
-    /// Bits a second, with --serial.
-    #[arg(long, default_value_t = 19_200)]
-    baud: u32,
-    /// Parity bit, with --serial.
-    #[arg(long, value_enum, default_value_t = ParityWord::Even)]
-    parity: ParityWord,
-    /// Stop bits, with --serial.
-    #[arg(long, value_name = "1 or 2", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
-    stop_bits: u8,
-    /// Address of the device on its link.
-    #[arg(long, value_name = "1..247", default_value_t = 1)]
-    unit: u8,
-    /// Which table.
-    #[arg(long, value_enum, default_value_t = TableWord::Holding)]
-    table: TableWord,
-    /// First protocol address, from 0.
-    #[arg(long, value_name = "ADDRESS", default_value_t = 0)]
-    address: u16,
-    /// Registers (at most 125) or bits (at most 2000).
-    #[arg(long, default_value_t = 1)]
-    count: u16,
-    /// Longest wait for an answer, with --tcp or --serial.
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = time)]
-    timeout: Duration,
-}
-
-fn tcp_endpoint(address: &str) -> Result<Endpoint, &'static str> {
-    let found = host_and_port(address, Some(MODBUS_PORT)).ok_or("must be host or host:port")?;
-    Ok(Endpoint::Tcp { host: found.0, port: found.1 })
-}
-
-fn time(text: &str) -> Result<Duration, &'static str> {
-    parse_duration(text).ok_or("must be a whole number with a unit such as 500ms or 2s")
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum TableWord {
-    Coil,
-    Discrete,
-    Holding,
-    Input,
-}
-
-impl TableWord {
-    fn word(self) -> String {
-        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
-    }
-
-    fn table(self) -> profile::Table {
-        match self {
-            Self::Coil => profile::Table::Coils,
-            Self::Discrete => profile::Table::DiscreteInputs,
-            Self::Holding => profile::Table::HoldingRegisters,
-            Self::Input => profile::Table::InputRegisters,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum ParityWord {
-    None,
-    Even,
-    Odd,
-}
-
 impl Read {
     pub fn run(self) -> Result<Exit, Failure> {
-        match &self.device {
-            Some(device) => self.read_device(device),
-            None => self.read_raw(),
+        let mut before = Vec::new();
+        loop {
+            let outcome = match (&self.device, self.raw) {
+                (Some(device), true) => self.read_device_raw(device, &mut before),
+                (Some(device), false) => self.read_device(device, &mut before),
+                (None, _) => self.read_raw(&mut before),
+            };
+            let Some(interval) = self.watch else { return outcome };
+            match outcome {
+                Ok(_) => {}
+                // What cannot be reached now may be there the next time.
+                Err(Failure::Unreachable(reason)) => eprintln!("{reason}"),
+                Err(other) => return Err(other),
+            }
+            if !self.json {
+                println!();
+            }
+            std::thread::sleep(interval);
         }
     }
 
-    fn read_device(&self, device: &str) -> Result<Exit, Failure> {
+    fn read_device(&self, device: &str, before: &mut Vec<String>) -> Result<Exit, Failure> {
         let request = Request::Read { device: device.to_owned() };
         let readings = match AgentClient::ask(&self.agent.socket(), &request) {
             Ok(client) => self.readings_of_agent(client)?,
@@ -152,7 +101,7 @@ impl Read {
                 serde_json::to_writer(&mut out, reading)?;
                 writeln!(out)
             }),
-            false => write_readings(&mut out, &readings),
+            false => self.write_readings(&mut out, &readings, before),
         })?;
         let all_good = readings.iter().all(|reading| reading.quality == "good");
         let none_answered = readings.iter().all(|reading| reading.value.is_null());
@@ -161,6 +110,27 @@ impl Read {
             (false, true) => Err(Failure::Unreachable(format!("{device}: no value"))),
             (false, false) => Ok(Exit::Findings),
         }
+    }
+
+    /// All readings of one device. When watching, those that are not what they were `before` stand out.
+    fn write_readings(
+        &self,
+        out: &mut impl Write,
+        readings: &[ShownReading],
+        before: &mut Vec<String>,
+    ) -> std::io::Result<()> {
+        let mut table = Table::new(["time", "point", "value", "unit", "quality"]);
+        let mut now = Vec::with_capacity(readings.len());
+        for (index, reading) in readings.iter().enumerate() {
+            let value = shown_value(&reading.value, reading.state.as_deref());
+            let (time, point) = (reading.time.to_string(), reading.point.clone());
+            let has_changed = self.watch.is_some() && before.get(index).is_some_and(|before| *before != value);
+            let style = if has_changed { style(&reading.quality).bold() } else { style(&reading.quality) };
+            now.push(value.clone());
+            table.styled_row(style, [time, point, value, reading.unit.clone(), reading.quality.clone()]);
+        }
+        *before = now;
+        table.write(out, 0)
     }
 
     fn readings_of_agent(&self, mut client: AgentClient) -> Result<Vec<ShownReading>, Failure> {
@@ -187,130 +157,9 @@ impl Read {
         let info_of = |id| series.get(&id).cloned();
         Ok(rows.iter().flat_map(|row| shown(row, &info_of)).collect())
     }
-
-    fn read_raw(&self) -> Result<Exit, Failure> {
-        let raw = &self.raw;
-        let most = if raw.table.table().holds_bits() { 2000 } else { 125 };
-        if raw.count == 0 || raw.count > most {
-            return Err(Failure::Refused(format!("--count = {}: must be 1 to {most} for this table", raw.count)));
-        }
-        let words = match (&raw.link, raw.endpoint()) {
-            (Some(link), _) => self.raw_through_agent(link)?,
-            (None, Some(endpoint)) => self.raw_directly(endpoint, raw.timeout)?,
-            // The arguments were refused without any of these.
-            (None, None) => {
-                return Err(Failure::Refused("one of DEVICE, --link, --tcp, --serial is needed".to_owned()));
-            }
-        };
-        let mut out = anstream::stdout().lock();
-        written(match self.json {
-            true => writeln!(out, "{}", raw.as_json(&words)),
-            false => raw.write(&mut out, &words),
-        })?;
-        Ok(Exit::Done)
-    }
-
-    fn raw_through_agent(&self, link: &str) -> Result<Vec<u16>, Failure> {
-        let raw = &self.raw;
-        let request = Request::ReadRaw {
-            link: link.to_owned(),
-            unit_id: raw.unit,
-            table: raw.table.word(),
-            address: raw.address,
-            count: raw.count,
-        };
-        let mut client = match AgentClient::ask(&self.agent.socket(), &request) {
-            Ok(client) => client,
-            Err(Failure::Unreachable(_)) => return self.raw_on_configured_link(link),
-            Err(other) => return Err(other),
-        };
-        let line = client.next_line()?.unwrap_or_default();
-        match serde_json::from_str(&line) {
-            Ok(Notice::Registers(words)) => Ok(words),
-            Ok(Notice::Error(_) | Notice::Refused(_) | Notice::Missed(_)) | Err(_) => Err(refusal(&line)),
-        }
-    }
-
-    fn raw_on_configured_link(&self, link: &str) -> Result<Vec<u16>, Failure> {
-        let config = config::load(&self.agent.config.config).map_err(|error| Failure::Refused(error.to_string()))?;
-        let names: Vec<&str> = config.links.iter().map(|link| link.name.as_str()).collect();
-        let unknown = Failure::Refused(format!("no link {link:?}; links are {}", names.join(", ")));
-        let found = config.links.iter().find(|other| other.name.as_str() == link).ok_or(unknown)?;
-        self.raw_directly(found.endpoint.clone(), found.timeout)
-    }
-
-    fn raw_directly(&self, endpoint: Endpoint, timeout: Duration) -> Result<Vec<u16>, Failure> {
-        let raw = &self.raw;
-        let unit = UnitId::tcp(raw.unit.into());
-        let unit = unit.map_err(|error| Failure::Refused(format!("--unit = {}: {error}", raw.unit)))?;
-        if matches!(endpoint, Endpoint::Text(_)) {
-            return Err(Failure::Refused(PollError::NoRegisters.to_string()));
-        }
-        runtime()?.block_on(async {
-            let failed = |error: PollError| match error {
-                PollError::Refused { .. } | PollError::UnitId { .. } => Failure::Refused(error.to_string()),
-                other => Failure::Unreachable(format!("{endpoint}, unit {unit}: {other}")),
-            };
-            let mut client = Client::connect(&endpoint, timeout).await.map_err(failed)?;
-            let mut words = Vec::new();
-            client.read(unit, raw.table.table(), raw.address, raw.count, &mut words).await.map_err(failed)?;
-            Ok(words)
-        })
-    }
 }
 
-impl RawRange {
-    /// What --tcp or --serial says.
-    fn endpoint(&self) -> Option<Endpoint> {
-        let parity = match self.parity {
-            ParityWord::None => Parity::None,
-            ParityWord::Even => Parity::Even,
-            ParityWord::Odd => Parity::Odd,
-        };
-        let serial = self.serial.as_ref().map(|port| {
-            let (port, baud_rate, stop_bits) = (port.clone(), self.baud, self.stop_bits);
-            Endpoint::Rtu(SerialSettings { port, baud_rate, parity, data_bits: 8, stop_bits })
-        });
-        self.tcp.clone().or(serial)
-    }
-
-    fn as_json(&self, words: &[u16]) -> serde_json::Value {
-        let values = if self.table.table().holds_bits() { "bits" } else { "registers" };
-        serde_json::json!({ "unit_id": self.unit, "table": self.table.word(), "address": self.address, values: words })
-    }
-
-    /// One line for each; for a register also what it would be together with the next one, high word first.
-    fn write(&self, out: &mut impl Write, words: &[u16]) -> std::io::Result<()> {
-        let address = |offset: usize| (usize::from(self.address) + offset).to_string();
-        if self.table.table().holds_bits() {
-            let mut table = Table::new(["address", "bit"]);
-            words.iter().enumerate().for_each(|(offset, bit)| table.row([address(offset), bit.to_string()]));
-            return table.write(out, 0);
-        }
-        let mut table = Table::new(["address", "hex", "u16", "i16", "u32", "f32"]);
-        for (offset, word) in words.iter().enumerate() {
-            let pair = words.get(offset + 1).map(|next| u32::from(*word) << 16 | u32::from(*next));
-            let (hex, signed) = (format!("{word:04x}"), word.cast_signed().to_string());
-            let wide = pair.map(|pair| pair.to_string()).unwrap_or_default();
-            let single = pair.map(|pair| format!("{:?}", f32::from_bits(pair))).unwrap_or_default();
-            table.row([address(offset), hex, word.to_string(), signed, wide, single]);
-        }
-        table.write(out, 0)
-    }
-}
-
-/// All readings of one device.
-fn write_readings(out: &mut impl Write, readings: &[ShownReading]) -> std::io::Result<()> {
-    let mut table = Table::new(["time", "point", "value", "unit", "quality"]);
-    for reading in readings {
-        let value = shown_value(&reading.value, reading.state.as_deref());
-        let (time, point) = (reading.time.to_string(), reading.point.clone());
-        table.styled_row(style(&reading.quality), [time, point, value, reading.unit.clone(), reading.quality.clone()]);
-    }
-    table.write(out, 0)
-}
-
-fn link_of(config: &Config, device: &str) -> Result<(LinkConfig, Name), Failure> {
+pub(super) fn link_of(config: &Config, device: &str) -> Result<(LinkConfig, Name), Failure> {
     for link in &config.links {
         if let Some(found) = link.devices.iter().find(|other| other.name.as_str() == device) {
             return Ok((link.clone(), found.name.clone()));
@@ -377,11 +226,11 @@ async fn hear_all(cycles: &mut mpsc::Receiver<PollCycle>, ids: &[SeriesId]) -> V
     rows
 }
 
-fn refusal(line: &str) -> Failure {
+pub(super) fn refusal(line: &str) -> Failure {
     match serde_json::from_str(line) {
         Ok(Notice::Error(error)) => Failure::Unreachable(error),
         Ok(Notice::Refused(error)) => Failure::Refused(error),
-        Ok(Notice::Missed(_) | Notice::Registers(_)) | Err(_) => {
+        Ok(Notice::Missed(_) | Notice::Registers(_) | Notice::Forgotten(_)) | Err(_) => {
             Failure::Unreachable(format!("the agent's answer is not understood: {line}"))
         }
     }

@@ -1,5 +1,7 @@
 //! `lineside status`: every stage of the running agent, the important things first.
 
+mod device;
+
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use super::client::AgentClient;
 use super::table::{Table, bytes, count, span};
 use super::{AgentOption, Exit, Failure, write_json, written};
 use crate::diagnostics::protocol::Request;
+use crate::settings::show_duration;
 
 /// Show every stage of the running agent: links and devices, store, uplink.
 ///
@@ -18,6 +21,9 @@ use crate::diagnostics::protocol::Request;
 /// written, a link that cannot keep its schedule.
 #[derive(Debug, Args)]
 pub(super) struct StatusCommand {
+    /// All about one device: counters, who it is, what was learned of it.
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<String>,
     /// One JSON object.
     #[arg(long)]
     json: bool,
@@ -32,6 +38,9 @@ impl StatusCommand {
         let line = client.next_line()?.unwrap_or_default();
         let status: Value = serde_json::from_str(&line)
             .map_err(|error| Failure::Unreachable(format!("{}: not an agent's answer: {error}", socket.display())))?;
+        if let Some(name) = &self.device {
+            return device::show(&status, name, self.json);
+        }
         let concerns = concerns(&status);
         let mut out = anstream::stdout().lock();
         written(match self.json {
@@ -61,6 +70,13 @@ fn concerns(status: &Value) -> Vec<String> {
     }
     if let Some(reason) = status["uplink"]["refusing"].as_str() {
         concerns.push(format!("the broker refuses messages: {reason}"));
+    }
+    for link in list(&status["links"]).filter(|link| link["overloaded"] == true) {
+        let kept = link["kept_ratio"].as_f64().unwrap_or(1.0) * 100.0;
+        let name = text(&link["name"]);
+        concerns.push(format!(
+            "link {name} cannot keep its schedule: {kept:.0} % of the polls are done, of every device alike"
+        ));
     }
     for device in list(&status["links"]).flat_map(|link| list(&link["devices"])) {
         if device["state"] != "answering" {
@@ -173,15 +189,25 @@ fn write_link(out: &mut impl Write, link: &Value) -> io::Result<()> {
     if due > 0 {
         let (done, skipped) = (number(&link["polls_done"]), number(&link["polls_skipped"]));
         let load = link["busy_ratio"].as_f64().unwrap_or(0.0) * 100.0;
+        let predicted = link["predicted_ratio"].as_f64().unwrap_or(0.0) * 100.0;
         write!(
             out,
-            "; {} of {} due polls done, {} skipped, load {load:.1} %",
+            "; {} of {} due polls done, {} skipped, load {load:.1} % ({predicted:.1} % predicted)",
             count(done),
             count(due),
             count(skipped)
         )?;
     }
     writeln!(out)?;
+    let late = |one: &Value| {
+        let interval = show_duration(Duration::from_millis(number(&one["interval_ms"])));
+        let (late, predicted) = (number(&one["late_max_ms"]), number(&one["predicted_late_max_ms"]));
+        format!("each {interval} up to {late} ms ({predicted} ms predicted)")
+    };
+    let late: Vec<String> = list(&link["intervals"]).map(late).collect();
+    if !late.is_empty() {
+        writeln!(out, "  late at worst: {}", late.join("; "))?;
+    }
     let mut table = Table::new([
         "device",
         "state",

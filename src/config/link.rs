@@ -19,6 +19,8 @@ pub struct LinkConfig {
     pub endpoint: Endpoint,
     /// Longest wait for an answer.
     pub timeout: Duration,
+    /// Shortest wait for an answer of a device that is known to be fast; the same as `timeout` when the wait is fixed.
+    pub timeout_min: Duration,
     /// Devices in the order of the file; at least one.
     pub devices: Vec<DeviceConfig>,
 }
@@ -59,6 +61,8 @@ pub struct SerialSettings {
     pub data_bits: u8,
     /// 1 or 2.
     pub stop_bits: u8,
+    /// The driver of the port switches the direction of an RS-485 transceiver by RTS.
+    pub rs485: bool,
 }
 
 impl SerialSettings {

@@ -7,6 +7,8 @@ use super::link::{Endpoint, LinkConfig, Parity, SerialSettings};
 use super::site::{host_and_port, name};
 use crate::settings::{Item, Section};
 
+/// Who switches the direction of a half-duplex transceiver: the adapter by itself, or the driver by RTS.
+const DIRECTIONS: &[(&str, bool)] = &[("adapter", false), ("driver", true)];
 const PARITIES: &[(&str, Parity)] = &[("none", Parity::None), ("even", Parity::Even), ("odd", Parity::Odd)];
 
 /// A `[[link]]` with a name, whatever else is wrong with it: devices may refer to it.
@@ -48,10 +50,13 @@ fn link<'s, 'i>(mut section: Section<'s, 'i>, others: &[Declared<'_, '_>]) -> Op
     });
     let endpoint = endpoint(&mut section, others);
     let timeout = section.duration("timeout", Duration::from_millis(10)..=Duration::from_secs(60));
+    let timeout_min = section.take("timeout_min");
     section.finish();
     let timeout = timeout.unwrap_or(Duration::from_millis(500));
+    let timeout_min =
+        timeout_min.and_then(|item| item.duration(Duration::from_millis(10)..=timeout)).unwrap_or(timeout);
     let name = name?;
-    let link = endpoint.map(|endpoint| LinkConfig { name, endpoint, timeout, devices: Vec::new() });
+    let link = endpoint.map(|endpoint| LinkConfig { name, endpoint, timeout, timeout_min, devices: Vec::new() });
     Some(Declared { name: item?, link, devices: 0 })
 }
 
@@ -106,6 +111,7 @@ fn serial_settings(mut section: Section<'_, '_>, baud_rate: i64, parity: Parity)
     let parity = section.choice("parity", PARITIES).unwrap_or(parity);
     let data_bits = section.integer("data_bits", 7..=8).unwrap_or(8);
     let stop_bits = section.integer("stop_bits", 1..=2).unwrap_or(1);
+    let rs485 = section.choice("rs485", DIRECTIONS).unwrap_or(false);
     section.finish();
     Some(SerialSettings {
         port: port?,
@@ -113,5 +119,6 @@ fn serial_settings(mut section: Section<'_, '_>, baud_rate: i64, parity: Parity)
         parity,
         data_bits: u8::try_from(data_bits).unwrap_or(8),
         stop_bits: u8::try_from(stop_bits).unwrap_or(1),
+        rs485,
     })
 }

@@ -67,6 +67,11 @@ pub enum Request {
         /// Name of the device.
         device: String,
     },
+    /// Drop what was learned of a device.
+    Forget {
+        /// Name of the device.
+        device: String,
+    },
     /// Some registers or bits, now.
     ReadRaw {
         /// Name of the link.
@@ -123,6 +128,8 @@ pub enum Notice {
     Error(String),
     /// The reader was too slow: so many poll cycles are not shown. They are stored all the same.
     Missed(u64),
+    /// What was learned of a device is dropped; false when nothing was.
+    Forgotten(bool),
     /// Raw registers or bits.
     Registers(Vec<u16>),
 }

@@ -167,6 +167,10 @@ async fn answer(reader: OwnedReadHalf, writer: &mut OwnedWriteHalf, services: Se
             Err(notice) => send(writer, &notice).await,
         },
         Ok(Request::Read { device }) => read(writer, &services, &device).await,
+        Ok(Request::Forget { device }) => {
+            let outcome = forget(&services, &device).await;
+            send(writer, &outcome.map_or_else(|notice| notice, Notice::Forgotten)).await
+        }
         Ok(Request::ReadRaw { link, unit_id, table, address, count }) => {
             let outcome = read_raw(&services, &link, unit_id, &table, address, count).await;
             send(writer, &outcome.map_or_else(|notice| notice, Notice::Registers)).await
@@ -243,19 +247,31 @@ fn shown_value(info: &SeriesInfo, value: &Value) -> serde_json::Value {
     }
 }
 
-async fn read(writer: &mut OwnedWriteHalf, services: &Services, device: &str) -> io::Result<()> {
-    let directory = services.directory.borrow().clone();
+/// The link of a device, and its name.
+fn link_of(services: &Services, device: &str) -> Result<(LinkHandle, Name), Notice> {
+    let directory = services.directory.borrow();
     let link = directory.devices.get(device).and_then(|link| directory.links.get(link));
-    let (Some(link), Ok(name)) = (link, Name::new(device)) else {
+    link.cloned().zip(Name::new(device).ok()).ok_or_else(|| {
         let mut names: Vec<&str> = directory.devices.keys().map(String::as_str).collect();
         names.sort_unstable();
-        let known = names.join(", ");
-        return send(writer, &Notice::Refused(format!("no device {device:?}; devices are {known}"))).await;
+        Notice::Refused(format!("no device {device:?}; devices are {}", names.join(", ")))
+    })
+}
+
+async fn read(writer: &mut OwnedWriteHalf, services: &Services, device: &str) -> io::Result<()> {
+    let (link, name) = match link_of(services, device) {
+        Ok(found) => found,
+        Err(notice) => return send(writer, &notice).await,
     };
     match link.read_device(&name).await {
         Ok(rows) => send_rows(writer, &rows, services).await,
         Err(error) => send(writer, &Notice::Error(format!("{device}: {error}"))).await,
     }
+}
+
+async fn forget(services: &Services, device: &str) -> Result<bool, Notice> {
+    let (link, name) = link_of(services, device)?;
+    link.forget(&name).await.map_err(|error| Notice::Error(format!("{device}: {error}")))
 }
 
 async fn read_raw(

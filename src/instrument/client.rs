@@ -12,6 +12,7 @@ use tokio_serial::{SerialPortBuilderExt, SerialStream};
 
 use crate::clock::Clock;
 use crate::config::{Parity, SerialSettings};
+use crate::kernel::switch_rs485_by_driver;
 use crate::model::{Fault, Timestamp};
 
 use super::frame::{Frame, LineCutter};
@@ -130,6 +131,9 @@ impl Instrument<SerialStream> {
             .stop_bits(if settings.stop_bits == 2 { tokio_serial::StopBits::Two } else { tokio_serial::StopBits::One })
             .open_native_async()
             .map_err(|error| InstrumentError::Open { port: path.clone(), source: error.into() })?;
+        if settings.rs485 {
+            switch_rs485_by_driver(&port).map_err(|source| InstrumentError::Open { port: path.clone(), source })?;
+        }
         let opened = file_identity(path);
         Ok(Self { opened, ..Self::over(port, path, LineCutter::new(frame_end, frame_max), reader, clock) })
     }

@@ -2,7 +2,8 @@
 //!
 //! **A late answer is never taken for the next one.**
 //!
-//! - Modbus TCP: every request has its own transaction id. Answers with another id are dropped and counted.
+//! - Modbus TCP: every request has its own transaction id. Answers with another id are dropped and counted. A unit whose
+//!   answer is missing owes it here, too: requests must not pile up in front of a device that is slow.
 //! - RTU (on a serial port or through a TCP gateway) has no such id: a late answer of the same unit, function and
 //!   length looks exactly like the one that is waited for. So a unit whose answer is missing *owes* it: it is not
 //!   asked again until the answer has come, or a full answer time (the timeout of the link) has passed beyond the
@@ -25,6 +26,7 @@ use crate::profile::Table;
 
 use super::error::PollError;
 use super::frame::{self, RTU_REQUEST, ReadRequest, RtuProgress};
+use super::trace::Traced;
 use super::transport::{Inbound, Transport};
 
 /// Shortest wait for a connection: one lost SYN is sent again after a second.
@@ -39,11 +41,19 @@ const FAST_ABOVE_BAUD: u32 = 19_200;
 /// So many requests in a row without a single byte back: the connection itself is in doubt.
 const SILENT_REQUESTS_MAX: u32 = 3;
 
+/// Sees every byte that crosses a link.
+pub type Tracer = Box<dyn FnMut(Traced<'_>) + Send + Sync>;
+
 /// A Modbus client on one open endpoint.
 pub struct Client {
+    tracer: Option<Tracer>,
     transport: Transport,
     line: Line,
     timeout: Duration,
+    /// How long the next answer is waited for; at most the timeout.
+    patience: Duration,
+    /// From the end of the last request to the first byte of its answer.
+    turnaround: Duration,
     inbound: Inbound,
     /// When the last byte was seen, or will have left.
     last_activity: Instant,
@@ -78,6 +88,16 @@ impl Client {
     pub async fn connect(endpoint: &Endpoint, timeout: Duration) -> Result<Self, PollError> {
         let wait = timeout.max(CONNECT_AT_LEAST);
         let transport = Transport::open(endpoint, wait).await.map_err(PollError::LinkDown)?;
+        Ok(Self::over(transport, endpoint, timeout))
+    }
+
+    /// The end of a stream in memory, with the framing and pace of `endpoint`.
+    #[cfg(test)]
+    pub(crate) fn in_memory(stream: tokio::io::DuplexStream, endpoint: &Endpoint, timeout: Duration) -> Self {
+        Self::over(Transport::Memory(stream), endpoint, timeout)
+    }
+
+    fn over(transport: Transport, endpoint: &Endpoint, timeout: Duration) -> Self {
         let line = match endpoint {
             Endpoint::Rtu(settings) => rtu_line(settings),
             Endpoint::RtuOverTcp { .. } => {
@@ -85,10 +105,13 @@ impl Client {
             }
             Endpoint::Tcp { .. } | Endpoint::Text(_) => Line::Tcp,
         };
-        Ok(Self {
+        Self {
+            tracer: None,
             transport,
             line,
             timeout,
+            patience: timeout,
+            turnaround: Duration::ZERO,
             inbound: Inbound::new(),
             last_activity: Instant::now(),
             silent_requests: 0,
@@ -97,7 +120,7 @@ impl Client {
             unsettled: true,
             owed: Vec::new(),
             hears_itself: None,
-        })
+        }
     }
 
     /// Reads `count` registers or bits from `address` of `table` of `unit` into `into`, which is cleared first: one
@@ -128,6 +151,22 @@ impl Client {
         }
     }
 
+    /// From now on `tracer` sees what is sent and received.
+    pub fn trace(&mut self, tracer: Tracer) {
+        self.tracer = Some(tracer);
+    }
+
+    /// From now on the first byte of an answer is waited for no longer than `span`, or the timeout if that is less. How
+    /// long a missing answer may still come, and its unit is not asked, follows from the timeout all the same.
+    pub fn wait_at_most(&mut self, span: Duration) {
+        self.patience = span.min(self.timeout);
+    }
+
+    /// From the end of the last request that was answered to the first byte of its answer.
+    pub fn turnaround(&self) -> Duration {
+        self.turnaround
+    }
+
     /// Waits until the link has been silent for `span`; zero does not wait.
     pub async fn rest(&self, span: Duration) {
         if !span.is_zero() {
@@ -138,7 +177,8 @@ impl Client {
     /// Until when `unit` owes an answer and is better not asked: [`read`](Self::read) would wait. `None` when it may
     /// be asked now.
     pub fn ready_at(&self, unit: UnitId) -> Option<Instant> {
-        self.owed.iter().find(|owed| owed.unit == unit.get()).map(|owed| owed.until)
+        let now = Instant::now();
+        self.owed.iter().find(|owed| owed.unit == unit.get() && owed.until > now).map(|owed| owed.until)
     }
 
     /// Error when the other side has closed the connection while nothing was asked.
@@ -161,20 +201,24 @@ impl Client {
         self.catch_up()?;
         self.transaction = self.transaction.wrapping_add(1);
         self.send(&request.to_tcp(self.transaction)).await?;
-        let deadline = self.last_activity + self.timeout;
+        let out = self.last_activity;
+        let deadline = out + self.patience;
         loop {
             while let Some(frame) = frame::split_tcp(self.inbound.filled())? {
                 let length = frame.length;
                 if frame.transaction == self.transaction {
+                    self.turnaround = self.last_activity - out;
                     let answer = request.take_answer(frame.unit, frame.pdu, into);
                     self.inbound.drop_front(length);
                     return answer.map(|()| self.last_activity);
                 }
-                self.stale_units.push(frame.unit);
+                let unit = frame.unit;
                 self.inbound.drop_front(length);
+                self.came_late(unit);
             }
             if !self.receive(deadline).await? {
                 return Err(if self.inbound.is_empty() {
+                    self.owes(request.unit, request.table.read_function(), out);
                     self.no_answer()
                 } else {
                     PollError::OutOfStep { reason: "an answer broke off" }
@@ -199,7 +243,7 @@ impl Client {
     ) -> Result<Instant, PollError> {
         // The timeout is for the first byte; the rest may take as long as the line needs, twice over.
         let transmission = character * (2 * (5 + request.data_bytes())) as u32 + quiet;
-        let mut deadline = out + self.timeout;
+        let mut deadline = out + self.patience;
         let mut progress = RtuProgress::Partial;
         let mut heard_itself = false;
         loop {
@@ -211,6 +255,7 @@ impl Client {
             let more = !self.inbound.is_full() && self.receive(until).await?;
             if more && was_empty {
                 deadline = deadline.max(self.last_activity + transmission);
+                self.turnaround = self.last_activity.saturating_duration_since(out);
             }
             while self.drop_owed() {}
             progress = frame::rtu_progress(request, self.inbound.filled());
@@ -240,6 +285,8 @@ impl Client {
     async fn settle(&mut self, unit: UnitId, silence: Duration, quiet: Duration) -> Result<(), PollError> {
         self.catch_up()?;
         self.unsettled |= !self.inbound.is_empty();
+        // What came late while nobody was asked is counted as such.
+        while self.drop_owed() {}
         let mut seen = self.inbound.filled().len();
         let bound = Instant::now() + 2 * self.timeout + quiet;
         loop {
@@ -270,6 +317,21 @@ impl Client {
         Ok(())
     }
 
+    /// An answer over TCP that nobody waits for any more.
+    fn came_late(&mut self, unit: u8) {
+        self.stale_units.push(unit);
+        if let Some(position) = self.owed.iter().position(|owed| owed.unit == unit) {
+            self.owed.swap_remove(position);
+        }
+    }
+
+    /// The answer to what went out at `out` may still come.
+    fn owes(&mut self, unit: UnitId, function: u8, out: Instant) {
+        let now = Instant::now();
+        self.owed.retain(|owed| owed.until > now);
+        self.owed.push(OwedAnswer { unit: unit.get(), function, until: out + 2 * self.timeout });
+    }
+
     /// Drops the frame at the front of what has arrived when it is an answer that some unit owes. True when it was.
     ///
     /// While a unit is asked it owes nothing, so its own answer is never dropped here.
@@ -296,13 +358,15 @@ impl Client {
         };
         self.unsettled |= !matches!(outcome, Err(PollError::NoAnswer { .. }));
         if may_still_come {
-            let function = request.table.read_function();
-            self.owed.push(OwedAnswer { unit: request.unit.get(), function, until: out + 2 * self.timeout });
+            self.owes(request.unit, request.table.read_function(), out);
         }
     }
 
     async fn send(&mut self, bytes: &[u8]) -> Result<(), PollError> {
         let deadline = Instant::now() + self.timeout;
+        if let Some(tracer) = &mut self.tracer {
+            tracer(Traced::Sent(bytes));
+        }
         match timeout_at(deadline, self.transport.write_all(bytes)).await {
             Ok(written) => written.map_err(PollError::LinkDown)?,
             Err(_) => return Err(PollError::LinkDown(io::Error::new(io::ErrorKind::TimedOut, "nothing can be sent"))),
@@ -314,7 +378,10 @@ impl Client {
     /// Waits for bytes until the given moment; false when none came.
     async fn receive(&mut self, until: Instant) -> Result<bool, PollError> {
         match timeout_at(until, self.transport.read(self.inbound.space())).await {
-            Ok(read) => self.inbound.add(read.map_err(PollError::LinkDown)?),
+            Ok(read) => {
+                let count = read.map_err(PollError::LinkDown)?;
+                self.arrived(count);
+            }
             Err(_) => return Ok(false),
         }
         self.last_activity = Instant::now();
@@ -328,17 +395,26 @@ impl Client {
             match self.transport.try_read(self.inbound.space()).map_err(PollError::LinkDown)? {
                 0 => break,
                 count => {
-                    self.inbound.add(count);
+                    self.arrived(count);
                     self.last_activity = Instant::now();
+                    self.silent_requests = 0;
                 }
             }
         }
         Ok(())
     }
 
+    fn arrived(&mut self, count: usize) {
+        let before = self.inbound.filled().len();
+        self.inbound.add(count);
+        if let Some(tracer) = &mut self.tracer {
+            tracer(Traced::Received(&self.inbound.filled()[before..]));
+        }
+    }
+
     fn no_answer(&mut self) -> PollError {
         self.silent_requests += 1;
-        PollError::NoAnswer { waited: self.timeout }
+        PollError::NoAnswer { waited: self.patience }
     }
 }
 

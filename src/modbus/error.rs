@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use super::exception::{self, Treatment};
 use crate::model::{Fault, UnitId, UnitIdError};
 
 /// Why a request gave no words.
@@ -15,7 +16,7 @@ pub enum PollError {
         waited: Duration,
     },
     /// The device refused (Modbus Application Protocol 1.1b3, 7).
-    #[error("the device answered with {}", Fault::Exception(*.0))]
+    #[error("{} answered with {}", exception::speaker(*.0), Fault::Exception(*.0))]
     Exception(u8),
     /// A sound frame, but from another unit.
     #[error("unit {asked} was asked, unit {answered} answered")]
@@ -156,6 +157,6 @@ impl PollError {
     /// True when the device itself has spoken: an exception, unless a gateway on the way reports that it cannot
     /// reach the device (Modbus Application Protocol 1.1b3, 7: codes 10 and 11).
     pub fn is_answer(&self) -> bool {
-        matches!(self, Self::Exception(code) if !matches!(code, 10 | 11))
+        matches!(self, Self::Exception(code) if exception::treatment(*code) != Treatment::Unreachable)
     }
 }

@@ -5,11 +5,15 @@ pub mod client;
 pub mod codec;
 pub mod encode;
 pub mod error;
+pub mod exception;
 pub mod frame;
+pub mod guess;
 pub mod identify;
+pub mod lessons;
 pub mod objects;
 pub mod plan;
 pub mod timing;
+pub mod trace;
 mod transport;
 pub mod write;
 

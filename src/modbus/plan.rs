@@ -1,13 +1,15 @@
-//! Which requests read the points that are wanted: the fewest that the device's limits allow.
+//! Which requests read the points that are wanted: those that cost the link the least time within the device's limits.
 //!
-//! Sorted by address, a block takes point after point until one would make it longer than a request may be, or lies
-//! further away than may be read along; that point begins the next block. No plan has fewer blocks: the point at the
-//! lowest address must be in some block, which may as well begin there; and a point that does not fit behind it ends
-//! later than everything in it, so its block, beginning no later than that point, can hold whatever else was left out.
+//! Sorted by address, every block holds points that follow each other: a division into other sets is no cheaper, as
+//! the point at the lowest address must be in some block, which may as well begin there and hold everything up to its
+//! end. Over such divisions the cheapest is found exactly, from the last point back. A gap is read along where the
+//! device allows it and where that is cheaper than another request. What a device has taught ([`Lessons`]) is
+//! respected: no block holds registers that it refuses.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::lessons::Lessons;
 use crate::profile::{Point, ReadLimits, Registers, Table};
 
 /// Most registers one read may return (Modbus Application Protocol 1.1b3, 6.3).
@@ -62,6 +64,8 @@ pub struct PollGroup {
     pub interval: Duration,
     /// The requests, by table and address.
     pub blocks: Vec<Block>,
+    /// Wanted points that the device refuses, with the exception code it does so with: they are not asked for.
+    pub refused: Vec<(usize, u8)>,
 }
 
 /// All requests of one device.
@@ -71,6 +75,56 @@ pub struct PollPlan {
     pub groups: Vec<PollGroup>,
     /// The cheapest request that shows whether the device answers.
     pub probe: Block,
+}
+
+/// What a request costs its link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadCost {
+    /// One request and its answer without data.
+    pub request: Duration,
+    /// Each register, or each sixteen bits, in the answer.
+    pub register: Duration,
+}
+
+impl ReadCost {
+    /// Nothing counts but the number of requests.
+    pub const FEWEST: Self = Self { request: Duration::from_secs(1), register: Duration::ZERO };
+
+    fn of(self, table: Table, count: u32) -> Duration {
+        let registers = if table.holds_bits() { count.div_ceil(16) } else { count };
+        self.request + self.register * registers
+    }
+}
+
+/// On which terms a device is asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'a> {
+    /// What its profile allows.
+    pub limits: ReadLimits,
+    /// What a request costs.
+    pub cost: ReadCost,
+    /// What it has taught.
+    pub lessons: &'a Lessons,
+}
+
+/// Nothing was learned yet.
+pub static NO_LESSONS: Lessons = Lessons { registers_max: None, refused: Vec::new(), seams: Vec::new() };
+
+impl Terms<'_> {
+    /// The fewest requests that a profile allows.
+    pub fn fewest(limits: ReadLimits) -> Self {
+        Self { limits, cost: ReadCost::FEWEST, lessons: &NO_LESSONS }
+    }
+
+    fn limit(&self, table: Table) -> u32 {
+        match table.holds_bits() {
+            true => u32::from(self.limits.bits.min(BITS_PER_READ)),
+            false => {
+                let learned = self.lessons.registers_max.unwrap_or(REGISTERS_PER_READ);
+                u32::from(self.limits.registers.min(REGISTERS_PER_READ).min(learned))
+            }
+        }
+    }
 }
 
 /// Why there is no plan.
@@ -97,7 +151,7 @@ fn unit_of(table: Table) -> &'static str {
     if table.holds_bits() { "bits" } else { "registers" }
 }
 
-/// The fewest requests that read every `wanted` point at its interval within `limits`.
+/// The requests that read every `wanted` point at its interval at the least cost.
 ///
 /// # Errors
 ///
@@ -106,7 +160,7 @@ fn unit_of(table: Table) -> &'static str {
 /// # Panics
 ///
 /// When `wanted` holds an index outside `points`.
-pub fn plan(points: &[Point], wanted: &[PlanPoint], limits: ReadLimits) -> Result<PollPlan, PlanError> {
+pub fn plan(points: &[Point], wanted: &[PlanPoint], terms: &Terms<'_>) -> Result<PollPlan, PlanError> {
     let mut intervals: BTreeMap<Duration, BTreeMap<usize, bool>> = BTreeMap::new();
     for PlanPoint { point, interval } in wanted {
         let group = intervals.entry(*interval).or_default();
@@ -115,15 +169,28 @@ pub fn plan(points: &[Point], wanted: &[PlanPoint], limits: ReadLimits) -> Resul
             group.entry(factor).or_insert(false);
         }
     }
+    let refusal_of = |index: usize| {
+        let span = Span::new(points, index, true, terms).ok()?;
+        terms.lessons.refusal(span.table, span.start, span.end)
+    };
+    // A value without its scale factor is none.
+    let refusal = |span: &Span| refusal_of(span.point).or_else(|| refusal_of(points[span.point].scale_factor?));
     let mut groups = Vec::with_capacity(intervals.len());
     for (interval, group) in intervals {
-        let spans = group.into_iter().map(|(point, wanted)| Span::new(points, point, wanted, limits));
-        groups.push(PollGroup { interval, blocks: coalesce(spans.collect::<Result<_, _>>()?, limits) });
+        let spans = group.into_iter().map(|(point, wanted)| Span::new(points, point, wanted, terms));
+        let spans = spans.collect::<Result<Vec<Span>, _>>()?;
+        let refused = spans.iter().filter(|span| span.wanted);
+        let refused = refused.filter_map(|span| Some((span.point, refusal(span)?))).collect();
+        let asked = spans.into_iter().filter(|span| refusal(span).is_none()).collect();
+        groups.push(PollGroup { interval, blocks: coalesce(asked, terms), refused });
     }
-    let alone = wanted.iter().map(|wanted| Span::new(points, wanted.point, true, limits));
+    let alone = wanted.iter().map(|wanted| Span::new(points, wanted.point, true, terms));
     let alone: Vec<Span> = alone.collect::<Result<_, _>>()?;
-    let probe =
-        alone.into_iter().map(Span::into_block).min_by_key(|block| (block.data_bytes(), block.table, block.address));
+    let cheapest = |span: &Span| {
+        let block = span.into_block();
+        (refusal(span).is_some(), block.data_bytes(), block.table, block.address)
+    };
+    let probe = alone.into_iter().min_by_key(cheapest).map(Span::into_block);
     Ok(PollPlan { groups, probe: probe.ok_or(PlanError::NothingWanted)? })
 }
 
@@ -139,15 +206,16 @@ struct Span {
 }
 
 impl Span {
-    fn new(points: &[Point], index: usize, wanted: bool, limits: ReadLimits) -> Result<Self, PlanError> {
+    fn new(points: &[Point], index: usize, wanted: bool, terms: &Terms<'_>) -> Result<Self, PlanError> {
         let point = &points[index];
         let whole = point.read_whole.unwrap_or(Registers { address: point.address, count: point.encoding.width() });
         let start = u32::from(whole.address.min(point.address));
         let end = (u32::from(point.address) + u32::from(point.encoding.width()))
             .max(u32::from(whole.address) + u32::from(whole.count));
-        let limit = limit_of(point.table, limits);
-        if end - start > u32::from(limit) {
-            let count = end - start;
+        // What was learned never takes a point away: its own registers may be asked for together.
+        let limit = Terms { lessons: &NO_LESSONS, ..*terms }.limit(point.table);
+        if end - start > limit {
+            let (count, limit) = (end - start, u16::try_from(limit).unwrap_or(u16::MAX));
             return Err(PlanError::PointTooLarge { point: point.name.clone(), table: point.table, count, limit });
         }
         Ok(Self { table: point.table, start, end, address: point.address, point: index, wanted })
@@ -158,32 +226,45 @@ impl Span {
     }
 }
 
-fn limit_of(table: Table, limits: ReadLimits) -> u16 {
-    if table.holds_bits() { limits.bits.min(BITS_PER_READ) } else { limits.registers.min(REGISTERS_PER_READ) }
-}
-
-/// Joins spans into blocks, lowest address first.
-fn coalesce(mut spans: Vec<Span>, limits: ReadLimits) -> Vec<Block> {
+/// Divides spans into the blocks that cost the least, lowest address first.
+fn coalesce(mut spans: Vec<Span>, terms: &Terms<'_>) -> Vec<Block> {
     spans.sort_by_key(|span| (span.table, span.start, span.end));
+    // From each span on: the least cost to the last one, and where the first block of that ends.
+    let mut best = vec![(Duration::ZERO, spans.len()); spans.len() + 1];
+    for first in (0..spans.len()).rev() {
+        let mut found: Option<(Duration, usize)> = None;
+        let mut end = 0;
+        for (index, span) in spans.iter().enumerate().skip(first) {
+            if index > first && !joins(&spans[first], end, span, terms) {
+                break;
+            }
+            end = end.max(span.end);
+            let cost = terms.cost.of(span.table, end - spans[first].start) + best[index + 1].0;
+            // Of two that cost the same, the one with the longer block.
+            if found.is_none_or(|(least, _)| cost <= least) {
+                found = Some((cost, index + 1));
+            }
+        }
+        best[first] = found.unwrap_or((Duration::ZERO, first + 1));
+    }
     let mut blocks = Vec::new();
     let mut first = 0;
-    let mut end = 0;
-    for (index, span) in spans.iter().enumerate() {
-        let start = spans[first];
-        let joins = span.table == start.table
-            && span.start <= end + u32::from(limits.gap)
-            && end.max(span.end) - start.start <= u32::from(limit_of(span.table, limits));
-        if index > first && !joins {
-            blocks.push(close(&spans[first..index], end));
-            first = index;
-            end = 0;
-        }
-        end = end.max(span.end);
-    }
-    if first < spans.len() {
-        blocks.push(close(&spans[first..], end));
+    while first < spans.len() {
+        let behind = best[first].1;
+        let end = spans[first..behind].iter().map(|span| span.end).max().unwrap_or(0);
+        blocks.push(close(&spans[first..behind], end));
+        first = behind;
     }
     blocks
+}
+
+/// True when `span` may be asked for together with what lies between the beginning of `first` and `end`.
+fn joins(first: &Span, end: u32, span: &Span, terms: &Terms<'_>) -> bool {
+    let reach = end.max(span.end);
+    span.table == first.table
+        && span.start <= end + u32::from(terms.limits.gap)
+        && reach - first.start <= terms.limit(span.table)
+        && terms.lessons.allow(span.table, first.start, reach)
 }
 
 /// The block of some spans, of one table and at least one, the lowest first; it ends before `end`.

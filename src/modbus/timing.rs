@@ -2,16 +2,21 @@
 
 use std::time::Duration;
 
-use crate::config::{Endpoint, LinkConfig, Parity, SerialSettings};
+use crate::config::{DeviceConfig, Endpoint, LinkConfig, Parity, SerialSettings};
 use crate::model::Name;
-use crate::profile::{Pacing, Protocol};
+use crate::profile::{ModbusProfile, Pacing, Protocol, Table};
 
-use super::plan::{self, Block, PlanError, PlanPoint, PollPlan};
+use super::error::PollError;
+use super::identify::{Ask, Inquiry};
+use super::lessons::Lessons;
+use super::plan::{self, Block, NO_LESSONS, PlanError, PlanPoint, PollPlan, ReadCost, Terms};
 
 /// What a device is assumed to think before it answers on a serial line.
 pub const TURNAROUND: Duration = Duration::from_millis(20);
 /// What a request over TCP is assumed to take there and back, the device's thinking included.
 pub const TCP_ROUND_TRIP: Duration = Duration::from_millis(5);
+/// What one register more costs over TCP: next to nothing, but not less than nothing.
+const TCP_REGISTER: Duration = Duration::from_micros(1);
 /// An RTU request to read: unit id, function, address, count, CRC.
 const RTU_REQUEST_BYTES: u32 = 8;
 /// What an RTU answer holds besides its data: unit id, function, byte count, CRC.
@@ -24,13 +29,57 @@ pub fn frame_silence(serial: &SerialSettings) -> Duration {
 }
 
 /// How long the link is occupied by reading `block`, from the silence before the request to the end of the answer.
-pub fn request_time(endpoint: &Endpoint, block: &Block, pacing: Pacing) -> Duration {
-    let on_the_wire = match endpoint {
-        Endpoint::Tcp { .. } => TCP_ROUND_TRIP,
-        Endpoint::RtuOverTcp { .. } => TCP_ROUND_TRIP + rtu_time(&behind_a_gateway(), block),
-        Endpoint::Rtu(serial) | Endpoint::Text(serial) => rtu_time(serial, block),
+/// `turnaround`, when it was measured, is from the end of a request to the first byte of its answer.
+pub fn request_time(endpoint: &Endpoint, block: &Block, pacing: Pacing, turnaround: Option<Duration>) -> Duration {
+    let on_the_wire = match (endpoint, turnaround) {
+        (Endpoint::Tcp { .. } | Endpoint::RtuOverTcp { .. }, Some(measured)) => measured,
+        (Endpoint::Tcp { .. }, None) => TCP_ROUND_TRIP,
+        (Endpoint::RtuOverTcp { .. }, None) => TCP_ROUND_TRIP + rtu_time(&behind_a_gateway(), block, TURNAROUND),
+        (Endpoint::Rtu(serial) | Endpoint::Text(serial), measured) => {
+            rtu_time(serial, block, measured.unwrap_or(TURNAROUND))
+        }
     };
     on_the_wire + pacing.between_requests
+}
+
+/// What is needed at most to find out who a device is, after each connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdentificationLoad {
+    /// Requests.
+    pub requests: usize,
+    /// Predicted time.
+    pub time: Duration,
+}
+
+/// Registers that an answer with identification objects is as long as: three short texts.
+const OBJECTS_REGISTERS: u16 = 30;
+
+/// The identification of a device that refuses every question: no other takes more.
+fn identification(endpoint: &Endpoint, modbus: &ModbusProfile) -> Option<IdentificationLoad> {
+    let mut inquiry = Inquiry::new(&modbus.identification, None);
+    let (mut requests, mut time) = (0, Duration::ZERO);
+    while let Some(ask) = inquiry.next() {
+        let (table, count) = match ask {
+            Ask::Registers { table, count, .. } => (table, count),
+            Ask::Objects { .. } => (Table::HoldingRegisters, OBJECTS_REGISTERS),
+        };
+        let block = Block { table, address: 0, count, points: Vec::new() };
+        requests += 1;
+        time += request_time(endpoint, &block, modbus.pacing, None);
+        inquiry.take(ask, Err(&PollError::Exception(2)));
+    }
+    (requests > 0).then_some(IdentificationLoad { requests, time })
+}
+
+/// What reading costs a link, for the planner.
+pub fn read_cost(endpoint: &Endpoint, pacing: Pacing) -> ReadCost {
+    let empty = Block { table: Table::HoldingRegisters, address: 0, count: 0, points: Vec::new() };
+    let register = match endpoint {
+        Endpoint::Tcp { .. } => TCP_REGISTER,
+        Endpoint::RtuOverTcp { .. } => 2 * behind_a_gateway().character_time(),
+        Endpoint::Rtu(serial) | Endpoint::Text(serial) => 2 * serial.character_time(),
+    };
+    ReadCost { request: request_time(endpoint, &empty, pacing, None), register }
 }
 
 /// From the end of a request to what the timeout of the link waits for: the first byte of the answer on a serial
@@ -38,20 +87,27 @@ pub fn request_time(endpoint: &Endpoint, block: &Block, pacing: Pacing) -> Durat
 fn awaited(endpoint: &Endpoint, block: &Block) -> Option<Duration> {
     match endpoint {
         Endpoint::Rtu(serial) => Some(TURNAROUND + serial.character_time()),
-        Endpoint::RtuOverTcp { .. } => Some(TCP_ROUND_TRIP + rtu_time(&behind_a_gateway(), block)),
+        Endpoint::RtuOverTcp { .. } => Some(TCP_ROUND_TRIP + rtu_time(&behind_a_gateway(), block, TURNAROUND)),
         Endpoint::Tcp { .. } | Endpoint::Text(_) => None,
     }
 }
 
-fn rtu_time(serial: &SerialSettings, block: &Block) -> Duration {
+fn rtu_time(serial: &SerialSettings, block: &Block, turnaround: Duration) -> Duration {
     let characters = RTU_REQUEST_BYTES + RTU_ANSWER_OVERHEAD + u32::from(block.data_bytes());
-    serial.character_time() * characters + 2 * frame_silence(serial) + TURNAROUND
+    serial.character_time() * characters + 2 * frame_silence(serial) + turnaround
 }
 
 /// The line behind a gateway is not known here: the default of the standard is assumed (Modbus over Serial Line 1.02,
 /// 2.5.1 and 3.4: 19,200 baud, even parity).
 fn behind_a_gateway() -> SerialSettings {
-    SerialSettings { port: "".into(), baud_rate: 19_200, parity: Parity::Even, data_bits: 8, stop_bits: 1 }
+    SerialSettings {
+        port: "".into(),
+        baud_rate: 19_200,
+        parity: Parity::Even,
+        data_bits: 8,
+        stop_bits: 1,
+        rs485: false,
+    }
 }
 
 /// What the poll plan of a link asks of it.
@@ -85,6 +141,15 @@ pub struct DeviceLoad {
     pub device: Name,
     /// One for each interval, the shortest first.
     pub groups: Vec<GroupLoad>,
+    /// What it takes to find out who it is; `None` when nothing is asked.
+    pub identification: Option<IdentificationLoad>,
+}
+
+impl GroupLoad {
+    /// Part of the time of the link that it takes; zero when it is polled without pause.
+    pub fn share(&self) -> f64 {
+        if self.interval.is_zero() { 0.0 } else { self.round_time.as_secs_f64() / self.interval.as_secs_f64() }
+    }
 }
 
 /// What one group of a poll plan takes.
@@ -101,12 +166,12 @@ pub struct GroupLoad {
 }
 
 impl GroupLoad {
-    fn of(group: &plan::PollGroup, endpoint: &Endpoint, pacing: Pacing) -> Self {
+    fn of(group: &plan::PollGroup, endpoint: &Endpoint, pacing: Pacing, turnaround: Option<Duration>) -> Self {
         Self {
             interval: group.interval,
             requests: group.blocks.len(),
             registers: group.blocks.iter().map(|block| u32::from(block.count)).sum(),
-            round_time: group.blocks.iter().map(|block| request_time(endpoint, block, pacing)).sum(),
+            round_time: group.blocks.iter().map(|block| request_time(endpoint, block, pacing, turnaround)).sum(),
         }
     }
 }
@@ -127,18 +192,35 @@ pub struct LoadError {
 ///
 /// [`LoadError`] for the first device whose points do not fit into requests.
 pub fn load(link: &LinkConfig) -> Result<LinkLoad, LoadError> {
+    load_with(link, |_| None)
+}
+
+/// The same, with what is known of devices: what they refuse, and how fast they answer.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_with<'k>(
+    link: &LinkConfig,
+    known: impl Fn(&DeviceConfig) -> Option<(&'k Lessons, Option<Duration>)>,
+) -> Result<LinkLoad, LoadError> {
     let mut devices = Vec::with_capacity(link.devices.len());
     let mut slowest_answer = None;
     for device in &link.devices {
         let Protocol::Modbus(modbus) = &device.profile.protocol else { continue };
         let wanted: Vec<PlanPoint> =
             device.tags.iter().map(|tag| PlanPoint { point: tag.point, interval: tag.interval }).collect();
-        let PollPlan { groups, .. } = plan::plan(&modbus.points, &wanted, modbus.limits)
+        let cost = read_cost(&link.endpoint, modbus.pacing);
+        let (lessons, turnaround) = known(device).unwrap_or((&NO_LESSONS, None));
+        let terms = Terms { limits: modbus.limits, cost, lessons };
+        let PollPlan { groups, .. } = plan::plan(&modbus.points, &wanted, &terms)
             .map_err(|error| LoadError { device: device.name.clone(), error })?;
         let blocks = groups.iter().flat_map(|group| &group.blocks);
         slowest_answer = slowest_answer.max(blocks.filter_map(|block| awaited(&link.endpoint, block)).max());
-        let groups = groups.iter().map(|group| GroupLoad::of(group, &link.endpoint, modbus.pacing)).collect();
-        devices.push(DeviceLoad { device: device.name.clone(), groups });
+        let group_load = |group| GroupLoad::of(group, &link.endpoint, modbus.pacing, turnaround);
+        let groups = groups.iter().map(group_load).collect();
+        let identification = identification(&link.endpoint, modbus);
+        devices.push(DeviceLoad { device: device.name.clone(), groups, identification });
     }
     Ok(LinkLoad { slowest_answer, ..sum_up(devices) })
 }
@@ -151,10 +233,65 @@ fn sum_up(devices: Vec<DeviceLoad>) -> LinkLoad {
     };
     let requests_per_second = per_second(|group| group.requests as f64);
     let registers_per_second = per_second(|group| f64::from(group.registers));
-    let busy = per_second(|group| group.round_time.as_secs_f64());
+    let busy = groups().map(GroupLoad::share).sum();
     let unpaused: Duration = groups().filter(|group| group.interval.is_zero()).map(|group| group.round_time).sum();
     let back_to_back = (!unpaused.is_zero()).then_some(unpaused);
     LinkLoad { requests_per_second, registers_per_second, busy, back_to_back, slowest_answer: None, devices }
+}
+
+/// A group that a link has no time for, and the interval at which it would.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Relief {
+    /// Index of the device among those of the load.
+    pub device: usize,
+    /// Its interval.
+    pub interval: Duration,
+    /// What would fit, together with that of all others.
+    pub fits: Duration,
+}
+
+/// What a link can be filled with and still repeat a request now and then.
+const FULL: f64 = 0.9;
+/// Longer than this many times its own is no interval to propose: others have to give way, too.
+const STRETCH_MOST: f64 = 10.0;
+
+/// What does not fit on a link, the greatest first, and what would: as few groups as possible, all stretched by the same
+/// factor. Empty when all fits.
+pub fn relief(load: &LinkLoad) -> Vec<Relief> {
+    let mut groups: Vec<(usize, &GroupLoad)> = load
+        .devices
+        .iter()
+        .enumerate()
+        .flat_map(|(device, load)| load.groups.iter().map(move |group| (device, group)))
+        .collect();
+    groups.retain(|(_, group)| !group.interval.is_zero());
+    groups.sort_by(|(_, one), (_, other)| other.share().total_cmp(&one.share()));
+    if load.fits() {
+        return Vec::new();
+    }
+    let mut rest: f64 = groups.iter().map(|(_, group)| group.share()).sum();
+    let mut taken = 0.0;
+    for (index, (_, group)) in groups.iter().enumerate() {
+        taken += group.share();
+        rest -= group.share();
+        let factor = taken / (FULL - rest);
+        if rest < FULL && factor <= STRETCH_MOST || index + 1 == groups.len() {
+            let relief = |(device, group): &(usize, &GroupLoad)| Relief {
+                device: *device,
+                interval: group.interval,
+                fits: rounded_up(group.interval.mul_f64(factor.max(1.0))),
+            };
+            return groups[..=index].iter().map(relief).collect();
+        }
+    }
+    Vec::new()
+}
+
+/// To two digits, so that it can be written down.
+fn rounded_up(span: Duration) -> Duration {
+    let ms = span.as_micros().div_ceil(1000).max(1);
+    let unit = 10_u128.pow(ms.ilog10().saturating_sub(1));
+    Duration::from_millis(u64::try_from(ms.div_ceil(unit) * unit).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -165,10 +302,10 @@ mod tests {
     use super::*;
     use crate::config::{DeviceConfig, TagConfig};
     use crate::model::{Scale, SeriesInfo, UnitId, ValueKind};
-    use crate::profile::{Table, file};
+    use crate::profile::file;
 
     fn serial(baud_rate: u32, parity: Parity) -> SerialSettings {
-        SerialSettings { port: "/dev/ttyUSB0".into(), baud_rate, parity, data_bits: 8, stop_bits: 1 }
+        SerialSettings { port: "/dev/ttyUSB0".into(), baud_rate, parity, data_bits: 8, stop_bits: 1, rs485: false }
     }
 
     fn block(table: Table, count: u16) -> Block {
@@ -179,7 +316,7 @@ mod tests {
     fn a_slow_line_pays_for_each_character() {
         let endpoint = Endpoint::Rtu(serial(9600, Parity::None));
 
-        let time = request_time(&endpoint, &block(Table::InputRegisters, 80), Pacing::default());
+        let time = request_time(&endpoint, &block(Table::InputRegisters, 80), Pacing::default(), None);
 
         // 8 + 5 + 160 characters and 7 of silence, 10 bits each, and 20 ms for the device.
         let characters = 180.0 * 10.0 / 9600.0;
@@ -203,7 +340,7 @@ mod tests {
         let endpoint = Endpoint::Tcp { host: "meter".into(), port: 502 };
         let pacing = Pacing { between_requests: Duration::from_millis(50), ..Pacing::default() };
 
-        let time = request_time(&endpoint, &block(Table::InputRegisters, 80), pacing);
+        let time = request_time(&endpoint, &block(Table::InputRegisters, 80), pacing, None);
 
         assert_eq!(time, Duration::from_millis(55));
     }
@@ -237,6 +374,7 @@ mod tests {
             name: Name::new("hall-a").unwrap(),
             endpoint: Endpoint::Rtu(serial(9600, Parity::None)),
             timeout: Duration::from_millis(500),
+            timeout_min: Duration::from_millis(500),
             devices: vec![device("meter-1", 1, Duration::from_secs(1)), device("meter-2", 2, Duration::from_secs(1))],
         };
 
@@ -251,5 +389,42 @@ mod tests {
         assert_eq!(relaxed.back_to_back, None);
         assert_eq!(unpaused.busy, 0.0);
         assert_eq!(unpaused.back_to_back, Some(relaxed.devices.iter().map(|device| device.groups[0].round_time).sum()));
+    }
+    #[test]
+    fn what_does_not_fit_is_named_with_what_would() {
+        let devices = vec![device("slow", 1, Duration::from_secs(10)), device("fast", 2, Duration::from_millis(30))];
+        let endpoint = Endpoint::Rtu(serial(9600, Parity::None));
+        let timeout = Duration::from_millis(500);
+        let name = Name::new("hall-a").unwrap();
+        let mut link = LinkConfig { name, endpoint, timeout, timeout_min: timeout, devices };
+
+        let found = relief(&load(&link).unwrap());
+
+        let [Relief { device: 1, interval, fits }] = found[..] else { panic!("{found:?}") };
+        assert_eq!(interval, Duration::from_millis(30));
+        link.devices[1].tags.iter_mut().for_each(|tag| tag.interval = fits);
+        let relieved = load(&link).unwrap();
+        assert!(relieved.busy > 0.8 && relieved.busy <= 0.9, "{relieved:?}");
+        assert!(relief(&relieved).is_empty());
+    }
+
+    #[test]
+    fn a_shorter_turnaround_that_was_measured_shortens_the_prediction() {
+        let endpoint = Endpoint::Rtu(serial(9600, Parity::None));
+        let time =
+            |turnaround| request_time(&endpoint, &block(Table::InputRegisters, 2), Pacing::default(), turnaround);
+
+        assert_eq!(time(None) - time(Some(Duration::from_millis(5))), Duration::from_millis(15));
+    }
+
+    #[test]
+    fn reads_that_identify_a_device_are_counted() {
+        let mut of_abb = device("meter", 1, Duration::from_secs(1));
+        of_abb.profile = Arc::new(file::load("/nonexistent".as_ref(), "abb-b23").unwrap());
+        let Protocol::Modbus(modbus) = &of_abb.profile.protocol else { unreachable!() };
+
+        let found = identification(&Endpoint::Rtu(serial(9600, Parity::None)), modbus).unwrap();
+
+        assert!(found.requests >= 1 && found.time > Duration::from_millis(40), "{found:?}");
     }
 }

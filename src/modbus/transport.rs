@@ -8,11 +8,15 @@ use tokio::net::TcpStream;
 use tokio_serial::{DataBits, FlowControl, SerialStream, StopBits};
 
 use crate::config::{Endpoint, Parity, SerialSettings};
+use crate::kernel::switch_rs485_by_driver;
 
 /// An open connection or port.
 pub(super) enum Transport {
     Tcp(TcpStream),
     Serial(SerialStream),
+    /// For tests under paused time, where nothing but the runtime may wait.
+    #[cfg(test)]
+    Memory(tokio::io::DuplexStream),
 }
 
 impl Transport {
@@ -37,6 +41,8 @@ impl Transport {
         match self {
             Self::Tcp(stream) => stream.write_all(bytes).await,
             Self::Serial(port) => port.write_all(bytes).await,
+            #[cfg(test)]
+            Self::Memory(stream) => stream.write_all(bytes).await,
         }
     }
 
@@ -45,6 +51,8 @@ impl Transport {
         let read = match self {
             Self::Tcp(stream) => stream.read(into).await,
             Self::Serial(port) => port.read(into).await,
+            #[cfg(test)]
+            Self::Memory(stream) => stream.read(into).await,
         };
         ended(read)
     }
@@ -54,11 +62,24 @@ impl Transport {
         let read = match self {
             Self::Tcp(stream) => stream.try_read(into),
             Self::Serial(port) => port.try_read(into),
+            #[cfg(test)]
+            Self::Memory(stream) => read_what_is_there(stream, into),
         };
         match read {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
             read => ended(read),
         }
+    }
+}
+
+#[cfg(test)]
+fn read_what_is_there(stream: &mut tokio::io::DuplexStream, into: &mut [u8]) -> io::Result<usize> {
+    use tokio::io::AsyncRead;
+    let mut buffer = tokio::io::ReadBuf::new(into);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match std::pin::Pin::new(stream).poll_read(&mut context, &mut buffer) {
+        std::task::Poll::Ready(read) => read.map(|()| buffer.filled().len()),
+        std::task::Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
     }
 }
 
@@ -82,7 +103,14 @@ fn open_port(settings: &SerialSettings) -> io::Result<SerialStream> {
         .stop_bits(stop_bits)
         .parity(parity)
         .flow_control(FlowControl::None);
-    Ok(SerialStream::open(&builder)?)
+    let port = SerialStream::open(&builder)?;
+    if settings.rs485 {
+        switch_rs485_by_driver(&port).map_err(|error| {
+            let reason = format!("rs485 = \"driver\": the driver of this port cannot switch the direction ({error})");
+            io::Error::new(error.kind(), reason)
+        })?;
+    }
+    Ok(port)
 }
 
 /// Room for three of the longest frames: an answer never comes with more than a stale one before it.

@@ -1,4 +1,4 @@
-//! The alarms about devices: it does not answer, its firmware is not known, it is another device.
+//! The alarms about devices: it does not answer, it cannot be reached, its firmware is not known, it is another device.
 
 use crate::model::{AlarmRecord, AlarmState, Name, Priority, Timestamp, Transition};
 
@@ -7,6 +7,8 @@ use crate::model::{AlarmRecord, AlarmState, Name, Priority, Timestamp, Transitio
 pub(super) enum Matter {
     /// It does not answer.
     Silent,
+    /// A gateway on the way says that it cannot reach it: no fault of the device.
+    Unreachable,
     /// The profile does not know its firmware: readings are uncertain, nothing is written.
     FirmwareUnknown,
     /// It is not what the configured profile is for: readings are bad, nothing is written.
@@ -17,6 +19,7 @@ impl Matter {
     fn alarm_name(self) -> &'static str {
         match self {
             Self::Silent => "DeviceSilent",
+            Self::Unreachable => "DeviceUnreachable",
             Self::FirmwareUnknown => "FirmwareUnknown",
             Self::WrongDevice => "WrongDevice",
         }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::config::Endpoint;
 use crate::modbus::{Client, PollError};
-use crate::model::Name;
+use crate::model::{Name, UnitId};
 
 /// First wait before another attempt.
 const WAIT_FIRST: Duration = Duration::from_secs(1);
@@ -52,12 +52,11 @@ enum State {
 }
 
 impl Connection {
-    pub(super) fn new(link: Name, endpoint: Endpoint, timeout: Duration, after_connect: Duration) -> Self {
-        let wait_max = match endpoint {
+    pub(super) fn new(link: Name, endpoint: Arc<Endpoint>, timeout: Duration, after_connect: Duration) -> Self {
+        let wait_max = match *endpoint {
             Endpoint::Tcp { .. } | Endpoint::RtuOverTcp { .. } => WAIT_MAX_TCP,
             Endpoint::Rtu(_) | Endpoint::Text(_) => WAIT_MAX_SERIAL,
         };
-        let endpoint = Arc::new(endpoint);
         let attempt = open(Arc::clone(&endpoint), timeout, after_connect);
         Self {
             link,
@@ -72,6 +71,13 @@ impl Connection {
             last_error: None,
             made: 0,
         }
+    }
+
+    /// The connection is this one, as if it had been made just now.
+    #[cfg(test)]
+    pub(super) fn set(&mut self, client: Client) {
+        self.made += 1;
+        self.state = State::Up(Box::new(client));
     }
 
     /// The client, and how many connections were made up to this one. Waits only for the first attempt after a connection; otherwise a link that is down
@@ -133,6 +139,14 @@ impl Connection {
         }
         self.last_error = Some(error.to_string());
         self.start(true);
+    }
+
+    /// True while an answer of this unit may still come: to ask it now would hold up all others.
+    pub(super) fn is_owed_by(&self, unit: UnitId) -> bool {
+        match &self.state {
+            State::Up(client) => client.ready_at(unit).is_some(),
+            State::Opening { .. } | State::Down { .. } => false,
+        }
     }
 
     pub(super) fn is_up(&self) -> bool {

@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{DeviceConfig, TagConfig};
+use crate::config::{DeviceConfig, Endpoint, TagConfig};
 use crate::modbus::codec;
 use crate::modbus::identify::Identity;
-use crate::modbus::plan::{self, Block, PlanError, PlanPoint};
+use crate::modbus::lessons::Lessons;
+use crate::modbus::plan::{self, Block, PlanError, PlanPoint, ReadCost, Terms};
+use crate::modbus::timing;
 use crate::model::{Doubt, Fault, Name, Observed, Row, SeriesId, Timestamp, UnitId};
 use crate::profile::sunspec::{self, ModelAt};
 use crate::profile::{FirmwareMap, ModbusProfile, Pacing, Point, Profile, Protocol, Registers, Table};
@@ -30,6 +32,8 @@ pub(super) struct DevicePlan {
     bar: Option<Fault>,
     tags: Vec<Tag>,
     absent: Vec<SeriesId>,
+    cost: ReadCost,
+    lessons: Arc<Lessons>,
 }
 
 /// Where the registers are and how they are understood.
@@ -52,6 +56,14 @@ struct Tag {
 pub(super) struct GroupPlan {
     pub(super) interval: Duration,
     pub(super) blocks: Vec<BlockPlan>,
+    /// What the device refuses and is not asked for; `None` when there is nothing.
+    pub(super) refused: Option<RefusedTags>,
+}
+
+/// Tags that a device refuses, each with the exception code it does so with.
+pub(super) struct RefusedTags {
+    series: Arc<[SeriesId]>,
+    codes: Vec<u8>,
 }
 
 /// One request and the shape of its row.
@@ -78,7 +90,12 @@ struct FactorPlace {
 impl DevicePlan {
     /// Plans the reads of `device`; `series` holds the id of each of its tags. Until the device is identified its map
     /// is the first of the profile.
-    pub(super) fn new(device: &DeviceConfig, series: &[SeriesId]) -> Result<Self, PollerError> {
+    pub(super) fn new(
+        device: &DeviceConfig,
+        series: &[SeriesId],
+        endpoint: &Endpoint,
+        lessons: Arc<Lessons>,
+    ) -> Result<Self, PollerError> {
         let not_modbus = || PollerError::NotModbus { device: device.name.clone() };
         let unit = device.unit.ok_or_else(not_modbus)?;
         let Protocol::Modbus(modbus) = &device.profile.protocol else { return Err(not_modbus()) };
@@ -86,11 +103,13 @@ impl DevicePlan {
             |(tag, series): (&TagConfig, &SeriesId)| Tag { point: tag.point, interval: tag.interval, series: *series };
         let tags: Vec<Tag> = device.tags.iter().zip(series).map(tag).collect();
         let fault = |source| PollerError::Plan { device: device.name.clone(), source };
+        let cost = timing::read_cost(endpoint, modbus.pacing);
+        let terms = Terms { limits: modbus.limits, cost, lessons: &lessons };
         // Every map must be one that can be read: what a device says later must not end its poller.
         for map in &modbus.maps {
-            Reads::plan(modbus, Some(map), &tags).map_err(fault)?;
+            Reads::plan(modbus, Some(map), &tags, &terms).map_err(fault)?;
         }
-        let reads = Reads::plan(modbus, modbus.maps.first(), &tags).map_err(fault)?;
+        let reads = Reads::plan(modbus, modbus.maps.first(), &tags, &terms).map_err(fault)?;
         let reads = if modbus.models.is_empty() { reads } else { Reads::of_unknown_map(&tags) };
         let Reads { groups, probe, absent } = reads;
         let (pacing, doubt) = (modbus.pacing, depends_on_device(modbus).then_some(Doubt::UnknownFirmware));
@@ -107,6 +126,8 @@ impl DevicePlan {
             bar: None,
             tags,
             absent,
+            cost,
+            lessons,
         })
     }
 
@@ -140,7 +161,8 @@ impl DevicePlan {
             (MapInUse::Listed(_), []) => (modbus.maps.get(identity.chosen.map).cloned(), identity.chosen.map),
             (_, chain) => (Some(sunspec::place(&modbus.models, &modbus.points, chain)), 0),
         };
-        match Reads::plan(modbus, map.as_ref(), &self.tags) {
+        let terms = Terms { limits: modbus.limits, cost: self.cost, lessons: &self.lessons };
+        match Reads::plan(modbus, map.as_ref(), &self.tags, &terms) {
             Ok(reads) => Reads { groups: self.groups, probe: self.probe, absent: self.absent } = reads,
             // The maps of a profile were planned before, and a model has no point that a profile may not have.
             Err(error) => {
@@ -153,6 +175,41 @@ impl DevicePlan {
             (Some(map), false) => MapInUse::Walked(identity.models.clone(), Box::new(map)),
             (_, _) => MapInUse::Listed(index),
         };
+    }
+
+    /// From now on the device is asked by these lessons.
+    pub(super) fn follow(&mut self, lessons: Arc<Lessons>) {
+        self.lessons = lessons;
+        self.plan_anew();
+    }
+
+    fn plan_anew(&mut self) {
+        let profile = Arc::clone(&self.profile);
+        let Protocol::Modbus(modbus) = &profile.protocol else { return };
+        let terms = Terms { limits: modbus.limits, cost: self.cost, lessons: &self.lessons };
+        let reads = match &self.map {
+            // Not heard yet: there is nothing to plan.
+            MapInUse::Listed(_) if !modbus.models.is_empty() => return,
+            MapInUse::Listed(index) => Reads::plan(modbus, modbus.maps.get(*index), &self.tags, &terms),
+            MapInUse::Walked(_, map) => Reads::plan(modbus, Some(map), &self.tags, &terms),
+        };
+        // Planned once before, so there is a plan.
+        if let Ok(reads) = reads {
+            Reads { groups: self.groups, probe: self.probe, absent: self.absent } = reads;
+        }
+    }
+
+    /// Part of the time of its link that its polls take, predicted; those without pause not counted.
+    pub(super) fn predicted_ratio(&self, endpoint: &Endpoint, turnaround: Option<Duration>) -> f64 {
+        let time =
+            |block: &BlockPlan| timing::request_time(endpoint, &block.block, self.pacing, turnaround).as_secs_f64();
+        let paced = self.groups.iter().filter(|group| !group.interval.is_zero());
+        paced.map(|group| group.blocks.iter().map(time).sum::<f64>() / group.interval.as_secs_f64()).sum()
+    }
+
+    /// Registers or bits that the point with this index takes.
+    pub(super) fn width(&self, point: usize) -> u16 {
+        self.points().get(point).map_or(1, |point| point.encoding.width())
     }
 
     /// The device may have become another: until that is known its values are doubtful, where maps differ.
@@ -174,15 +231,48 @@ impl DevicePlan {
 
     /// The rows of one round of the group with this index. A block that was not asked gives none, and neither does
     /// one whose scale factors were not.
-    pub(super) fn rows(&self, group: usize, answers: &Answers) -> Vec<Row> {
-        let blocks = &self.groups[group].blocks;
-        blocks.iter().enumerate().filter_map(|(index, block)| self.row(index, block, answers)).collect()
+    pub(super) fn rows(&self, group: usize, answers: &Answers, now: Timestamp) -> Vec<Row> {
+        let GroupPlan { blocks, refused, .. } = &self.groups[group];
+        let rows = blocks.iter().enumerate().filter_map(|(index, block)| self.row(index, block, answers));
+        // A device that does not answer refuses nothing.
+        let refused = refused.as_ref().map(|refused| match answers.silence() {
+            Some(fault) => Row::all_bad(Arc::clone(&refused.series), now, fault),
+            None => {
+                let observed = refused.codes.iter().map(|code| Observed::Bad(Fault::Exception(*code)));
+                Row { series: Arc::clone(&refused.series), time: now, observed: observed.collect() }
+            }
+        });
+        rows.chain(refused).collect()
     }
 
     /// Every tag of the device bad for one reason, in rows of the same shapes as ever.
     pub(super) fn all_bad(&self, time: Timestamp, fault: Fault) -> Vec<Row> {
-        let blocks = self.groups.iter().flat_map(|group| &group.blocks).filter(|block| !block.series.is_empty());
-        blocks.map(|block| Row::all_bad(Arc::clone(&block.series), time, fault)).collect()
+        let blocks = self.groups.iter().flat_map(|group| &group.blocks).map(|block| &block.series);
+        let refused = self.groups.iter().filter_map(|group| group.refused.as_ref()).map(|refused| &refused.series);
+        let series = blocks.chain(refused).filter(|series| !series.is_empty());
+        series.map(|series| Row::all_bad(Arc::clone(series), time, fault)).collect()
+    }
+
+    /// These blocks of a group, and those that need a scale factor out of one of them.
+    pub(super) fn with_factors(&self, group: usize, blocks: &[usize]) -> Vec<usize> {
+        let needs_one = |block: &BlockPlan| block.factor_blocks().any(|factor| blocks.contains(&factor));
+        let all = self.groups[group].blocks.iter().enumerate();
+        all.filter(|(index, block)| blocks.contains(index) || needs_one(block)).map(|(index, _)| index).collect()
+    }
+
+    /// The series of the rows of these blocks.
+    pub(super) fn series_of(&self, group: usize, blocks: &[usize]) -> Vec<Arc<[SeriesId]>> {
+        let of = |index: &usize| self.groups[group].blocks.get(*index).map(|block| Arc::clone(&block.series));
+        blocks.iter().filter_map(of).collect()
+    }
+
+    /// For each block of a group, whether it is needed for one of `wanted`, itself or its scale factors.
+    pub(super) fn blocks_with(&self, group: usize, wanted: &[SeriesId]) -> Vec<bool> {
+        let blocks = &self.groups[group].blocks;
+        let has_one = |block: &BlockPlan| block.series.iter().any(|id| wanted.contains(id));
+        let factors: Vec<usize> =
+            blocks.iter().filter(|block| has_one(block)).flat_map(BlockPlan::factor_blocks).collect();
+        blocks.iter().enumerate().map(|(index, block)| has_one(block) || factors.contains(&index)).collect()
     }
 
     fn row(&self, index: usize, block: &BlockPlan, answers: &Answers) -> Option<Row> {
@@ -237,6 +327,13 @@ fn depends_on_device(modbus: &ModbusProfile) -> bool {
     !modbus.maps.is_empty() || !modbus.models.is_empty()
 }
 
+impl BlockPlan {
+    /// Indices of the blocks out of which the scale factors come.
+    fn factor_blocks(&self) -> impl Iterator<Item = usize> {
+        self.points.iter().filter_map(|place| place.factor.as_ref()).map(|factor| factor.block)
+    }
+}
+
 fn points_of<'a>(modbus: &'a ModbusProfile, map: Option<&'a FirmwareMap>) -> &'a [Point] {
     map.map_or(&modbus.points, |map| &map.points)
 }
@@ -256,29 +353,37 @@ impl Reads {
         let probe = Block { table: Table::HoldingRegisters, address, count, points: Vec::new() };
         let group = |interval: Duration| {
             let series = tags.iter().filter(|tag| tag.interval == interval).map(|tag| tag.series).collect();
-            GroupPlan { interval, blocks: vec![BlockPlan { block: probe.clone(), series, points: Vec::new() }] }
+            let blocks = vec![BlockPlan { block: probe.clone(), series, points: Vec::new() }];
+            GroupPlan { interval, blocks, refused: None }
         };
         Self { groups: intervals(tags).into_iter().map(group).collect(), probe, absent: Vec::new() }
     }
 
     /// Plans the reads of `tags`. There is a group for each interval, whichever map it is: the schedule stays.
-    fn plan(modbus: &ModbusProfile, map: Option<&FirmwareMap>, tags: &[Tag]) -> Result<Self, PlanError> {
+    fn plan(
+        modbus: &ModbusProfile,
+        map: Option<&FirmwareMap>,
+        tags: &[Tag],
+        terms: &Terms<'_>,
+    ) -> Result<Self, PlanError> {
         let points = points_of(modbus, map);
         let is_absent = |tag: &&Tag| map.is_some_and(|map| map.absent[tag.point]);
         let (absent, present): (Vec<&Tag>, Vec<&Tag>) = tags.iter().partition(is_absent);
         let wanted: Vec<PlanPoint> =
             present.iter().map(|tag| PlanPoint { point: tag.point, interval: tag.interval }).collect();
-        let (found, probe) = match plan::plan(points, &wanted, modbus.limits) {
+        let (found, probe) = match plan::plan(points, &wanted, terms) {
             Ok(plan) => (plan.groups, plan.probe),
             // A firmware that has none of the tags: any register shows whether the device answers.
-            Err(PlanError::NothingWanted) if !absent.is_empty() => (Vec::new(), lone_probe(points, modbus)?),
+            Err(PlanError::NothingWanted) if !absent.is_empty() => (Vec::new(), lone_probe(points, terms)?),
             Err(error) => return Err(error),
         };
         let ids: HashMap<usize, SeriesId> = present.iter().map(|tag| (tag.point, tag.series)).collect();
         let group = |interval: Duration| {
-            let blocks = found.iter().find(|group| group.interval == interval).map_or(&[][..], |group| &group.blocks);
+            let found = found.iter().find(|group| group.interval == interval);
+            let blocks = found.map_or(&[][..], |group| &group.blocks);
+            let refused = found.map_or(&[][..], |group| &group.refused);
             let blocks = blocks.iter().map(|block| block_plan(block, blocks, points, &ids)).collect();
-            GroupPlan { interval, blocks }
+            GroupPlan { interval, blocks, refused: refused_tags(refused, &ids) }
         };
         let groups = intervals(tags).into_iter().map(group).collect();
         Ok(Self { groups, probe, absent: absent.iter().map(|tag| tag.series).collect() })
@@ -293,8 +398,14 @@ fn intervals(tags: &[Tag]) -> Vec<Duration> {
     intervals
 }
 
-fn lone_probe(points: &[Point], modbus: &ModbusProfile) -> Result<Block, PlanError> {
-    plan::plan(points, &[PlanPoint { point: 0, interval: Duration::ZERO }], modbus.limits).map(|plan| plan.probe)
+fn refused_tags(refused: &[(usize, u8)], ids: &HashMap<usize, SeriesId>) -> Option<RefusedTags> {
+    let (series, codes): (Vec<SeriesId>, Vec<u8>) =
+        refused.iter().filter_map(|(point, code)| Some((*ids.get(point)?, *code))).unzip();
+    (!series.is_empty()).then(|| RefusedTags { series: series.into(), codes })
+}
+
+fn lone_probe(points: &[Point], terms: &Terms<'_>) -> Result<Block, PlanError> {
+    plan::plan(points, &[PlanPoint { point: 0, interval: Duration::ZERO }], terms).map(|plan| plan.probe)
 }
 
 fn block_plan(block: &Block, group: &[Block], points: &[Point], ids: &HashMap<usize, SeriesId>) -> BlockPlan {
@@ -330,6 +441,8 @@ struct Answer {
     words: Vec<u16>,
     time: Timestamp,
     fault: Option<Fault>,
+    /// It was not asked.
+    is_skipped: bool,
 }
 
 impl Answers {
@@ -351,7 +464,22 @@ impl Answers {
         self.next_words();
         self.answers[self.asked].time = time;
         self.answers[self.asked].fault = fault;
+        self.answers[self.asked].is_skipped = false;
         self.asked += 1;
+    }
+
+    /// The next block is not asked in this round.
+    pub(super) fn skip(&mut self) {
+        self.next_words();
+        self.answers[self.asked].is_skipped = true;
+        self.asked += 1;
+    }
+
+    /// Why the device gave nothing at all; `None` when it said something, or was not asked.
+    fn silence(&self) -> Option<Fault> {
+        let asked = || self.answers[..self.asked].iter().filter(|answer| !answer.is_skipped);
+        let said = |answer: &Answer| answer.fault.is_none_or(|fault| matches!(fault, Fault::Exception(_)));
+        if asked().any(said) { None } else { asked().find_map(|answer| answer.fault) }
     }
 
     /// Completes `blocks` blocks that were not asked, for one reason.
@@ -360,7 +488,7 @@ impl Answers {
     }
 
     fn get(&self, block: usize) -> Option<(Timestamp, Result<&[u16], Fault>)> {
-        let answer = self.answers[..self.asked].get(block)?;
+        let answer = self.answers[..self.asked].get(block).filter(|answer| !answer.is_skipped)?;
         Some((answer.time, answer.fault.map_or(Ok(answer.words.as_slice()), Err)))
     }
 }

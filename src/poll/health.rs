@@ -41,6 +41,7 @@ pub enum Change {
 #[derive(Debug, Clone)]
 pub struct Health {
     failures: u32,
+    failures_max: u32,
     wait_first: Duration,
     wait: Option<Duration>,
 }
@@ -48,7 +49,13 @@ pub struct Health {
 impl Health {
     /// A device that is expected to answer; `shortest` is its shortest poll interval.
     pub fn new(shortest: Duration) -> Self {
-        Self { failures: 0, wait_first: shortest.max(WAIT_FIRST), wait: None }
+        Self { failures: 0, failures_max: FAILURES_MAX, wait_first: shortest.max(WAIT_FIRST), wait: None }
+    }
+
+    /// A device that is asked at its intervals whatever it does.
+    #[cfg(test)]
+    pub(super) fn without_back_off() -> Self {
+        Self { failures_max: u32::MAX, ..Self::new(Duration::ZERO) }
     }
 
     /// The device answered; an exception is an answer.
@@ -66,12 +73,17 @@ impl Health {
                 self.wait = Some(next);
                 Change::StillSilent(next)
             }
-            None if self.failures >= FAILURES_MAX => {
+            None if self.failures >= self.failures_max => {
                 self.wait = Some(self.wait_first);
                 Change::WentSilent(self.wait_first)
             }
             None => Change::None,
         }
+    }
+
+    /// True when the last request was answered, or none was asked.
+    pub fn is_well(&self) -> bool {
+        self.failures == 0 && self.wait.is_none()
     }
 
     /// How the device behaves.

@@ -43,6 +43,10 @@ pub(super) enum Request {
         device: Name,
         reply: oneshot::Sender<Result<Vec<Row>, PollError>>,
     },
+    Forget {
+        device: Name,
+        reply: oneshot::Sender<Result<bool, PollError>>,
+    },
     Hasten {
         device: Name,
         interval: Duration,
@@ -111,6 +115,13 @@ impl LinkHandle {
         let (reply, answer) = oneshot::channel();
         self.ask(Request::Write { order: Box::new(order), reply }).await.map_err(WriteFailure::NotSent)?;
         answer.await.unwrap_or(Err(WriteFailure::Unanswered(PollError::Stopped)))
+    }
+
+    /// Drops what was learned of a device. True when there was something.
+    pub async fn forget(&self, device: &Name) -> Result<bool, PollError> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Request::Forget { device: device.clone(), reply }).await?;
+        answer.await.unwrap_or(Err(PollError::Stopped))
     }
 
     /// Polls all tags of a device now, out of turn; what it says is stored, and returned.

@@ -3,6 +3,10 @@
 //! What decides is pure ([`schedule`], [`health`]); [`poller`] acts. Device faults, timeouts and broken links are
 //! normal life and become bad readings here; nothing of it ends the task.
 //!
+//! What a device refuses is found out and avoided, and how fast it answers is measured ([`learned`]): a block that
+//! answers with exception 2 or 3 is divided, a few requests at a time between the polls of others. An answer that says
+//! that the device has no time is asked for again shortly. See [`crate::modbus::exception`] for each code.
+//!
 //! A device whose profile says how is identified on every connection and after every silence, before its first poll:
 //! its firmware decides by which map it is read. A firmware that the profile does not know makes readings uncertain, a
 //! device that is another makes them bad, and both raise an alarm. A series means the same whatever the firmware: tags
@@ -11,8 +15,10 @@
 mod alarm;
 mod connection;
 mod cycle;
+pub mod forecast;
 pub mod health;
 mod identity;
+pub mod learned;
 pub mod link;
 pub mod poller;
 pub mod schedule;

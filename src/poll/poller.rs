@@ -1,10 +1,13 @@
 //! The task of one link: asks its devices when they are due and hands on what they say.
 
+mod asking;
 mod identifying;
+mod judging;
+mod learning;
 mod requests;
+mod round;
 pub(super) mod writing;
 
-use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,30 +17,33 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::config::{DeviceConfig, LinkConfig};
-use crate::modbus::PollError;
-use crate::modbus::objects::Objects;
-use crate::modbus::plan::{Block, PlanError};
-use crate::modbus::write::WriteRequest;
-use crate::model::{AlarmRecord, Fault, Name, SeriesId, Transition, UnitId};
-use crate::profile::Table;
+use crate::config::{DeviceConfig, Endpoint, LinkConfig};
+use crate::modbus::plan::PlanError;
+use crate::modbus::timing;
+use crate::model::{Fault, Name, SeriesId};
 
 use super::PollCycle;
-use super::alarm::{Matter, device_alarm};
+use super::alarm::Matter;
 use super::connection::Connection;
 use super::cycle::{Answers, DevicePlan};
-use super::health::{Change, DeviceState, Health};
+use super::forecast::{IntervalForecast, forecast};
+use super::health::{DeviceState, Health};
 use super::identity::DeviceIdentity;
+use super::learned::{Learned, LearnedDevices, Patience};
 use super::link::{LinkHandle, Request};
-use super::schedule::{Due, Schedule, Work};
-use super::status::{LinkStatus, Load};
+use super::schedule::{Schedule, Work};
+use super::status::{IntervalStatus, LinkStatus, Load};
+use learning::Study;
+use round::Pending;
 
 /// At least this often the clocks are compared and the status is renewed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The status is renewed at most this often.
 const STATUS_EVERY: Duration = Duration::from_millis(250);
-/// Requests in one round that may stay without an answer before the rest of the round is given up.
-const SILENCES_MAX: u32 = 2;
+/// What was learned is renewed in the status at most this often, unless something new is refused.
+const LEARNED_EVERY: Duration = Duration::from_secs(10);
+/// While polls wait, requests of people get one part in so many of the time.
+const REQUESTS_PART: u32 = 5;
 
 /// A link that cannot be polled as configured.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +67,7 @@ pub enum PollerError {
 /// Owns one link: its connection, its schedule and the health of its devices.
 pub struct Poller {
     link: Name,
+    endpoint: Arc<Endpoint>,
     devices: Vec<Device>,
     schedule: Schedule,
     connection: Connection,
@@ -72,6 +79,10 @@ pub struct Poller {
     load: Load,
     renewed_at: Instant,
     answers: Answers,
+    patience: Patience,
+    learned_shown_at: Instant,
+    /// While polls wait, nothing is served before.
+    serves_from: Instant,
 }
 
 struct Device {
@@ -81,33 +92,11 @@ struct Device {
     identity: DeviceIdentity,
     /// What the device does not have is still to be told.
     tells_absent: bool,
-}
-
-/// One request, and which connection it may go out on: on another one the device may be another one.
-struct Question<'a> {
-    wanted: Wanted<'a>,
-    /// `None` where it does not matter.
-    on: Option<u64>,
-}
-
-/// What is asked, and where the answer goes.
-enum Wanted<'a> {
-    Words {
-        table: Table,
-        address: u16,
-        count: u16,
-        into: &'a mut Vec<u16>,
-    },
-    Objects {
-        code: u8,
-        object: u8,
-        into: &'a mut Objects,
-    },
-    /// Says whether the request went out, whatever came of it.
-    Write {
-        request: &'a WriteRequest,
-        was_sent: &'a mut bool,
-    },
+    /// The alarm that says that it does not answer.
+    silence: Matter,
+    learned: Learned,
+    study: Study,
+    pending: Option<Pending>,
 }
 
 impl Poller {
@@ -119,7 +108,21 @@ impl Poller {
         clock: Arc<dyn Clock>,
         cycles: mpsc::Sender<PollCycle>,
     ) -> Result<(Self, LinkHandle), PollerError> {
-        let devices = link.devices.iter().zip(&series).map(|(device, series)| Device::new(device, series));
+        Self::with_learned(link, series, clock, cycles, &LearnedDevices::default())
+    }
+
+    /// The same, with what is known of the devices from before.
+    pub fn with_learned(
+        link: LinkConfig,
+        series: Vec<Vec<SeriesId>>,
+        clock: Arc<dyn Clock>,
+        cycles: mpsc::Sender<PollCycle>,
+        learned: &LearnedDevices,
+    ) -> Result<(Self, LinkHandle), PollerError> {
+        let devices = link.devices.iter().zip(&series).map(|(device, series)| {
+            let learned = learned.get(device.name.as_str()).cloned().unwrap_or_default();
+            Device::new(device, series, &link, learned)
+        });
         let devices = devices.collect::<Result<Vec<Device>, PollerError>>()?;
         let groups = devices.iter().enumerate().flat_map(|(index, device)| {
             let groups = device.plan.groups.iter().enumerate();
@@ -129,11 +132,18 @@ impl Poller {
         let schedule = Schedule::new(&groups.collect::<Vec<_>>(), now, clock.wall());
         let after_connect = devices.iter().map(|device| device.plan.pacing.after_connect).max().unwrap_or_default();
         let names = devices.iter().map(|device| device.plan.name.clone());
-        let status = LinkStatus::new(link.name.clone(), link.endpoint.to_string(), names);
+        let mut status = LinkStatus::new(link.name.clone(), link.endpoint.to_string(), names);
+        let patience = Patience { least: link.timeout_min, most: link.timeout };
+        for (device, shown) in devices.iter().zip(&mut status.devices) {
+            shown.learned = device.learned.status(patience);
+        }
+        status.intervals = foresee(&link, &devices, now);
         let (published, receiver) = watch::channel(status.clone());
         let (handle, requests) = LinkHandle::new(receiver);
+        let endpoint = Arc::new(link.endpoint);
         let poller = Self {
-            connection: Connection::new(link.name.clone(), link.endpoint, link.timeout, after_connect),
+            connection: Connection::new(link.name.clone(), Arc::clone(&endpoint), link.timeout, after_connect),
+            endpoint,
             link: link.name,
             devices,
             schedule,
@@ -145,6 +155,9 @@ impl Poller {
             load: Load::new(now),
             renewed_at: now,
             answers: Answers::default(),
+            patience,
+            learned_shown_at: now,
+            serves_from: now,
         };
         Ok((poller, handle))
     }
@@ -154,6 +167,7 @@ impl Poller {
     pub async fn run(mut self, stop: CancellationToken) {
         let stopped = stop.cancelled();
         tokio::pin!(stopped);
+        self.status.predicted_ratio = self.predicted_ratio();
         loop {
             let now = Instant::now();
             self.schedule.follow(now, self.clock.wall());
@@ -163,7 +177,9 @@ impl Poller {
             let flow = tokio::select! {
                 biased;
                 () = &mut stopped => ControlFlow::Break(()),
-                Some(request) = self.requests.recv() => self.serve(request, &stop).await,
+                Some(request) = self.requests.recv(), if wake > now || now >= self.serves_from => {
+                    self.serve_in_turn(request, &stop).await
+                }
                 () = self.connection.reconnected() => self.greet(),
                 () = wait_until(wake, now) => self.poll_due(&stop).await,
             };
@@ -171,243 +187,18 @@ impl Poller {
                 break;
             }
         }
+        (0..self.devices.len()).for_each(|device| self.show_learned(device));
+        self.publish_status(Instant::now());
     }
 
     async fn poll_due(&mut self, stop: &CancellationToken) -> ControlFlow<()> {
         let Some(due) = self.schedule.take(Instant::now()) else { return ControlFlow::Continue(()) };
         let cycle = match due.work {
             Work::Group(group) => self.poll_group(due, group, stop).await,
+            Work::Again(group) => self.poll_again(due.device, group, stop).await,
             Work::Probe => self.probe(due.device, stop).await,
         };
         self.hand_on(cycle).await
-    }
-
-    async fn poll_group(&mut self, due: Due, group: usize, stop: &CancellationToken) -> PollCycle {
-        self.status.polls_due += 1 + due.missed;
-        self.status.polls_skipped += due.missed;
-        self.status.polls_done += 1;
-        let mut cycle = PollCycle::default();
-        self.read_group(due.device, group, stop, &mut cycle.alarms).await;
-        cycle.rows = self.devices[due.device].plan.rows(group, &self.answers);
-        cycle.rows.extend(self.absent_rows(due.device));
-        cycle
-    }
-
-    /// Asks for all blocks of a group and judges the device by them. Leaves the answers in `self.answers`.
-    async fn read_group(
-        &mut self,
-        device: usize,
-        group: usize,
-        stop: &CancellationToken,
-        alarms: &mut Vec<AlarmRecord>,
-    ) {
-        let identified = self.identify(device, stop, alarms).await;
-        let mut answers = std::mem::take(&mut self.answers);
-        answers.clear();
-        let mut answered = false;
-        let mut silences = 0;
-        let mut last_error = None;
-        if let Err(error) = identified {
-            if !matches!(error, PollError::Stopped) {
-                answers.finish_all(
-                    self.devices[device].plan.groups[group].blocks.len(),
-                    self.clock.wall(),
-                    error.fault(),
-                );
-                alarms.extend(self.judge(device, Some(&error)));
-            }
-            self.answers = answers;
-            return;
-        }
-        if let Some(fault) = self.devices[device].plan.barred() {
-            answers.finish_all(self.devices[device].plan.groups[group].blocks.len(), self.clock.wall(), fault);
-            self.answers = answers;
-            alarms.extend(self.judge(device, None));
-            return;
-        }
-        for index in 0..self.devices[device].plan.groups[group].blocks.len() {
-            if index > 0 && stop.is_cancelled() {
-                break;
-            }
-            if silences > 0 && (!answered || silences >= SILENCES_MAX) {
-                answers.finish(self.clock.wall(), self.devices[device].last_fault);
-                continue;
-            }
-            let outcome = self.ask_block(device, group, index, answers.next_words(), stop).await;
-            if matches!(outcome, Err(PollError::Stopped)) {
-                break;
-            }
-            answers.finish(self.clock.wall(), outcome.as_ref().err().map(PollError::fault));
-            match outcome {
-                Ok(()) => answered = true,
-                Err(error) => {
-                    answered |= error.is_answer();
-                    silences += u32::from(is_silence(&error));
-                    self.devices[device].last_fault = Some(error.fault());
-                    last_error = Some(error);
-                }
-            }
-        }
-        self.answers = answers;
-        if answered {
-            self.conclude(device, true, alarms);
-            alarms.extend(self.judge(device, None));
-        } else if let Some(error) = last_error {
-            alarms.extend(self.judge(device, Some(&error)));
-        }
-    }
-
-    async fn ask_block(
-        &mut self,
-        device: usize,
-        group: usize,
-        index: usize,
-        words: &mut Vec<u16>,
-        stop: &CancellationToken,
-    ) -> Result<(), PollError> {
-        let Block { table, address, count, .. } = self.devices[device].plan.groups[group].blocks[index].block;
-        let on = self.devices[device].identity.asked_on();
-        self.ask(device, (table, address, count), on, words, stop).await
-    }
-
-    /// The cheapest request to a device that was left alone. Only a failure gives readings: all tags bad, once.
-    async fn probe(&mut self, device: usize, stop: &CancellationToken) -> PollCycle {
-        let mut words = Vec::new();
-        let Block { table, address, count, .. } = self.devices[device].plan.probe;
-        let outcome = self.ask(device, (table, address, count), None, &mut words, stop).await;
-        if matches!(outcome, Err(PollError::Stopped)) {
-            return PollCycle::default();
-        }
-        let failure = outcome.err().filter(|error| !error.is_answer());
-        let alarms = self.judge(device, failure.as_ref()).into_iter().collect();
-        let rows = match failure {
-            Some(error) => self.devices[device].plan.all_bad(self.clock.wall(), error.fault()),
-            None => Vec::new(),
-        };
-        PollCycle { rows, alarms }
-    }
-
-    /// One request to a device, with one retry after a bad frame.
-    async fn ask(
-        &mut self,
-        device: usize,
-        (table, address, count): (Table, u16, u16),
-        on: Option<u64>,
-        words: &mut Vec<u16>,
-        stop: &CancellationToken,
-    ) -> Result<(), PollError> {
-        let unit = self.devices[device].plan.unit;
-        let pause = self.devices[device].plan.pacing.between_requests;
-        let mut outcome = Err(PollError::Stopped);
-        for _ in 0..2 {
-            let mut question = Question { wanted: Wanted::Words { table, address, count, into: words }, on };
-            outcome = self.ask_once(Some(device), unit, pause, &mut question, stop).await;
-            let retry = outcome.as_ref().is_err_and(PollError::is_bad_frame) && !stop.is_cancelled();
-            if !retry {
-                break;
-            }
-        }
-        outcome
-    }
-
-    async fn ask_once(
-        &mut self,
-        device: Option<usize>,
-        unit: UnitId,
-        pause: Duration,
-        question: &mut Question<'_>,
-        stop: &CancellationToken,
-    ) -> Result<(), PollError> {
-        let client = tokio::select! {
-            biased;
-            client = self.connection.client() => client,
-            () = stop.cancelled() => Err(PollError::Stopped),
-        };
-        let client = match client {
-            Ok((_, made)) if question.on.is_some_and(|on| on != made) => Err(connected_anew()),
-            Ok((client, _)) => Ok(client),
-            Err(error) => Err(error),
-        };
-        let client = match client {
-            Ok(client) => client,
-            Err(error) => {
-                self.count(device, Duration::ZERO, Err(&error));
-                return Err(error);
-            }
-        };
-        client.rest(pause).await;
-        let (took, outcome) = Self::ask_client(client, unit, question).await;
-        self.load.busy += took;
-        for unit in client.take_stale() {
-            if let Some(late) = self.devices.iter().position(|device| device.plan.unit.get() == unit) {
-                self.status.devices[late].stale_dropped += 1;
-            }
-        }
-        if let (Some(device), Some(until)) = (device, client.ready_at(unit)) {
-            self.schedule.hold(device, until);
-        }
-        let in_doubt = client.is_in_doubt();
-        self.count(device, took, outcome.as_ref().copied());
-        match &outcome {
-            Ok(()) | Err(PollError::Exception(_)) => self.connection.proven(),
-            Err(error) if error.ends_session() || in_doubt => self.connection.lost(error),
-            Err(_) => {}
-        }
-        outcome
-    }
-
-    fn count(&mut self, device: Option<usize>, took: Duration, outcome: Result<(), &PollError>) {
-        if let Some(device) = device {
-            self.status.devices[device].count(self.clock.wall(), took, outcome);
-        }
-    }
-
-    /// Draws the consequences of one round: back-off, return, and the alarm that tells of it.
-    fn judge(&mut self, device: usize, failure: Option<&PollError>) -> Option<AlarmRecord> {
-        let now = Instant::now();
-        let Device { plan, health, last_fault, identity, .. } = &mut self.devices[device];
-        let change = match failure {
-            None => health.answered(),
-            Some(error) => {
-                *last_fault = Some(error.fault());
-                identity.forget();
-                identity.start_over();
-                health.failed()
-            }
-        };
-        self.status.devices[device].state = health.state();
-        let name = plan.name.clone();
-        match change {
-            Change::None => None,
-            Change::WentSilent(wait) => {
-                self.schedule.suspend(device, now + wait);
-                let reason = failure.map_or_else(String::new, ToString::to_string);
-                tracing::warn!(link = %self.link, device = %name, reason, "device does not answer");
-                let summary = format!("{name} on {} does not answer: {reason}", self.link);
-                Some(device_alarm(Matter::Silent, &self.link, &name, self.clock.wall(), Transition::Raised, summary))
-            }
-            Change::StillSilent(wait) => {
-                self.schedule.suspend(device, now + wait);
-                None
-            }
-            Change::CameBack => {
-                self.schedule.resume(device, now);
-                tracing::info!(link = %self.link, device = %name, "device answers again");
-                let summary = format!("{name} on {} answers again", self.link);
-                Some(device_alarm(Matter::Silent, &self.link, &name, self.clock.wall(), Transition::Cleared, summary))
-            }
-        }
-    }
-
-    /// The link is up again: devices that were given up because of it are probed at once.
-    fn greet(&mut self) -> ControlFlow<()> {
-        let now = Instant::now();
-        for (index, device) in self.devices.iter().enumerate() {
-            if device.health.state() == DeviceState::BackedOff && device.last_fault == Some(Fault::LinkDown) {
-                self.schedule.suspend(index, now);
-            }
-        }
-        ControlFlow::Continue(())
     }
 
     async fn hand_on(&mut self, cycle: PollCycle) -> ControlFlow<()> {
@@ -420,6 +211,12 @@ impl Poller {
         }
     }
 
+    /// What the polls of the devices that answer take, by what is known of them now.
+    fn predicted_ratio(&self) -> f64 {
+        let polled = self.devices.iter().filter(|device| device.health.state() != DeviceState::BackedOff);
+        polled.map(|device| device.plan.predicted_ratio(&self.endpoint, device.learned.turnaround())).sum()
+    }
+
     fn renew_status(&mut self, now: Instant) {
         if now >= self.renewed_at + STATUS_EVERY {
             self.publish_status(now);
@@ -428,8 +225,12 @@ impl Poller {
 
     fn publish_status(&mut self, now: Instant) {
         self.renewed_at = now;
-        self.status.busy_ratio = self.load.ratio(now);
-        self.status.busy_ms = u64::try_from(self.load.busy.as_millis()).unwrap_or(u64::MAX);
+        if now >= self.learned_shown_at + LEARNED_EVERY {
+            self.learned_shown_at = now;
+            self.status.predicted_ratio = self.predicted_ratio();
+            (0..self.devices.len()).for_each(|device| self.show_learned(device));
+        }
+        self.load.show(now, &mut self.status);
         self.status.connected = self.connection.is_up();
         self.status.last_error = self.connection.last_error().map(str::to_owned);
         self.status.clock_steps = self.schedule.steps();
@@ -437,27 +238,47 @@ impl Poller {
     }
 }
 
+/// The polls at each interval, and how late they are predicted to start.
+fn foresee(link: &LinkConfig, devices: &[Device], now: Instant) -> Vec<IntervalStatus> {
+    let known = |device: &DeviceConfig| {
+        devices.iter().find(|known| known.plan.name == device.name).and_then(|known| known.learned.known_of(device))
+    };
+    let Ok(load) = timing::load_with(link, known) else { return Vec::new() };
+    let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    let status = |one: IntervalForecast| IntervalStatus {
+        interval_ms: ms(one.interval),
+        late_max_ms: 0,
+        predicted_late_max_ms: ms(one.late_most),
+    };
+    forecast(&load, now).into_iter().map(status).collect()
+}
+
 impl Device {
-    fn new(device: &DeviceConfig, series: &[SeriesId]) -> Result<Self, PollerError> {
-        let plan = DevicePlan::new(device, series)?;
+    fn new(
+        device: &DeviceConfig,
+        series: &[SeriesId],
+        link: &LinkConfig,
+        learned: Learned,
+    ) -> Result<Self, PollerError> {
+        let learned = learned.of_device(device);
+        let plan = DevicePlan::new(device, series, &link.endpoint, Arc::clone(&learned.lessons))?;
         let shortest = plan.groups.iter().map(|group| group.interval).min().unwrap_or_default();
         let identity = match plan.modbus() {
             Some(modbus) => DeviceIdentity::new(modbus, device.firmware.clone()),
             None => return Err(PollerError::NotModbus { device: device.name.clone() }),
         };
-        Ok(Self { plan, health: Health::new(shortest), last_fault: None, identity, tells_absent: false })
+        Ok(Self {
+            plan,
+            health: Health::new(shortest),
+            last_fault: None,
+            identity,
+            tells_absent: false,
+            silence: Matter::Silent,
+            learned,
+            study: Study::default(),
+            pending: None,
+        })
     }
-}
-
-fn connected_anew() -> PollError {
-    let reason = "connected anew; the device is identified first";
-    PollError::LinkDown(io::Error::new(io::ErrorKind::ConnectionReset, reason))
-}
-
-/// Nothing came from the device itself: a silence, or a gateway that says so for it.
-fn is_silence(error: &PollError) -> bool {
-    matches!(error, PollError::NoAnswer { .. } | PollError::LinkDown(_) | PollError::Stopped)
-        || matches!(error, PollError::Exception(_)) && !error.is_answer()
 }
 
 async fn wait_until(wake: Instant, now: Instant) {
@@ -465,3 +286,6 @@ async fn wait_until(wake: Instant, now: Instant) {
         sleep_until(wake).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,11 @@
 //! When to poll what. Pure: the caller says what time it is.
 //!
+//! Of what is due, the poll whose deadline is nearest goes first: the next tick of its group. As long as a link has time
+//! for everything no order loses less. When a tick was missed all the same there is more to do than fits, and for a while
+//! every group moves its mark by one interval with each turn, and the lowest mark goes first: all lose the same part of
+//! their polls. Groups without pause fill what is left. Probes of silent devices, and what was put off, wait for a moment
+//! in which nothing else is due, but not for ever.
+//!
 //! Due times are multiples of the interval since 1970 on the wall clock, so that time stamps of all devices line up.
 //! They are waited for on the monotonic clock; an anchor ties the two together. Slow drift moves the anchor, a step
 //! of the wall clock takes the phase anew without counting polls as missed.
@@ -12,6 +18,16 @@ use crate::model::Timestamp;
 
 /// Wall and monotonic clock apart by more than this since the last look: the wall clock was set.
 const STEP_AT_LEAST: i64 = 20_000_000;
+/// What polls without pause count as an interval when there is more to do than fits.
+const NO_PAUSE: Duration = Duration::from_secs(1);
+/// So long after a missed tick all lose alike.
+const CROWDED_FOR: Duration = Duration::from_secs(10);
+/// No group makes up for more than so many polls that it was not given.
+const MADE_UP_FOR: f64 = 2.0;
+/// A probe waits no longer than this for a moment in which nothing is due.
+const PROBE_WAITS_MOST: Duration = Duration::from_secs(5);
+/// The same for what was put off.
+const AGAIN_WAITS_MOST: Duration = Duration::from_secs(1);
 /// Differences below this are the rounding of the wall clock to milliseconds.
 const DRIFT_AT_LEAST: i64 = 2_000_000;
 const NANOS_PER_MILLI: i64 = 1_000_000;
@@ -25,6 +41,8 @@ pub struct Due {
     pub work: Work,
     /// Ticks of the same group that have passed unused since the one that is due.
     pub missed: u64,
+    /// How long it has been due.
+    pub late: Duration,
 }
 
 /// What to read from a device.
@@ -32,6 +50,8 @@ pub struct Due {
 pub enum Work {
     /// All blocks of the group with this index.
     Group(usize),
+    /// What was put off in the group with this index.
+    Again(usize),
     /// The cheapest request, to see whether the device is back.
     Probe,
 }
@@ -43,6 +63,10 @@ pub struct Schedule {
     entries: Vec<Entry>,
     devices: Vec<DeviceTimes>,
     steps: u64,
+    /// There is more to do than fits until then, as far as can be seen.
+    crowded_until: Option<Instant>,
+    /// The highest mark of an entry at its turn, in seconds.
+    mark: f64,
 }
 
 /// One moment on both clocks.
@@ -61,6 +85,10 @@ struct Entry {
     interval: Duration,
     /// Among those due at the same moment, whoever waited longest for a turn goes first.
     last_turn: Option<Instant>,
+    /// When what was put off is due.
+    again: Option<Instant>,
+    /// Intervals of the turns it has had, in seconds.
+    mark: f64,
 }
 
 #[derive(Debug)]
@@ -94,11 +122,12 @@ impl Schedule {
                 0 => Tick::BackToBack { since: now },
                 interval_ns => Tick::Grid { interval_ns, due_ns: next_multiple(anchor.wall_ns, interval_ns) },
             };
-            Entry { device, group, tick, interval, last_turn: None }
+            Entry { device, group, tick, interval, last_turn: None, again: None, mark: 0.0 }
         };
         let entries: Vec<Entry> = groups.iter().map(entry).collect();
         let devices = groups.iter().map(|(device, ..)| device + 1).max().unwrap_or(0);
-        Self { anchor, entries, devices: vec![DeviceTimes::default(); devices], steps: 0 }
+        let devices = vec![DeviceTimes::default(); devices];
+        Self { anchor, entries, devices, steps: 0, crowded_until: None, mark: 0.0 }
     }
 
     /// Compares the clocks. Call it before [`take`](Self::take) and at least each second: a step of the wall clock
@@ -127,38 +156,95 @@ impl Schedule {
     pub fn next_due(&self) -> Option<Instant> {
         let probes = self.devices.iter().filter_map(DeviceTimes::probe_at);
         let groups = self.entries.iter().filter_map(|entry| self.ready_at(entry));
-        probes.chain(groups).min()
+        let again = self.entries.iter().filter_map(|entry| self.again_at(entry));
+        probes.chain(groups).chain(again).min()
     }
 
-    /// The work that has been due longest, if any. The next due time of a group is set by it; a probe stays due
+    /// What goes first of the work that is due, if any. The next due time of a group is set by it; a probe stays due
     /// until [`suspend`](Self::suspend) or [`resume`](Self::resume) says what came of it.
     pub fn take(&mut self, now: Instant) -> Option<Due> {
         let probe = (0..self.devices.len())
             .filter_map(|device| Some((self.devices[device].probe_at()?, device)))
             .filter(|(due, _)| *due <= now)
             .min();
-        let entry = (0..self.entries.len())
-            .filter(|index| self.ready_at(&self.entries[*index]).is_some_and(|ready| ready <= now))
-            .map(|index| (self.due_at(&self.entries[index]), self.entries[index].last_turn, index))
+        let again = (0..self.entries.len())
+            .filter_map(|index| Some((self.again_at(&self.entries[index])?, index)))
+            .filter(|(due, _)| *due <= now)
             .min();
-        match (probe, entry) {
-            (Some((due, device)), other) if other.is_none_or(|(entry_due, ..)| due <= entry_due) => {
-                Some(Due { device, work: Work::Probe, missed: 0 })
-            }
-            (_, Some((.., index))) => {
-                let wall_ns = self.anchor.wall_at(now);
-                let Entry { device, group, tick, last_turn, .. } = &mut self.entries[index];
-                *last_turn = Some(now);
-                let missed = tick.advance(now, wall_ns);
-                Some(Due { device: *device, work: Work::Group(*group), missed })
-            }
-            (_, None) => None,
+        let group = self.first_of_due(now);
+        let is_free = |due: Instant, most: Duration| group.is_none() || due + most <= now;
+        if let Some((due, index)) = again.filter(|(due, _)| is_free(*due, AGAIN_WAITS_MOST)) {
+            let Entry { device, group, again, .. } = &mut self.entries[index];
+            *again = None;
+            return Some(Due { device: *device, work: Work::Again(*group), missed: 0, late: now - due });
+        }
+        if let Some((due, device)) = probe.filter(|(due, _)| is_free(*due, PROBE_WAITS_MOST)) {
+            return Some(Due { device, work: Work::Probe, missed: 0, late: now - due });
+        }
+        group.map(|index| self.turn(index, now))
+    }
+
+    /// The turn of a group that is due.
+    fn turn(&mut self, index: usize, now: Instant) -> Due {
+        let due = self.due_at(&self.entries[index]);
+        let wall_ns = self.anchor.wall_at(now);
+        let mark = self.mark;
+        let Entry { device, group, tick, last_turn, again, mark: own, .. } = &mut self.entries[index];
+        *last_turn = Some(now);
+        *again = None;
+        let interval = tick.interval();
+        let missed = tick.advance(now, wall_ns);
+        *own = own.max(mark - MADE_UP_FOR * interval.as_secs_f64());
+        self.mark = mark.max(*own);
+        *own += interval.as_secs_f64();
+        if missed > 0 {
+            let until = now + CROWDED_FOR.max(2 * interval);
+            self.crowded_until = Some(self.crowded_until.map_or(until, |known| known.max(until)));
+        }
+        let late = now.saturating_duration_since(due);
+        Due { device: *device, work: Work::Group(*group), missed, late }
+    }
+
+    /// The group that goes first of those that are due.
+    fn first_of_due(&self, now: Instant) -> Option<usize> {
+        let all = self.entries.iter().enumerate();
+        let due = all.filter(|(_, entry)| self.ready_at(entry).is_some_and(|ready| ready <= now));
+        if self.crowded_until.is_some_and(|until| now < until) {
+            let lowest = |one: &Entry, other: &Entry| {
+                one.mark.total_cmp(&other.mark).then(self.due_at(one).cmp(&self.due_at(other)))
+            };
+            return due.min_by(|(_, one), (_, other)| lowest(one, other)).map(|(index, _)| index);
+        }
+        // Those without pause have no deadline and come last.
+        let order = |entry: &Entry| {
+            let deadline = self.deadline(entry);
+            (deadline.is_none(), deadline, self.due_at(entry), entry.last_turn)
+        };
+        due.min_by_key(|(index, entry)| (order(entry), *index)).map(|(index, _)| index)
+    }
+
+    /// By when a group has to have its turn; `None` for one without pause.
+    fn deadline(&self, entry: &Entry) -> Option<Instant> {
+        match entry.tick {
+            Tick::Grid { .. } => Some(self.due_at(entry) + entry.tick.interval()),
+            Tick::BackToBack { .. } => None,
         }
     }
 
     /// Nothing of this device, not even a probe, before `until`; later ticks count as missed.
     pub fn hold(&mut self, device: usize, until: Instant) {
         self.devices[device].hold = Some(until);
+    }
+
+    /// What was put off in a group is due at `at`. False when the group itself is due before: nothing is put off then.
+    pub fn again(&mut self, device: usize, group: usize, at: Instant) -> bool {
+        let place = self.entries.iter().position(|entry| entry.device == device && entry.group == group);
+        let Some(place) = place else { return false };
+        let is_before = self.due_at(&self.entries[place]) > at;
+        if is_before {
+            self.entries[place].again = Some(at);
+        }
+        is_before
     }
 
     /// Instead of its groups, a probe of this device at `probe_at`.
@@ -206,6 +292,13 @@ impl Schedule {
         }
     }
 
+    /// `None` while a probe takes the place of the device's groups, and when nothing was put off.
+    fn again_at(&self, entry: &Entry) -> Option<Instant> {
+        let DeviceTimes { hold, probe, .. } = self.devices[entry.device];
+        let again = entry.again.filter(|_| probe.is_none())?;
+        Some(hold.map_or(again, |hold| hold.max(again)))
+    }
+
     /// `None` while a probe takes the place of the device's groups.
     fn ready_at(&self, entry: &Entry) -> Option<Instant> {
         let DeviceTimes { hold, probe, .. } = self.devices[entry.device];
@@ -242,6 +335,13 @@ impl Anchor {
 }
 
 impl Tick {
+    fn interval(&self) -> Duration {
+        match self {
+            Self::Grid { interval_ns, .. } => Duration::from_nanos(interval_ns.unsigned_abs()),
+            Self::BackToBack { .. } => NO_PAUSE,
+        }
+    }
+
     /// Takes the tick that is due and gives how many more have passed since.
     fn advance(&mut self, now: Instant, wall_ns: i64) -> u64 {
         match self {
@@ -286,173 +386,4 @@ fn next_multiple(wall_ns: i64, interval_ns: i64) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn ms(count: u64) -> Duration {
-        Duration::from_millis(count)
-    }
-
-    /// Wall clock 600 ms past a full second at `start`.
-    fn schedule(groups: &[(usize, usize, Duration)]) -> (Schedule, Instant) {
-        let start = Instant::now();
-        (Schedule::new(groups, start, Timestamp(1_000_600)), start)
-    }
-
-    fn group(device: usize, group: usize, missed: u64) -> Option<Due> {
-        Some(Due { device, work: Work::Group(group), missed })
-    }
-
-    #[test]
-    fn polls_are_due_at_full_intervals_of_the_wall_clock() {
-        let (mut schedule, start) = schedule(&[(0, 0, SECOND), (0, 1, ms(250))]);
-
-        assert_eq!(schedule.next_due(), Some(start + ms(150)));
-        assert_eq!(schedule.take(start + ms(149)), None);
-        assert_eq!(schedule.take(start + ms(150)), group(0, 1, 0));
-        assert_eq!(schedule.next_due(), Some(start + ms(400)));
-        assert_eq!(schedule.take(start + ms(400)), group(0, 0, 0));
-        assert_eq!(schedule.take(start + ms(400)), group(0, 1, 0));
-        assert_eq!(schedule.take(start + ms(400)), None);
-    }
-
-    #[test]
-    fn ticks_that_pass_while_busy_are_missed_not_made_up_for() {
-        let (mut schedule, start) = schedule(&[(0, 0, ms(100))]);
-        assert_eq!(schedule.take(start), group(0, 0, 0));
-
-        let late = start + ms(570);
-
-        assert_eq!(schedule.take(late), group(0, 0, 4));
-        assert_eq!(schedule.take(late), None);
-        assert_eq!(schedule.next_due(), Some(start + ms(600)));
-    }
-
-    #[test]
-    fn what_waits_longest_goes_first_and_back_to_back_takes_turns() {
-        let (mut schedule, start) = schedule(&[(0, 0, Duration::ZERO), (1, 0, Duration::ZERO), (2, 0, ms(100))]);
-        let mut turns = [0; 3];
-
-        for request in 0..1000 {
-            let due = schedule.take(start + ms(request)).unwrap();
-            turns[due.device] += 1;
-        }
-
-        // Ties go to the lower index, so the two that share the rest may differ by one turn now and then.
-        let [first, second, timed]: [i32; 3] = turns;
-        assert_eq!((first + second, timed), (990, 10));
-        assert!((first - second).abs() <= 2, "{first} and {second}");
-    }
-
-    #[test]
-    fn devices_that_ask_for_more_than_fits_take_turns() {
-        for request_ms in [26, 33, 70, 99, 101] {
-            let (mut schedule, start) = schedule(&[(0, 0, ms(50)), (1, 0, ms(50)), (2, 0, ms(50))]);
-            let mut turns = [0; 3];
-
-            for request in 0..300 {
-                turns[schedule.take(start + ms(request * request_ms)).unwrap().device] += 1;
-            }
-
-            assert_eq!(turns, [100; 3], "requests of {request_ms} ms");
-        }
-    }
-
-    #[test]
-    fn a_step_of_the_wall_clock_takes_the_phase_anew_without_missed_polls() {
-        let (mut schedule, start) = schedule(&[(0, 0, SECOND)]);
-
-        schedule.follow(start + ms(100), Timestamp(9_000_900));
-        assert_eq!(schedule.next_due(), Some(start + ms(200)));
-        assert_eq!(schedule.take(start + ms(200)), group(0, 0, 0));
-
-        schedule.follow(start + ms(300), Timestamp(1_000));
-        assert_eq!(schedule.next_due(), Some(start + ms(300)));
-        assert_eq!(schedule.take(start + ms(300)), group(0, 0, 0));
-        assert_eq!(schedule.next_due(), Some(start + ms(1300)));
-        assert_eq!(schedule.steps(), 2);
-    }
-
-    #[test]
-    fn slow_drift_is_followed_without_being_called_a_step() {
-        let (mut schedule, start) = schedule(&[(0, 0, SECOND)]);
-        let mut fastest = start;
-
-        for second in 0..100_u64 {
-            let now = start + SECOND * u32::try_from(second).unwrap();
-            // 500 ppm fast.
-            let wall = 1_000_600 + second * 1000 + second / 2;
-            schedule.follow(now, Timestamp(i64::try_from(wall).unwrap()));
-            schedule.take(now);
-            fastest = schedule.next_due().unwrap();
-        }
-
-        assert_eq!(schedule.steps(), 0);
-        let drifted = start + ms(100 * 1000 - 600) - fastest;
-        assert!((ms(46)..=ms(51)).contains(&drifted), "{drifted:?}");
-    }
-
-    #[test]
-    fn the_rounding_of_the_wall_clock_is_no_drift() {
-        let (mut schedule, start) = schedule(&[(0, 0, SECOND)]);
-
-        schedule.follow(start + ms(10), Timestamp(1_000_609));
-        schedule.follow(start + ms(10), Timestamp(1_000_611));
-
-        assert_eq!(schedule.next_due(), Some(start + ms(400)));
-    }
-
-    #[test]
-    fn a_suspended_device_is_only_probed_and_others_go_on() {
-        let (mut schedule, start) = schedule(&[(0, 0, ms(100)), (1, 0, ms(100))]);
-        schedule.suspend(0, start + ms(1000));
-
-        assert_eq!(schedule.take(start), group(1, 0, 0));
-        assert_eq!(schedule.take(start), None);
-        assert_eq!(schedule.take(start + ms(950)), group(1, 0, 8));
-        let probe = Some(Due { device: 0, work: Work::Probe, missed: 0 });
-        assert_eq!(schedule.take(start + ms(1000)), probe);
-        schedule.suspend(0, start + ms(3000));
-        assert_eq!(schedule.take(start + ms(1000)), group(1, 0, 0));
-        assert_eq!(schedule.take(start + ms(1000)), None);
-
-        schedule.resume(0, start + ms(1010));
-        assert_eq!(schedule.next_due(), Some(start + ms(1100)));
-        assert_eq!(schedule.take(start + ms(1100)), group(0, 0, 0));
-    }
-
-    #[test]
-    fn a_held_device_waits_and_what_it_missed_is_counted() {
-        let (mut schedule, start) = schedule(&[(0, 0, ms(100))]);
-        schedule.hold(0, start + ms(250));
-
-        assert_eq!(schedule.next_due(), Some(start + ms(250)));
-        assert_eq!(schedule.take(start + ms(249)), None);
-        assert_eq!(schedule.take(start + ms(250)), group(0, 0, 2));
-    }
-
-    #[test]
-    fn a_hastened_device_is_polled_faster_for_a_while() {
-        let (mut schedule, start) = schedule(&[(0, 0, SECOND), (0, 1, ms(50)), (1, 0, SECOND)]);
-        let polled = |schedule: &mut Schedule, from: u64, to: u64| {
-            let mut turns = [0; 3];
-            for at in from..to {
-                let wall = Timestamp(1_000_600 + i64::try_from(at).unwrap());
-                schedule.follow(start + ms(at), wall);
-                while let Some(due) = schedule.take(start + ms(at)) {
-                    let Work::Group(group) = due.work else { panic!("no probes here") };
-                    turns[due.device * 2 + group] += 1;
-                }
-            }
-            turns
-        };
-        schedule.hasten(0, ms(100), start + ms(2000), start);
-        schedule.hasten(0, ms(500), start + ms(1000), start);
-
-        assert_eq!(polled(&mut schedule, 0, 2000), [20, 40, 2]);
-        assert_eq!(polled(&mut schedule, 2000, 4000), [2, 40, 2]);
-        assert_eq!(schedule.steps(), 0);
-    }
-}
+mod tests;

@@ -1,5 +1,6 @@
 //! What a link and its devices do, for people to look at.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use crate::model::{Fault, Name, Timestamp};
 
 pub use super::health::DeviceState;
 pub use super::identity::{IdentityState, IdentityStatus};
+use super::learned::LearnedStatus;
 
 /// A snapshot of one link. Counters count from the start of the agent.
 #[derive(Debug, Clone, Serialize)]
@@ -37,8 +39,27 @@ pub struct LinkStatus {
     pub busy_ms: u64,
     /// Share of the last seconds in which the link was occupied, 0 to 1.
     pub busy_ratio: f64,
+    /// The same, predicted from the poll plan and what is known of the devices that answer; above 1 it cannot keep up.
+    pub predicted_ratio: f64,
+    /// Part of the polls of the last seconds that were done, 0 to 1.
+    pub kept_ratio: f64,
+    /// There is more to do than the link has time for: every device loses the same part of its polls.
+    pub overloaded: bool,
+    /// Polls at each interval.
+    pub intervals: Vec<IntervalStatus>,
     /// The devices, in the order of the configuration.
     pub devices: Vec<DeviceStatus>,
+}
+
+/// The polls of a link at one interval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct IntervalStatus {
+    /// How often, in milliseconds.
+    pub interval_ms: u64,
+    /// The latest that a poll has started after its time, in milliseconds.
+    pub late_max_ms: u64,
+    /// The same, predicted.
+    pub predicted_late_max_ms: u64,
 }
 
 /// A snapshot of one device.
@@ -51,6 +72,10 @@ pub struct DeviceStatus {
     pub state: DeviceState,
     /// Who it is; `None` until it was identified, and where its profile has nothing to tell.
     pub identity: Option<IdentityStatus>,
+    /// Polls whose time has come, the skipped ones included.
+    pub polls_due: u64,
+    /// Polls left out because the link was busy.
+    pub polls_skipped: u64,
     /// Requests sent, retries included.
     pub requests: u64,
     /// Requests answered with words.
@@ -61,8 +86,10 @@ pub struct DeviceStatus {
     pub crc_errors: u64,
     /// Answers of another unit, function or length, and bytes that are no frame.
     pub bad_frames: u64,
-    /// Answers that were an exception.
+    /// Answers that were an exception, those of gateways on the way included.
     pub exceptions: u64,
+    /// The same, by code.
+    pub exceptions_by_code: BTreeMap<u8, u64>,
     /// Requests that failed with the link.
     pub link_failures: u64,
     /// Answers that came too late and were dropped.
@@ -73,6 +100,8 @@ pub struct DeviceStatus {
     pub last_error: Option<String>,
     /// From sending a request to its answer.
     pub round_trip: RoundTrip,
+    /// What was learned of it, and how long its answers are waited for.
+    pub learned: LearnedStatus,
 }
 
 fn as_text<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
@@ -92,6 +121,10 @@ impl LinkStatus {
             clock_steps: 0,
             busy_ms: 0,
             busy_ratio: 0.0,
+            predicted_ratio: 0.0,
+            kept_ratio: 1.0,
+            overloaded: false,
+            intervals: Vec::new(),
             devices: devices.map(DeviceStatus::new).collect(),
         }
     }
@@ -103,17 +136,21 @@ impl DeviceStatus {
             name,
             state: DeviceState::Answering,
             identity: None,
+            polls_due: 0,
+            polls_skipped: 0,
             requests: 0,
             answers: 0,
             timeouts: 0,
             crc_errors: 0,
             bad_frames: 0,
             exceptions: 0,
+            exceptions_by_code: BTreeMap::new(),
             link_failures: 0,
             stale_dropped: 0,
             last_answer: None,
             last_error: None,
             round_trip: RoundTrip::default(),
+            learned: LearnedStatus::default(),
         }
     }
 }
@@ -136,9 +173,12 @@ impl DeviceStatus {
             fault => {
                 self.requests += 1;
                 match fault {
-                    Fault::Exception(_) => {
+                    Fault::Exception(code) => {
                         self.exceptions += 1;
-                        self.last_answer = Some(now);
+                        *self.exceptions_by_code.entry(code).or_default() += 1;
+                        if error.is_answer() {
+                            self.last_answer = Some(now);
+                        }
                     }
                     Fault::Timeout => self.timeouts += 1,
                     Fault::BadChecksum => self.crc_errors += 1,
@@ -159,22 +199,33 @@ pub(super) struct Load {
     pub(super) busy: Duration,
     span_start: Instant,
     busy_at_span_start: Duration,
+    /// Polls due and skipped when the span began.
+    polls_at_span_start: (u64, u64),
 }
+
+/// More than this part of the polls left out, over a span, is more than a hiccup.
+const SKIPPED_MOST: f64 = 0.02;
 
 impl Load {
     pub(super) fn new(now: Instant) -> Self {
-        Self { busy: Duration::ZERO, span_start: now, busy_at_span_start: Duration::ZERO }
+        Self { busy: Duration::ZERO, span_start: now, busy_at_span_start: Duration::ZERO, polls_at_span_start: (0, 0) }
     }
 
-    /// Share of the present span in which the link was occupied; begins a new span when this one is over.
-    pub(super) fn ratio(&mut self, now: Instant) -> f64 {
+    /// Renews what is said of the present span; begins a new span when this one is over.
+    pub(super) fn show(&mut self, now: Instant, status: &mut LinkStatus) {
         let span = now - self.span_start;
         let busy = self.busy - self.busy_at_span_start;
+        let (due, skipped) = self.polls_at_span_start;
+        let (due, skipped) = (status.polls_due - due, status.polls_skipped - skipped);
+        status.busy_ms = u64::try_from(self.busy.as_millis()).unwrap_or(u64::MAX);
+        status.busy_ratio = (busy.as_secs_f64() / span.as_secs_f64().max(f64::EPSILON)).min(1.0);
+        status.kept_ratio = 1.0 - skipped as f64 / due.max(1) as f64;
         if span >= LOAD_SPAN {
+            status.overloaded = skipped as f64 > SKIPPED_MOST * due as f64;
             self.span_start = now;
             self.busy_at_span_start = self.busy;
+            self.polls_at_span_start = (status.polls_due, status.polls_skipped);
         }
-        (busy.as_secs_f64() / span.as_secs_f64().max(f64::EPSILON)).min(1.0)
     }
 }
 
@@ -184,6 +235,7 @@ pub const ROUND_TRIP_BUCKETS_US: [u64; 12] =
 
 /// How long answers took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(into = "ShownRoundTrip")]
 pub struct RoundTrip {
     /// Shortest, in microseconds.
     pub min_us: u64,
@@ -193,6 +245,35 @@ pub struct RoundTrip {
     pub total_us: u64,
     /// Answers up to each of [`ROUND_TRIP_BUCKETS_US`], and beyond.
     pub buckets: [u64; 13],
+}
+
+/// Round trips as they are shown: with percentiles, in microseconds; zero before the first answer.
+#[derive(Debug, Serialize)]
+struct ShownRoundTrip {
+    min_us: u64,
+    mean_us: u64,
+    p50_us: u64,
+    p95_us: u64,
+    p99_us: u64,
+    max_us: u64,
+    total_us: u64,
+    buckets: [u64; 13],
+}
+
+impl From<RoundTrip> for ShownRoundTrip {
+    fn from(trip: RoundTrip) -> Self {
+        let percentile = |share| trip.percentile_us(share).unwrap_or(0);
+        Self {
+            min_us: trip.min_us,
+            mean_us: trip.mean_us().unwrap_or(0),
+            p50_us: percentile(0.5),
+            p95_us: percentile(0.95),
+            p99_us: percentile(0.99),
+            max_us: trip.max_us,
+            total_us: trip.total_us,
+            buckets: trip.buckets,
+        }
+    }
 }
 
 impl RoundTrip {

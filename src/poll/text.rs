@@ -359,6 +359,7 @@ impl TextPoller {
         match request {
             // A caller that has gone away needs no answer.
             Request::Raw { reply, .. } => drop(reply.send(Err(PollError::NoRegisters))),
+            Request::Forget { reply, .. } => drop(reply.send(Ok(false))),
             Request::Device { device, reply } => {
                 let rows = if device == self.device { self.read_now().await } else { Err(PollError::UnknownDevice) };
                 drop(reply.send(rows));

@@ -1,12 +1,15 @@
 //! One named value of a Modbus device and how its registers become an observation.
 
+use serde::{Deserialize, Serialize};
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::model::{Scale, ValueKind};
 
 /// The four tables of a Modbus device (Modbus Application Protocol 1.1b3, 4.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Table {
     /// Single bits, read and write; function 1.
     Coils,

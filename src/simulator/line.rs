@@ -61,7 +61,7 @@ impl LineFormat {
     /// How to open the port that follows this format.
     pub fn settings(&self, port: PathBuf) -> SerialSettings {
         let Self { baud_rate, parity, data_bits, stop_bits, .. } = *self;
-        SerialSettings { port, baud_rate, parity, data_bits, stop_bits }
+        SerialSettings { port, baud_rate, parity, data_bits, stop_bits, rs485: false }
     }
 
     fn character_time(&self) -> Duration {

@@ -63,32 +63,43 @@ async fn all_tables_are_read_on_every_kind_of_link() {
     }
 }
 
-#[tokio::test]
-async fn a_late_answer_is_never_taken_for_the_next_one() {
-    // Given a device whose every second answer comes up to 1.8 timeouts late
+/// Long enough that a busy machine does not make an answer later than it is meant to be.
+const PATIENT: Duration = Duration::from_millis(100);
+
+/// Asks a device whose every second answer comes up to one and a half timeouts late, for other registers each time, until so many
+/// were late. In memory, with ten thousand of them, this is tested in `poll::poller`.
+async fn ask_a_late_device(peer: Peer, late: u64) {
+    let mut client = Client::connect(&peer.endpoint, PATIENT).await.unwrap();
+    let (mut answered, mut timeouts, mut stale) = (0_u64, 0, 0);
+    for address in (0..1000).cycle() {
+        match read(&mut client, 1, address, 2).await {
+            // What comes is what was asked for.
+            Ok(words) => {
+                assert_eq!(words, registers(1, address, 2), "{}", peer.endpoint);
+                answered += 1;
+            }
+            Err(PollError::NoAnswer { .. }) => timeouts += 1,
+            Err(error) => panic!("{}: {error}", peer.endpoint),
+        }
+        stale += client.take_stale().count() as u64;
+        if timeouts >= late {
+            break;
+        }
+    }
+    println!("{}: {answered} answered, {timeouts} timeouts, {stale} dropped late", peer.endpoint);
+    assert!(answered >= late * 3 / 4, "{}: {answered} answered", peer.endpoint);
+    assert!(stale >= late * 3 / 4, "{}: {stale} dropped late", peer.endpoint);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_late_answers_on_each_kind_of_link_are_never_taken_for_the_next_one() {
     let late = Arc::new(|asked: Asked| {
-        let wait = if asked.number % 2 == 1 { TIMEOUT * (11 + asked.number as u32 % 8) / 10 } else { Duration::ZERO };
+        let wait = if asked.number % 2 == 1 { PATIENT * (11 + asked.number as u32 % 5) / 10 } else { Duration::ZERO };
         vec![Deed::Wait(wait), Deed::Answer(asked.unit, truth(asked))]
     });
-    for peer in everywhere(late).await {
-        let mut client = connect(&peer).await;
-        let (mut answered, mut timeouts) = (0, 0);
-
-        // When it is asked for other registers each time
-        for address in 0..40 {
-            match read(&mut client, 1, address, 2).await {
-                // Then what comes is what was asked for
-                Ok(words) => {
-                    assert_eq!(words, registers(1, address, 2), "{}", peer.endpoint);
-                    answered += 1;
-                }
-                Err(PollError::NoAnswer { .. }) => timeouts += 1,
-                Err(error) => panic!("{}: {error}", peer.endpoint),
-            }
-        }
-        assert_eq!(answered + timeouts, 40);
-        assert!(answered >= 15 && timeouts >= 15, "{}: {answered} answered, {timeouts} timeouts", peer.endpoint);
-        assert!(client.take_stale().count() >= 15, "{}", peer.endpoint);
+    let asking = everywhere(late).await.map(|peer| tokio::spawn(ask_a_late_device(peer, 200)));
+    for asked in asking {
+        asked.await.unwrap();
     }
 }
 

@@ -1,4 +1,5 @@
-//! The Modbus client against pymodbus, an implementation that is not ours: TCP, and RTU over a socat pty pair.
+//! The Modbus client against pymodbus and libmodbus, implementations that are not ours: TCP, a gateway with diverse unit
+//! ids, and RTU over a socat pty pair.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -40,6 +41,27 @@ fn pymodbus(arguments: &[&str]) -> Process {
     process
 }
 
+/// Compiles the server made of libmodbus, starts it and waits until it listens.
+fn libmodbus(directory: &Path, arguments: &[&str]) -> Process {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/modbus/libmodbus_server.c");
+    let program = directory.join("libmodbus_server");
+    let compiled = Command::new("cc").arg("-o").arg(&program).arg(source).arg("-lmodbus").output();
+    let compiled = compiled.unwrap_or_else(|error| panic!("cc: {error}: tests/run installs it"));
+    let said = String::from_utf8_lossy(&compiled.stderr);
+    assert!(compiled.status.success(), "tests/run installs libmodbus-dev: {said}");
+    let mut child = Command::new(program).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let process = Process(child);
+    assert_eq!(line.trim(), "ready", "libmodbus did not start");
+    process
+}
+
+/// A port that nobody has.
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 /// Two pseudo terminals joined by socat.
 fn socat_pair(directory: &Path) -> (Process, PathBuf, PathBuf) {
     let (ours, theirs) = (directory.join("ours"), directory.join("theirs"));
@@ -54,31 +76,41 @@ fn socat_pair(directory: &Path) -> (Process, PathBuf, PathBuf) {
     (process, ours, theirs)
 }
 
-async fn reads_what_pymodbus_holds(endpoint: Endpoint) {
+async fn reads_what_the_server_holds(endpoint: Endpoint, units: &[u8]) {
     let mut client = Client::connect(&endpoint, Duration::from_secs(2)).await.unwrap();
     let mut words = Vec::new();
-    for unit in [1_u8, 7] {
-        let id = UnitId::serial(unit.into()).unwrap();
-        let base = 5000 * u16::from(unit);
+    for unit in units {
+        let id = UnitId::tcp((*unit).into()).unwrap();
+        let base = u16::from(*unit).wrapping_mul(5000);
         client.read(id, Table::HoldingRegisters, 10, 125, &mut words).await.unwrap();
-        assert_eq!(words, (base + 10..base + 135).collect::<Vec<u16>>());
+        assert_eq!(words, (10..135).map(|address| base.wrapping_add(address)).collect::<Vec<u16>>());
         client.read(id, Table::InputRegisters, 999, 1, &mut words).await.unwrap();
-        assert_eq!(words, [base + 1999]);
+        assert_eq!(words, [base.wrapping_add(1999)]);
         client.read(id, Table::Coils, 5, 37, &mut words).await.unwrap();
         assert_eq!(words, (5..42).map(|address| u16::from(address % 3 == 0)).collect::<Vec<u16>>());
         client.read(id, Table::DiscreteInputs, 5, 8, &mut words).await.unwrap();
         assert_eq!(words, (6..14).map(|address| u16::from(address % 3 == 0)).collect::<Vec<u16>>());
     }
-    let beyond = client.read(UnitId::serial(1).unwrap(), Table::HoldingRegisters, 999, 2, &mut words).await;
+    let first = UnitId::tcp(units[0].into()).unwrap();
+    let beyond = client.read(first, Table::HoldingRegisters, 999, 2, &mut words).await;
     assert!(matches!(beyond, Err(PollError::Exception(2))), "{beyond:?}");
+}
+
+fn serial(port: PathBuf) -> Endpoint {
+    let parity = Parity::None;
+    Endpoint::Rtu(SerialSettings { port, baud_rate: 19_200, parity, data_bits: 8, stop_bits: 1, rs485: false })
+}
+
+fn tcp(port: u16) -> Endpoint {
+    Endpoint::Tcp { host: "127.0.0.1".to_owned(), port }
 }
 
 #[tokio::test]
 async fn pymodbus_is_read_over_tcp() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let _server = pymodbus(&["tcp", &port.to_string()]);
 
-    reads_what_pymodbus_holds(Endpoint::Tcp { host: "127.0.0.1".to_owned(), port }).await;
+    reads_what_the_server_holds(tcp(port), &[1, 7]).await;
 }
 
 #[tokio::test]
@@ -87,6 +119,32 @@ async fn pymodbus_is_read_over_a_serial_line() {
     let (_socat, port, theirs) = socat_pair(directory.path());
     let _server = pymodbus(&["rtu", &theirs.display().to_string(), "19200"]);
 
-    let settings = SerialSettings { port, baud_rate: 19_200, parity: Parity::None, data_bits: 8, stop_bits: 1 };
-    reads_what_pymodbus_holds(Endpoint::Rtu(settings)).await;
+    reads_what_the_server_holds(serial(port), &[1, 7]).await;
+}
+
+#[tokio::test]
+async fn diverse_units_behind_a_libmodbus_gateway_are_told_apart() {
+    let directory = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let _server = libmodbus(directory.path(), &["tcp", &port.to_string()]);
+
+    // Whatever the order in which they are asked
+    reads_what_the_server_holds(tcp(port), &[1, 7, 247, 255]).await;
+    reads_what_the_server_holds(tcp(port), &[255, 1, 247, 1, 7]).await;
+
+    // And what the gateway says of a unit that is not there is not taken for the unit's word
+    let mut client = Client::connect(&tcp(port), Duration::from_secs(2)).await.unwrap();
+    let absent = client.read(UnitId::tcp(33).unwrap(), Table::HoldingRegisters, 0, 1, &mut Vec::new()).await;
+    let error = absent.unwrap_err();
+    assert!(matches!(error, PollError::Exception(11)) && !error.is_answer(), "{error:?}");
+    assert!(error.to_string().starts_with("a gateway on the way"), "{error}");
+}
+
+#[tokio::test]
+async fn libmodbus_is_read_over_a_serial_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_socat, port, theirs) = socat_pair(directory.path());
+    let _server = libmodbus(directory.path(), &["rtu", &theirs.display().to_string(), "19200", "247"]);
+
+    reads_what_the_server_holds(serial(port), &[247]).await;
 }

@@ -109,7 +109,7 @@ pub fn on_pty(baud_rate: u32, behaviour: Behaviour) -> Peer {
     drop(line);
     let (log, asked) = mpsc::channel(10_000);
     tokio::spawn(serve(master, Framing::Rtu, behaviour, log));
-    let settings = SerialSettings { port, baud_rate, parity: Parity::None, data_bits: 8, stop_bits: 1 };
+    let settings = SerialSettings { port, baud_rate, parity: Parity::None, data_bits: 8, stop_bits: 1, rs485: false };
     Peer { endpoint: Endpoint::Rtu(settings), asked, _line: Some(held) }
 }
 

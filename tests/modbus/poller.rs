@@ -86,7 +86,8 @@ struct Running {
 /// Series of device n are 10 * n and 10 * n + 1.
 fn start(endpoint: Endpoint, devices: Vec<DeviceConfig>) -> Running {
     let series = (0..devices.len() as u32).map(|index| vec![SeriesId(10 * index), SeriesId(10 * index + 1)]).collect();
-    let link = LinkConfig { name: Name::new("hall").unwrap(), endpoint, timeout: TIMEOUT, devices };
+    let link =
+        LinkConfig { name: Name::new("hall").unwrap(), endpoint, timeout: TIMEOUT, timeout_min: TIMEOUT, devices };
     let (sender, cycles) = mpsc::channel(256);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new(false));
     let (poller, handle) = Poller::new(link, series, clock, sender).unwrap();
@@ -211,6 +212,86 @@ async fn an_exception_is_an_answer_and_spoils_only_its_block() {
         assert_eq!(cycle.rows[0].observed, [Observed::Good(Value::Int(i64::from(register(1, 10))))]);
         assert_eq!(cycle.rows[1].observed, [Observed::Bad(Fault::Exception(2))]);
     }
+}
+
+#[tokio::test]
+async fn a_device_that_has_no_time_is_asked_again_before_its_next_poll() {
+    for code in [5, 6] {
+        // Given a device that is busy for its first two requests
+        let busy: Behaviour = Arc::new(move |asked| {
+            let pdu = if asked.number < 2 { vec![asked.function | 0x80, code] } else { truth(asked) };
+            vec![Deed::Answer(asked.unit, pdu)]
+        });
+        let peer = on_tcp(Framing::Mbap, busy).await;
+        let begun = tokio::time::Instant::now();
+        let mut running = start(peer.endpoint, vec![device("meter", 1, Duration::from_secs(2))]);
+
+        // When it is polled
+        let first = running.until(|cycle| !cycle.rows.is_empty()).await;
+
+        // Then what it says later is the reading, and nothing bad is
+        let rows = rows_of(&first, 0);
+        assert!(rows.len() == 2 && faults(&rows).is_empty(), "{code}: {rows:?}");
+        assert_true(&rows, 1);
+        assert!(begun.elapsed() < Duration::from_secs(4));
+        let status = running.handle.status().borrow().clone();
+        assert_eq!((status.devices[0].state, status.devices[0].timeouts), (DeviceState::Answering, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_device_that_never_has_time_is_bad_once_for_each_poll() {
+    let busy: Behaviour = Arc::new(|asked| vec![Deed::Answer(asked.unit, vec![asked.function | 0x80, 6])]);
+    let peer = on_tcp(Framing::Mbap, busy).await;
+    let mut running = start(peer.endpoint, vec![device("meter", 1, Duration::from_millis(500))]);
+
+    let cycles = running.for_a_while(Duration::from_millis(2600)).await;
+
+    let rows = rows_of(&cycles, 0);
+    assert!((6..=10).contains(&rows.len()), "two rows for each of four or five polls: {rows:?}");
+    assert!(faults(&rows).iter().all(|fault| *fault == Fault::Exception(6)));
+    assert!(cycles.iter().all(|cycle| cycle.alarms.is_empty()), "it answers");
+}
+
+#[tokio::test]
+async fn what_a_gateway_says_is_no_fault_of_the_device() {
+    for code in [10, 11] {
+        let unreachable: Behaviour =
+            Arc::new(move |asked| vec![Deed::Answer(asked.unit, vec![asked.function | 0x80, code])]);
+        let peer = on_tcp(Framing::Mbap, unreachable).await;
+        let mut running = start(peer.endpoint, vec![device("meter", 1, FAST)]);
+
+        let raised = |cycle: &PollCycle| cycle.alarms.iter().any(|alarm| alarm.name == "DeviceUnreachable");
+        let cycles = running.until(raised).await;
+
+        let alarm = cycles.iter().flat_map(|cycle| &cycle.alarms).next().unwrap();
+        let summary = &alarm.annotations["summary"];
+        assert!(summary.contains("cannot be reached: a gateway on the way to the device answered"), "{summary}");
+        let status = running.handle.status().borrow().clone();
+        assert_eq!(status.devices[0].last_answer, None, "the device has said nothing");
+        assert_eq!(status.devices[0].exceptions_by_code[&code], 3);
+    }
+}
+
+#[tokio::test]
+async fn people_do_not_crowd_out_polls() {
+    // Given a device that takes most of its link, and people who ask without end
+    let slow: Behaviour =
+        Arc::new(|asked| vec![Deed::Wait(Duration::from_millis(10)), Deed::Answer(asked.unit, truth(asked))]);
+    let peer = on_tcp(Framing::Mbap, slow).await;
+    let mut running = start(peer.endpoint, vec![device("meter", 1, Duration::from_millis(20))]);
+    for _ in 0..4 {
+        let handle = running.handle.clone();
+        tokio::spawn(async move {
+            while handle.read_raw(UnitId::tcp(7).unwrap(), Table::InputRegisters, 3, 2).await.is_ok() {}
+        });
+    }
+
+    let cycles = running.for_a_while(Duration::from_secs(2)).await;
+
+    // Then the polls have at least four fifths of the time: each takes 20 ms
+    assert!(cycles.len() >= 65, "{} polls in two seconds", cycles.len());
+    running.stop.cancel();
 }
 
 #[tokio::test]

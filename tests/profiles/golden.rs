@@ -42,6 +42,7 @@ pub async fn read(profile: &Arc<Profile>, dump: &Dump) -> (BTreeMap<String, Stri
         name: Name::new("link").unwrap(),
         endpoint: Endpoint::Tcp { host: address.ip().to_string(), port: address.port() },
         timeout: Duration::from_secs(5),
+        timeout_min: Duration::from_secs(5),
         devices: vec![device],
     };
     // The one round that falls due at the start is not waited for.

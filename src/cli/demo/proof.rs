@@ -8,10 +8,11 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::consumer::Harvest;
-use crate::config::{Config, DeviceConfig};
+use crate::config::{Config, DeviceConfig, Endpoint};
 use crate::instrument::pattern::{LineReader, LineReading};
 use crate::modbus::codec;
-use crate::modbus::plan::{Block, PlanPoint, PollPlan, plan};
+use crate::modbus::plan::{Block, PlanPoint, PollPlan, Terms, plan};
+use crate::modbus::timing;
 use crate::model::Value;
 use crate::profile::{ModbusProfile, Protocol};
 use crate::simulator::plant::{Plant, PlantLink};
@@ -114,7 +115,9 @@ async fn answered_facts(plant: &Plant, config: &Config) -> anyhow::Result<Vec<Fa
         let mut devices = HashMap::new();
         for device in plant.devices().iter().filter(|device| device.link == link) {
             let configured = device_of(config, device.name);
-            if let Some(reader) = configured.and_then(RegisterReader::new) {
+            let asked = config.links.iter().find(|configured| configured.name.as_str() == link.name());
+            let reader = configured.zip(asked).and_then(|(device, link)| RegisterReader::new(device, &link.endpoint));
+            if let Some(reader) = reader {
                 devices.insert(device.unit, reader);
             }
         }
@@ -150,11 +153,12 @@ struct RegisterReader<'a> {
 }
 
 impl<'a> RegisterReader<'a> {
-    fn new(device: &'a DeviceConfig) -> Option<Self> {
+    fn new(device: &'a DeviceConfig, endpoint: &Endpoint) -> Option<Self> {
         let Protocol::Modbus(modbus) = &device.profile.protocol else { return None };
         let wanted: Vec<PlanPoint> =
             device.tags.iter().map(|tag| PlanPoint { point: tag.point, interval: tag.interval }).collect();
-        let plan = plan(&modbus.points, &wanted, modbus.limits).ok()?;
+        let cost = timing::read_cost(endpoint, modbus.pacing);
+        let plan = plan(&modbus.points, &wanted, &Terms { cost, ..Terms::fewest(modbus.limits) }).ok()?;
         let names = modbus.points.iter().map(|point| Arc::from(point.name.as_str())).collect();
         Some(Self { device: device.name.as_str().into(), modbus, plan, names })
     }

@@ -168,6 +168,7 @@ async fn a_port_that_is_not_there_is_named() {
         parity: Parity::Even,
         data_bits: 7,
         stop_bits: 2,
+        rs485: false,
     };
     let opened = Instrument::open(&settings, b"\r\n", 40, Arc::clone(&scale.reader), Arc::clone(&scale.clock));
     let Err(error) = opened else { panic!("there is no such port") };

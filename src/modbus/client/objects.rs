@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Client, Line, OwedAnswer};
+use super::{Client, Line};
 use crate::modbus::PollError;
 use crate::modbus::frame;
 use crate::modbus::objects::{self, FUNCTION, Objects, ObjectsRequest};
@@ -29,8 +29,7 @@ impl Client {
                 let answer = self.objects_rtu(request, out, character, quiet).await;
                 if !matches!(answer, Ok(_) | Err(PollError::Exception(_))) {
                     self.unsettled |= !matches!(answer, Err(PollError::NoAnswer { .. }));
-                    let until = out + 2 * self.timeout;
-                    self.owed.push(OwedAnswer { unit: unit.get(), function: FUNCTION, until });
+                    self.owes(unit, FUNCTION, out);
                 }
                 answer
             }
@@ -41,20 +40,24 @@ impl Client {
         self.catch_up()?;
         self.transaction = self.transaction.wrapping_add(1);
         self.send(&request.to_tcp(self.transaction)).await?;
-        let deadline = self.last_activity + self.timeout;
+        let out = self.last_activity;
+        let deadline = out + self.patience;
         loop {
             while let Some(frame) = frame::split_tcp(self.inbound.filled())? {
                 let length = frame.length;
                 if frame.transaction == self.transaction {
+                    self.turnaround = self.last_activity - out;
                     let answer = request.take_answer(frame.unit, frame.pdu);
                     self.inbound.drop_front(length);
                     return answer;
                 }
-                self.stale_units.push(frame.unit);
+                let unit = frame.unit;
                 self.inbound.drop_front(length);
+                self.came_late(unit);
             }
             if !self.receive(deadline).await? {
                 return Err(if self.inbound.is_empty() {
+                    self.owes(request.unit, FUNCTION, out);
                     self.no_answer()
                 } else {
                     PollError::OutOfStep { reason: "an answer broke off" }
@@ -72,12 +75,13 @@ impl Client {
     ) -> Result<Objects, PollError> {
         let echo = request.to_rtu();
         let longest = character * (2 * frame::FRAME_MAX) as u32 + quiet;
-        let mut deadline = out + self.timeout;
+        let mut deadline = out + self.patience;
         loop {
             let was_empty = self.inbound.is_empty();
             let more = !self.inbound.is_full() && self.receive(deadline).await?;
             if more && was_empty {
                 deadline = deadline.max(self.last_activity + longest);
+                self.turnaround = self.last_activity.saturating_duration_since(out);
             }
             while self.drop_owed() {}
             if self.inbound.filled().starts_with(&echo) {

@@ -40,8 +40,8 @@ fn all(points: &[Point], interval: Duration) -> Vec<PlanPoint> {
     (0..points.len()).map(|point| PlanPoint { point, interval }).collect()
 }
 
-fn limits(registers: u16, gap: u16) -> ReadLimits {
-    ReadLimits { registers, bits: 2000, gap }
+fn limits(registers: u16, gap: u16) -> Terms<'static> {
+    Terms::fewest(ReadLimits { registers, bits: 2000, gap })
 }
 
 /// The requests of a plan as (address, count), over all groups.
@@ -53,7 +53,7 @@ fn requests(plan: &PollPlan) -> Vec<(u16, u16)> {
 fn neighbours_share_a_request() {
     let points = floats([0, 2, 4]);
 
-    let plan = plan(&points, &all(&points, SECOND), limits(125, 0)).unwrap();
+    let plan = plan(&points, &all(&points, SECOND), &limits(125, 0)).unwrap();
 
     assert_eq!(requests(&plan), [(0, 6)]);
     let offsets: Vec<u16> = plan.groups[0].blocks[0].points.iter().map(|point| point.offset).collect();
@@ -63,7 +63,7 @@ fn neighbours_share_a_request() {
 #[test]
 fn a_gap_is_read_along_only_as_far_as_the_device_allows() {
     let points = floats([0, 6]);
-    let requests_with = |gap| requests(&plan(&points, &all(&points, SECOND), limits(125, gap)).unwrap());
+    let requests_with = |gap| requests(&plan(&points, &all(&points, SECOND), &limits(125, gap)).unwrap());
 
     assert_eq!(requests_with(0), [(0, 2), (6, 2)]);
     assert_eq!(requests_with(3), [(0, 2), (6, 2)]);
@@ -75,7 +75,7 @@ fn a_gap_is_read_along_only_as_far_as_the_device_allows() {
 fn a_point_is_never_split_at_the_limit() {
     let points = floats([0, 2, 4, 6]);
 
-    let plan = plan(&points, &all(&points, SECOND), limits(5, 0)).unwrap();
+    let plan = plan(&points, &all(&points, SECOND), &limits(5, 0)).unwrap();
 
     assert_eq!(requests(&plan), [(0, 4), (4, 4)]);
 }
@@ -84,7 +84,7 @@ fn a_point_is_never_split_at_the_limit() {
 fn no_profile_can_lift_the_limit_of_the_protocol() {
     let points = floats((0..70).map(|index| 2 * index));
 
-    let plan = plan(&points, &all(&points, SECOND), limits(1000, 0)).unwrap();
+    let plan = plan(&points, &all(&points, SECOND), &limits(1000, 0)).unwrap();
 
     assert_eq!(requests(&plan), [(0, 124), (124, 16)]);
 }
@@ -94,7 +94,7 @@ fn points_in_the_same_register_share_it() {
     let mut points: Vec<Point> = (0..16).map(|bit| point(Table::HoldingRegisters, 7, Encoding::Bit(bit))).collect();
     points.push(point(Table::HoldingRegisters, 6, Encoding::U32));
 
-    let plan = plan(&points, &all(&points, SECOND), limits(125, 0)).unwrap();
+    let plan = plan(&points, &all(&points, SECOND), &limits(125, 0)).unwrap();
 
     assert_eq!(requests(&plan), [(6, 2)]);
     assert_eq!(plan.groups[0].blocks[0].points.len(), 17);
@@ -111,7 +111,7 @@ fn tables_and_intervals_are_read_apart() {
     let mut wanted = all(&points, SECOND);
     wanted[3].interval = MINUTE;
 
-    let plan = plan(&points, &wanted, limits(125, u16::MAX)).unwrap();
+    let plan = plan(&points, &wanted, &limits(125, u16::MAX)).unwrap();
 
     let tables: Vec<Table> = plan.groups[0].blocks.iter().map(|block| block.table).collect();
     assert_eq!(tables, [Table::Coils, Table::HoldingRegisters, Table::InputRegisters]);
@@ -122,7 +122,7 @@ fn tables_and_intervals_are_read_apart() {
 fn two_thousand_bits_are_one_request() {
     let points: Vec<Point> = (0..2001).map(|address| point(Table::Coils, address, Encoding::Bit(0))).collect();
 
-    let plan = plan(&points, &all(&points, SECOND), limits(125, 0)).unwrap();
+    let plan = plan(&points, &all(&points, SECOND), &limits(125, 0)).unwrap();
 
     assert_eq!(requests(&plan), [(0, 2000), (2000, 1)]);
 }
@@ -142,7 +142,7 @@ fn each_group_reads_the_scale_factors_it_needs() {
         PlanPoint { point: 2, interval: MINUTE },
     ];
 
-    let plan = plan(&points, &wanted, limits(125, 1)).unwrap();
+    let plan = plan(&points, &wanted, &limits(125, 1)).unwrap();
 
     let read = |group: usize| -> Vec<(usize, bool)> {
         let points = plan.groups[group].blocks.iter().flat_map(|block| &block.points);
@@ -158,7 +158,7 @@ fn registers_that_go_together_are_asked_for_together() {
     serial.read_whole = Some(Registers { address: 64001, count: 27 });
     let points = vec![serial];
 
-    let plan = plan(&points, &all(&points, SECOND), limits(125, 0)).unwrap();
+    let plan = plan(&points, &all(&points, SECOND), &limits(125, 0)).unwrap();
 
     assert_eq!(requests(&plan), [(64001, 27)]);
     assert_eq!(plan.groups[0].blocks[0].points[0].offset, 11);
@@ -174,8 +174,8 @@ fn the_probe_is_the_cheapest_wanted_point() {
         point(Table::Coils, 5, Encoding::Bit(0)),
     ];
 
-    let of_three = plan(&points, &all(&points[..3], SECOND), limits(125, 0)).unwrap();
-    let of_four = plan(&points, &all(&points, SECOND), limits(125, 0)).unwrap();
+    let of_three = plan(&points, &all(&points[..3], SECOND), &limits(125, 0)).unwrap();
+    let of_four = plan(&points, &all(&points, SECOND), &limits(125, 0)).unwrap();
 
     assert_eq!((of_three.probe.address, of_three.probe.count), (0, 1));
     assert_eq!(of_three.probe.points, [BlockPoint { point: 2, offset: 0, wanted: true }]);
@@ -186,7 +186,7 @@ fn the_probe_is_the_cheapest_wanted_point() {
 fn the_last_address_can_be_read() {
     let points = vec![point(Table::HoldingRegisters, 65534, Encoding::U32)];
 
-    let plan = plan(&points, &all(&points, SECOND), limits(125, u16::MAX)).unwrap();
+    let plan = plan(&points, &all(&points, SECOND), &limits(125, u16::MAX)).unwrap();
 
     assert_eq!(requests(&plan), [(65534, 2)]);
 }
@@ -195,10 +195,10 @@ fn the_last_address_can_be_read() {
 fn a_point_larger_than_a_request_is_refused_by_name() {
     let points = vec![point(Table::HoldingRegisters, 9, Encoding::F64)];
 
-    let error = plan(&points, &all(&points, SECOND), limits(2, 0)).unwrap_err();
+    let error = plan(&points, &all(&points, SECOND), &limits(2, 0)).unwrap_err();
 
     assert_eq!(error.to_string(), "at_9 needs 4 registers in one request, the device allows 2");
-    assert_eq!(plan(&points, &[], limits(2, 0)), Err(PlanError::NothingWanted));
+    assert_eq!(plan(&points, &[], &limits(2, 0)), Err(PlanError::NothingWanted));
 }
 
 /// The fewest blocks over all ways to divide `spans` (start, end) into sets: every set must fit into one request and
@@ -258,7 +258,7 @@ proptest! {
             .map(|point| (u32::from(point.address), u32::from(point.address + point.encoding.width())))
             .collect();
 
-        let plan = plan(&points, &all(&points, SECOND), limits(limit, gap)).unwrap();
+        let plan = plan(&points, &all(&points, SECOND), &limits(limit, gap)).unwrap();
 
         let best = fewest(&spans, &mut Vec::new(), u32::from(limit), u32::from(gap));
         prop_assert_eq!(plan.groups[0].blocks.len(), best);
@@ -278,7 +278,7 @@ proptest! {
             })
             .collect();
 
-        let plan = plan(&points, &all(&points, SECOND), limits(limit, gap)).unwrap();
+        let plan = plan(&points, &all(&points, SECOND), &limits(limit, gap)).unwrap();
 
         let mut seen = vec![0; points.len()];
         for block in &plan.groups[0].blocks {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Poller, Question, Wanted, connected_anew};
+use super::Poller;
+use super::asking::{Question, Wanted, connected_anew};
 use crate::modbus::PollError;
 use crate::modbus::identify::{Ask, Identity, Reply, Verdict};
 use crate::modbus::objects::Objects;
@@ -90,7 +91,8 @@ impl Poller {
         stop: &CancellationToken,
     ) -> Result<(), PollError> {
         let outcome = self.ask_once(Some(device), unit, pause, &mut question, stop).await;
-        if outcome.as_ref().is_err_and(PollError::is_bad_frame) && !stop.is_cancelled() {
+        let is_bad = outcome.as_ref().is_err_and(PollError::is_bad_frame);
+        if is_bad && !stop.is_cancelled() && !self.connection.is_owed_by(unit) {
             return self.ask_once(Some(device), unit, pause, &mut question, stop).await;
         }
         outcome
@@ -111,6 +113,7 @@ impl Poller {
             self.announce(device, &identity, &status);
             alarms.extend(self.identity_alarms(device, before.as_ref(), &status));
         }
+        self.learn_identity(device);
         self.publish_status(Instant::now());
         self.devices[device].tells_absent = !matches!(identity.verdict, Verdict::WrongDevice(_));
     }

@@ -6,14 +6,23 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Poller, Question, Wanted};
+use super::asking::{Question, Wanted};
+use super::{Poller, REQUESTS_PART};
 use crate::modbus::PollError;
 use crate::model::{AlarmRecord, Row};
 use crate::poll::PollCycle;
 use crate::poll::link::Request;
 
 impl Poller {
-    pub(super) async fn serve(&mut self, request: Request, stop: &CancellationToken) -> ControlFlow<()> {
+    /// Serves a request of a person. While polls wait, the next one waits for a while in which they have the link.
+    pub(super) async fn serve_in_turn(&mut self, request: Request, stop: &CancellationToken) -> ControlFlow<()> {
+        let begun = Instant::now();
+        let flow = self.serve(request, stop).await;
+        self.serves_from = Instant::now() + begun.elapsed() * (REQUESTS_PART - 1);
+        flow
+    }
+
+    async fn serve(&mut self, request: Request, stop: &CancellationToken) -> ControlFlow<()> {
         match request {
             Request::Raw { unit, table, address, count, reply } => {
                 let mut words = Vec::new();
@@ -46,6 +55,14 @@ impl Poller {
                 let _ = reply.send(known.map(|_| ()).ok_or(PollError::UnknownDevice));
                 ControlFlow::Continue(())
             }
+            Request::Forget { device, reply } => {
+                let found = self.devices.iter().position(|known| known.plan.name == device);
+                let _ = reply.send(match found {
+                    Some(device) => Ok(self.forget(device)),
+                    None => Err(PollError::UnknownDevice),
+                });
+                ControlFlow::Continue(())
+            }
         }
     }
 
@@ -58,8 +75,8 @@ impl Poller {
         self.connection.client().await?;
         let mut rows = Vec::new();
         for group in 0..self.devices[device].plan.groups.len() {
-            self.read_group(device, group, stop, alarms).await;
-            rows.extend(self.devices[device].plan.rows(group, &self.answers));
+            self.read_group(device, group, None, stop, alarms).await;
+            rows.extend(self.devices[device].plan.rows(group, &self.answers, self.clock.wall()));
         }
         rows.extend(self.devices[device].plan.absent_row(self.clock.wall()));
         Ok(rows)

@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::{Poller, Question, Wanted};
+use super::Poller;
+use super::asking::{Question, Wanted};
 use crate::modbus::PollError;
 use crate::modbus::write::{WriteRequest, WriteWith};
 use crate::model::{AlarmRecord, Name, Row};

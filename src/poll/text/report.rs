@@ -65,15 +65,13 @@ impl Report {
 
     /// A poll was made, and `missed` before it were not; the wall clock has stepped so often until now.
     pub fn polled(&mut self, missed: u64, clock_steps: u64) {
-        let busy_ratio = self.load.ratio(Instant::now());
-        let busy_ms = u64::try_from(self.load.busy.as_millis()).unwrap_or(u64::MAX);
+        let load = &mut self.load;
         self.status.send_modify(|link| {
             link.polls_due += 1 + missed;
             link.polls_done += 1;
             link.polls_skipped += missed;
             link.clock_steps = clock_steps;
-            link.busy_ms = busy_ms;
-            link.busy_ratio = busy_ratio;
+            load.show(Instant::now(), link);
         });
     }
 

@@ -1,0 +1,254 @@
+//! `lineside scan`: who is there? Devices on a serial line or in a network, identified, as blocks for the configuration.
+
+mod blocks;
+mod places;
+mod progress;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+use tokio::task::JoinSet;
+
+use super::identify::Shown;
+use super::table::{Table, span};
+use super::target::{ParityWord, connect, profiles, time};
+use super::{Exit, Failure, runtime, write_json, written};
+use crate::config::Endpoint;
+use crate::modbus::PollError;
+use crate::modbus::client::Client;
+use crate::modbus::identify::{Unit, survey};
+use crate::model::UnitId;
+use crate::profile::{Profile, Table as RegisterTable};
+use places::{hosts, serial_settings, units};
+use progress::Progress;
+
+/// Hosts that are looked at together.
+const HOSTS_AT_ONCE: usize = 64;
+
+/// Find devices: on a serial line by baud rate, parity and unit id, in a network by host and unit id.
+///
+/// `lineside scan --serial /dev/ttyUSB0` tries the usual settings one after the other, the likeliest first, and stops at
+/// the first at which a device answers. `lineside scan --tcp 10.0.0.0/24` asks every host; `--units 1-247` all devices
+/// behind a gateway. What is found is identified and printed as blocks for the configuration. Only reads: one register,
+/// then what the profiles look at. A serial port has to be free: stop the agent, or scan what it does not use.
+///
+/// Exit code 1 when nothing is found, 3 when a port or every host is unreachable.
+#[derive(Debug, Args)]
+pub(super) struct Scan {
+    /// Serial port.
+    #[arg(long, value_name = "PORT", required_unless_present = "tcp", conflicts_with = "tcp")]
+    serial: Option<PathBuf>,
+    /// Hosts, addresses or networks, such as 10.0.0.5, meter.local:1502 or 10.0.0.0/24.
+    #[arg(long, value_name = "HOST", num_args = 1.., value_delimiter = ',')]
+    tcp: Vec<String>,
+    /// Bits a second, with --serial; the usual ones unless said otherwise.
+    #[arg(long, value_delimiter = ',', conflicts_with = "tcp")]
+    baud: Vec<u32>,
+    /// Parity, with --serial; none and even unless said otherwise.
+    #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "tcp")]
+    parity: Vec<ParityWord>,
+    /// Unit ids, such as 1-20,100; 1-247 on a serial line and 1,255 in a network unless said otherwise.
+    #[arg(long, value_name = "UNITS")]
+    units: Option<String>,
+    /// Longest wait for an answer.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    timeout: Option<Duration>,
+    /// Go on with other settings of the line when a device was found.
+    #[arg(long)]
+    all: bool,
+    /// Directory of your own profiles.
+    #[arg(long, value_name = "DIRECTORY")]
+    profiles: Option<PathBuf>,
+    /// Show every frame, on standard error.
+    #[arg(long)]
+    trace: bool,
+    /// One JSON array.
+    #[arg(long)]
+    json: bool,
+}
+
+/// One device that answers.
+#[derive(Serialize)]
+struct Discovery {
+    #[serde(serialize_with = "as_text")]
+    endpoint: Endpoint,
+    unit_id: u8,
+    #[serde(flatten)]
+    shown: Shown,
+}
+
+fn as_text<S: serde::Serializer>(endpoint: &Endpoint, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(endpoint)
+}
+
+/// What a scan looks for, and how.
+struct Search {
+    units: Vec<UnitId>,
+    timeout: Duration,
+    profiles: Vec<Arc<Profile>>,
+    traced: bool,
+}
+
+impl Scan {
+    pub fn run(self) -> Result<Exit, Failure> {
+        let found = runtime()?.block_on(async {
+            match &self.serial {
+                Some(port) => self.scan_line(port).await,
+                None => self.scan_network().await,
+            }
+        })?;
+        let mut out = anstream::stdout().lock();
+        written(match self.json {
+            true => write_json(&mut out, &found),
+            false => write(&mut out, &found),
+        })?;
+        Ok(if found.is_empty() { Exit::Findings } else { Exit::Done })
+    }
+
+    fn search(&self, all_units: &str, timeout: Duration) -> Result<Search, Failure> {
+        Ok(Search {
+            units: units(self.units.as_deref().unwrap_or(all_units)).map_err(Failure::Refused)?,
+            timeout: self.timeout.unwrap_or(timeout),
+            profiles: profiles(self.profiles.as_ref()),
+            traced: self.trace,
+        })
+    }
+
+    async fn scan_line(&self, port: &std::path::Path) -> Result<Vec<Discovery>, Failure> {
+        let search = self.search("1-247", Duration::from_millis(100))?;
+        let settings = serial_settings(port, &self.baud, &self.parity);
+        let each = |settings: &crate::config::SerialSettings| {
+            // Request, the wait for an answer, and the silence between frames.
+            (search.timeout + settings.character_time() * 12) * search.units.len() as u32
+        };
+        let total: Duration = settings.iter().map(each).sum();
+        eprintln!(
+            "{} settings x {} unit ids on {}: at most {}",
+            settings.len(),
+            search.units.len(),
+            port.display(),
+            span(total)
+        );
+        let mut progress = Progress::new(settings.len() * search.units.len());
+        let mut found = Vec::new();
+        for settings in settings {
+            let endpoint = Endpoint::Rtu(settings);
+            let unreachable = |error: PollError| {
+                Failure::Unreachable(format!("{endpoint}: {error}; a port that the agent uses is not free"))
+            };
+            let mut client = connect(&endpoint, search.timeout, search.traced).await.map_err(unreachable)?;
+            for unit in &search.units {
+                progress.step(&format!("{endpoint} unit {unit}"), found.len());
+                if let Some(shown) = look(&mut client, *unit, &search).await.map_err(unreachable)? {
+                    found.push(Discovery { endpoint: endpoint.clone(), unit_id: unit.get(), shown });
+                }
+            }
+            if !found.is_empty() && !self.all {
+                break;
+            }
+        }
+        progress.finish();
+        Ok(found)
+    }
+
+    async fn scan_network(&self) -> Result<Vec<Discovery>, Failure> {
+        let search = Arc::new(self.search("1,255", Duration::from_millis(500))?);
+        let hosts = hosts(&self.tcp).map_err(Failure::Refused)?;
+        eprintln!(
+            "{} hosts x {} unit ids: at most {}",
+            hosts.len(),
+            search.units.len(),
+            span(
+                (search.timeout * search.units.len() as u32 + Duration::from_secs(2))
+                    * hosts.len().div_ceil(HOSTS_AT_ONCE) as u32
+            )
+        );
+        let mut progress = Progress::new(hosts.len());
+        let mut waiting = hosts.into_iter().enumerate();
+        let mut running = JoinSet::new();
+        let (mut found, mut reached) = (Vec::new(), 0_usize);
+        loop {
+            while running.len() < HOSTS_AT_ONCE
+                && let Some((order, endpoint)) = waiting.next()
+            {
+                let search = Arc::clone(&search);
+                running.spawn(async move { (order, scan_host(endpoint, &search).await) });
+            }
+            let Some(done) = running.join_next().await else { break };
+            let (order, devices) = done.map_err(anyhow::Error::from)?;
+            reached += usize::from(devices.is_some());
+            found.extend(devices.into_iter().flatten().map(|device| (order, device)));
+            progress.step("hosts", found.len());
+        }
+        progress.finish();
+        if reached == 0 {
+            return Err(Failure::Unreachable("no host takes a connection".to_owned()));
+        }
+        found.sort_by_key(|(order, device)| (*order, device.unit_id));
+        Ok(found.into_iter().map(|(_, device)| device).collect())
+    }
+}
+
+/// All devices of one host; `None` when it takes no connection.
+async fn scan_host(endpoint: Endpoint, search: &Search) -> Option<Vec<Discovery>> {
+    let mut client = connect(&endpoint, search.timeout, search.traced).await.ok()?;
+    let mut found: Vec<Discovery> = Vec::new();
+    for unit in &search.units {
+        let looked = match client.check_open() {
+            Ok(()) => look(&mut client, *unit, search).await,
+            Err(error) => Err(error),
+        };
+        match looked {
+            Ok(Some(shown)) => found.push(Discovery { endpoint: endpoint.clone(), unit_id: unit.get(), shown }),
+            Ok(None) => {}
+            // Some gateways hang up on a unit that is not there.
+            Err(_) => match connect(&endpoint, search.timeout, search.traced).await {
+                Ok(anew) => client = anew,
+                Err(_) => break,
+            },
+        }
+    }
+    // A device that looks at no unit id answers to all of them.
+    let is_one = found.len() > 1 && found.iter().all(|other| other.shown == found[0].shown);
+    if is_one && found.len() == search.units.len() {
+        found.truncate(1);
+    }
+    Some(found)
+}
+
+/// Asks one unit for a register, and who it is when it answers. `None` when it does not. An error ends the connection.
+async fn look(client: &mut Client, unit: UnitId, search: &Search) -> Result<Option<Shown>, PollError> {
+    let mut words = Vec::new();
+    let answer = client.read(unit, RegisterTable::HoldingRegisters, 0, 1, &mut words).await;
+    match answer {
+        Ok(_) => {}
+        Err(error) if error.is_answer() => {}
+        Err(error) if error.ends_session() => return Err(error),
+        Err(_) => return Ok(None),
+    }
+    match survey(&mut Unit { client, unit }, &search.profiles).await {
+        Ok(found) => Ok(Some(Shown::from(found))),
+        Err(error) if error.ends_session() => Err(error),
+        // It has answered once, whatever it says now.
+        Err(_) => Ok(Some(Shown { vendor: None, product: None, version: None, matches: Vec::new() })),
+    }
+}
+
+fn write(out: &mut impl Write, found: &[Discovery]) -> io::Result<()> {
+    if found.is_empty() {
+        return writeln!(out, "# nothing answers");
+    }
+    let mut table = Table::new(["# where", "unit", "vendor", "product", "version", "profile"]);
+    let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    for Discovery { endpoint, unit_id, shown } in found {
+        let profile = shown.matches.first().map_or_else(|| "-".to_owned(), |found| found.profile.clone());
+        let (vendor, product, version) = (or_none(&shown.vendor), or_none(&shown.product), or_none(&shown.version));
+        table.row([format!("# {endpoint}"), unit_id.to_string(), vendor, product, version, profile]);
+    }
+    table.write(out, 0)?;
+    write!(out, "{}", blocks::blocks(found))
+}

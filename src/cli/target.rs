@@ -1,0 +1,180 @@
+//! Where a command that needs no configuration finds its device, and the trace of what it says.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use clap::{Args, ValueEnum};
+use tokio::time::Instant;
+
+use super::Failure;
+use crate::config::{DEFAULT_PROFILES, Endpoint, Parity, SerialSettings, host_and_port};
+use crate::modbus::PollError;
+use crate::modbus::client::Client;
+use crate::modbus::trace::{FrameLog, TraceLine, Traced};
+use crate::model::UnitId;
+use crate::profile::{self, Profile, file};
+use crate::settings::parse_duration;
+
+/// Where Modbus TCP is spoken unless said otherwise (Modbus Messaging on TCP/IP 1.0b, 4.3.1).
+pub(super) const MODBUS_PORT: u16 = 502;
+
+/// An endpoint, named without configuration.
+#[derive(Debug, Args)]
+pub(super) struct Target {
+    /// Modbus TCP endpoint, without configuration.
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = tcp_endpoint, conflicts_with_all = ["serial", "rtu_over_tcp"])]
+    pub(super) tcp: Option<Endpoint>,
+    /// Gateway that carries RTU frames over TCP unchanged, without configuration.
+    #[arg(long, value_name = "HOST:PORT", value_parser = rtu_endpoint, conflicts_with = "serial")]
+    pub(super) rtu_over_tcp: Option<Endpoint>,
+    /// Serial port, without configuration.
+    #[arg(long, value_name = "PORT")]
+    pub(super) serial: Option<PathBuf>,
+    /// Bits a second, with --serial.
+    #[arg(long, default_value_t = 19_200)]
+    pub(super) baud: u32,
+    /// Parity bit, with --serial.
+    #[arg(long, value_enum, default_value_t = ParityWord::Even)]
+    pub(super) parity: ParityWord,
+    /// Stop bits, with --serial.
+    #[arg(long, value_name = "1 or 2", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
+    pub(super) stop_bits: u8,
+    /// Longest wait for an answer, without configuration.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = time)]
+    pub(super) timeout: Duration,
+}
+
+impl Target {
+    /// What --tcp, --rtu-over-tcp or --serial says.
+    pub(super) fn endpoint(&self) -> Option<Endpoint> {
+        let serial = self.serial.as_ref().map(|port| {
+            let (port, baud_rate, stop_bits) = (port.clone(), self.baud, self.stop_bits);
+            Endpoint::Rtu(SerialSettings {
+                port,
+                baud_rate,
+                parity: self.parity.parity(),
+                data_bits: 8,
+                stop_bits,
+                rs485: false,
+            })
+        });
+        self.tcp.clone().or(self.rtu_over_tcp.clone()).or(serial)
+    }
+}
+
+/// Opens an endpoint; with `traced` every frame goes to standard error.
+pub(super) async fn connect(endpoint: &Endpoint, timeout: Duration, traced: bool) -> Result<Client, PollError> {
+    let mut client = Client::connect(endpoint, timeout).await?;
+    if traced {
+        let mut log = FrameLog::new(matches!(endpoint, Endpoint::Tcp { .. }));
+        let begun = Instant::now();
+        client.trace(Box::new(move |traced: Traced<'_>| {
+            log.add(traced).iter().for_each(|line| show(line, begun.elapsed()));
+        }));
+    }
+    Ok(client)
+}
+
+/// One frame, on standard error: when, direction, bytes, meaning; what is wrong in red.
+fn show(line: &TraceLine, at: Duration) {
+    let style = if line.is_error { AnsiColor::Red.on_default() } else { Style::new() };
+    let arrow = if line.is_sent { "->" } else { "<-" };
+    let bytes: Vec<String> = line.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    // A trace that nobody reads is none.
+    let _ = writeln!(
+        anstream::stderr(),
+        "{:>9.3} s  {arrow}  {style}{}  {}{style:#}",
+        at.as_secs_f64(),
+        bytes.join(" "),
+        line.text
+    );
+}
+
+/// The unit id that a person gave.
+pub(super) fn unit_id(raw: u8) -> Result<UnitId, Failure> {
+    UnitId::tcp(raw.into()).map_err(|error| Failure::Refused(format!("--unit = {raw}: {error}")))
+}
+
+/// What went wrong with a device that was asked directly.
+pub(super) fn failed(endpoint: &Endpoint, unit: UnitId, error: &PollError) -> Failure {
+    match error {
+        PollError::Refused { .. } | PollError::UnitId { .. } => Failure::Refused(error.to_string()),
+        other => Failure::Unreachable(format!("{endpoint}, unit {unit}: {other}")),
+    }
+}
+
+/// Every profile there is; faults of those that cannot be used go to standard error.
+pub(super) fn profiles(directory: Option<&PathBuf>) -> Vec<Arc<Profile>> {
+    let default = PathBuf::from(DEFAULT_PROFILES);
+    let (profiles, faults) = file::all(directory.unwrap_or(&default));
+    faults.iter().for_each(|fault| eprintln!("{fault}"));
+    profiles.into_iter().map(Arc::new).collect()
+}
+
+pub(super) fn tcp_endpoint(address: &str) -> Result<Endpoint, &'static str> {
+    let found = host_and_port(address, Some(MODBUS_PORT)).ok_or("must be host or host:port")?;
+    Ok(Endpoint::Tcp { host: found.0, port: found.1 })
+}
+
+fn rtu_endpoint(address: &str) -> Result<Endpoint, &'static str> {
+    let found = host_and_port(address, None).ok_or("must be host:port")?;
+    Ok(Endpoint::RtuOverTcp { host: found.0, port: found.1 })
+}
+
+pub(super) fn time(text: &str) -> Result<Duration, &'static str> {
+    parse_duration(text).filter(|time| !time.is_zero()).ok_or("must be a whole number with a unit such as 500ms or 2s")
+}
+
+/// The four tables, as words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum TableWord {
+    Coil,
+    Discrete,
+    Holding,
+    Input,
+}
+
+impl TableWord {
+    pub(super) fn word(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    pub(super) fn table(self) -> profile::Table {
+        match self {
+            Self::Coil => profile::Table::Coils,
+            Self::Discrete => profile::Table::DiscreteInputs,
+            Self::Holding => profile::Table::HoldingRegisters,
+            Self::Input => profile::Table::InputRegisters,
+        }
+    }
+
+    pub(super) fn of(table: profile::Table) -> Self {
+        match table {
+            profile::Table::Coils => Self::Coil,
+            profile::Table::DiscreteInputs => Self::Discrete,
+            profile::Table::HoldingRegisters => Self::Holding,
+            profile::Table::InputRegisters => Self::Input,
+        }
+    }
+}
+
+/// Parity, as words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ParityWord {
+    None,
+    Even,
+    Odd,
+}
+
+impl ParityWord {
+    pub(super) fn parity(self) -> Parity {
+        match self {
+            Self::None => Parity::None,
+            Self::Even => Parity::Even,
+            Self::Odd => Parity::Odd,
+        }
+    }
+}

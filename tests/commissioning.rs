@@ -1,0 +1,174 @@
+//! Commissioning with a laptop: who is there, what is it, where is the number that the display shows? The real program
+//! against simulated lines and networks.
+
+#![cfg(test)]
+
+mod support;
+
+use std::process::Output;
+use std::time::Duration;
+
+use lineside::config::Parity;
+use lineside::profile::Table;
+use lineside::simulator::{Device, Endpoint, Framing, Keep, LineFormat, Misbehaviour, Pace, Place, Servers};
+use support::installation::{Installation, NO_BROKER};
+use support::meters;
+
+/// Runs the program, which needs no configuration here.
+async fn lineside(arguments: &[&str]) -> Output {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lineside"));
+    command.args(arguments).stdin(std::process::Stdio::null());
+    tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap()
+}
+
+fn text(output: &Output) -> (String, String) {
+    (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+fn place(endpoint: &Endpoint) -> String {
+    match endpoint.place() {
+        Place::Tcp(address) => address.to_string(),
+        Place::Serial(settings) => settings.port.display().to_string(),
+    }
+}
+
+/// A SENTRON PAC3200 as far as it says who it is.
+fn pac3200(unit: u8) -> Device {
+    // The manufacturer, and further on the version of the firmware.
+    let mut words = [0_u16; 27];
+    (words[0], words[20], words[21]) = (42, 0x0204, 0x0000);
+    Device::of_registers(unit, [(Table::HoldingRegisters, 64_001, &words[..])]).identified([
+        (0, "SIEMENS"),
+        (1, "SENTRON PAC3200"),
+        (2, "V2.4.0"),
+    ])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_is_scanned_at_the_usual_settings_until_somebody_answers() {
+    // Given a line at the second of the usual settings, with a meter that says who it is and one that does not
+    let mut servers = Servers::default();
+    let format = LineFormat { parity: Parity::Even, ..LineFormat::plain(19_200, Pace::Real) };
+    let endpoint = servers.rtu(format, vec![pac3200(3), meters::device(17, 2)], Keep::Counters).unwrap();
+
+    let scan =
+        lineside(&["scan", "--serial", &place(&endpoint), "--units", "1-20", "--baud", "19200", "--timeout", "60ms"])
+            .await;
+
+    let (found, said) = text(&scan);
+    assert_eq!(scan.status.code(), Some(0), "{found}{said}");
+    assert!(said.contains("3 settings x 20 unit ids") && said.contains("at most"), "{said}");
+    assert!(found.contains("[[link]]\nname = \"link-1\"\nrtu = { port = \""), "{found}");
+    assert!(found.contains("unit_id = 3\nprofile = \"siemens-pac3200\""), "{found}");
+    assert!(found.contains("# SIEMENS SENTRON PAC3200 V2.4.0"), "{found}");
+    assert!(found.contains("# unit_id = 17\n# profile = \"...\""), "{found}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_scan_prints_is_a_configuration_that_runs() {
+    // Given a gateway with two devices, one of which is not there
+    let mut servers = Servers::default();
+    let devices = vec![pac3200(1), pac3200(7), pac3200(9)];
+    let endpoint = servers.tcp(Framing::Tcp, devices, Keep::Counters).await.unwrap();
+    endpoint.misbehave(9, Some(Misbehaviour::Exception(11))).await.unwrap();
+
+    let scan = lineside(&["scan", "--tcp", &place(&endpoint), "--units", "1-10", "--timeout", "200ms"]).await;
+    let (found, said) = text(&scan);
+    assert_eq!(scan.status.code(), Some(0), "{found}{said}");
+    assert_eq!(found.matches("[[device]]").count(), 2, "{found}");
+
+    // Then the blocks it prints are taken as they are
+    let installation = Installation::new(NO_BROKER, &[], &found);
+    let check = installation.lineside(&["check"]).await;
+    assert_ne!(check.status.code(), Some(2), "{found}\n{}{}", text(&check).0, text(&check).1);
+    assert!(text(&check).0.contains("siemens-pac3200-7"), "{}", text(&check).0);
+    let json = lineside(&["scan", "--json", "--tcp", &place(&endpoint), "--units", "7", "--timeout", "200ms"]).await;
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!((&json[0]["unit_id"], &json[0]["matches"][0]["profile"]), (&7.into(), &"siemens-pac3200".into()));
+    let nobody = lineside(&["scan", "--tcp", &place(&endpoint), "--units", "100", "--timeout", "50ms"]).await;
+    assert_eq!(nobody.status.code(), Some(1), "{nobody:?}");
+    let no_host = lineside(&["scan", "--tcp", "127.0.0.1:1"]).await;
+    assert_eq!(no_host.status.code(), Some(3), "{no_host:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_is_identified_over_tcp_and_on_a_serial_line() {
+    let mut servers = Servers::default();
+    let tcp = servers.tcp(Framing::Tcp, vec![pac3200(1)], Keep::Counters).await.unwrap();
+    let line = servers.rtu(LineFormat::plain(19_200, Pace::Real), vec![pac3200(1)], Keep::Counters).unwrap();
+    let (address, port) = (place(&tcp), place(&line));
+    let ways = [vec!["identify", "--tcp", &address], vec!["identify", "--serial", &port, "--parity", "none"]];
+
+    for way in ways {
+        let identified = lineside(&way).await;
+        let (said, error) = text(&identified);
+        assert_eq!(identified.status.code(), Some(0), "{said}{error}");
+        assert!(said.contains("SENTRON PAC3200") && said.contains("siemens-pac3200"), "{said}");
+    }
+    let nobody = lineside(&["identify", "--tcp", &address, "--unit", "2", "--timeout", "50ms"]).await;
+    assert_eq!(nobody.status.code(), Some(3), "{nobody:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_register_behind_a_number_is_found() {
+    // Given a meter that shows 1003.5, with registers that are not there on the way
+    let mut servers = Servers::default();
+    let [high, low] = [(1003.5_f32.to_bits() >> 16) as u16, 1003.5_f32.to_bits() as u16];
+    let registers = [(Table::InputRegisters, 5, &[1, 2, 3][..]), (Table::InputRegisters, 120, &[7, low, high, 9][..])];
+    let device = Device::of_registers(1, registers);
+    let endpoint = servers.tcp(Framing::Tcp, vec![device], Keep::Counters).await.unwrap();
+
+    let place = place(&endpoint);
+    let guess = lineside(&["guess", "1003.5", "--tcp", &place, "--table", "input", "--to", "150"]).await;
+
+    let (said, error) = text(&guess);
+    assert_eq!(guess.status.code(), Some(0), "{said}{error}");
+    let best = said.lines().nth(1).unwrap();
+    assert!(best.starts_with("121") || best.trim_start().starts_with("121"), "{said}");
+    assert!(best.contains("f32") && best.contains("low-first"), "{said}");
+    assert!(best.contains("address = 121, encoding = \"f32\", word_order = \"low-first\""), "{said}");
+    let nothing = lineside(&["guess", "77.7", "--tcp", &place, "--table", "input", "--to", "150"]).await;
+    assert_eq!(nothing.status.code(), Some(1), "{nothing:?}");
+    let zero = lineside(&["guess", "0", "--tcp", &place]).await;
+    assert_eq!(zero.status.code(), Some(2), "{zero:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trace_shows_every_frame_in_words_and_what_is_wrong() {
+    let mut servers = Servers::default();
+    let endpoint = servers.tcp(Framing::Tcp, vec![meters::device(1, 2)], Keep::Counters).await.unwrap();
+    let place = place(&endpoint);
+
+    let good = lineside(&["read", "--tcp", &place, "--count", "2", "--trace"]).await;
+    let (_, trace) = text(&good);
+    assert!(trace.contains("->") && trace.contains("unit 1: read 2 holding registers from 0"), "{trace}");
+    assert!(trace.contains("<-") && trace.contains("unit 1: 2 registers: "), "{trace}");
+
+    let refused = lineside(&["read", "--tcp", &place, "--address", "900", "--trace"]).await;
+    let (_, trace) = text(&refused);
+    assert_eq!(refused.status.code(), Some(3));
+    assert!(trace.contains("unit 1: exception 2 (illegal data address)"), "{trace}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_is_watched_and_its_registers_are_shown() {
+    let mut servers = Servers::default();
+    let endpoint = servers.tcp(Framing::Tcp, vec![meters::device(1, 3)], Keep::Counters).await.unwrap();
+    let links = meters::link("hall-a", &endpoint, Framing::Tcp, "500ms") + &meters::meter(1, "hall-a", "meter", "1s");
+    let installation = Installation::new(NO_BROKER, &[("meter", &meters::profile(3))], &links);
+
+    let raw = installation.lineside(&["read", "meter-1", "--raw"]).await;
+    let (shown, error) = text(&raw);
+    assert_eq!(raw.status.code(), Some(0), "{shown}{error}");
+    assert!(shown.contains("6 holding from 0") && shown.contains("1000.5"), "{shown}");
+
+    // Watching goes on until it is ended, through the agent as without it
+    let _agent = installation.start().await;
+    let mut command = installation.command(&["read", "meter-1", "--watch=100ms"]);
+    let mut watching = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    watching.kill().unwrap();
+    let seen = tokio::task::spawn_blocking(move || watching.wait_with_output()).await.unwrap().unwrap();
+    let rounds = String::from_utf8_lossy(&seen.stdout).matches("value_2").count();
+    assert!(rounds >= 3, "{rounds} rounds in 0.9 s");
+}
