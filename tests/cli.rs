@@ -172,15 +172,35 @@ async fn check_shows_what_each_link_is_asked_for() {
 async fn check_warns_of_what_cannot_go_well() {
     let directory = support::directory();
     fs::write(directory.path().join("password"), "secret").unwrap();
-    fs::write(directory.path().join("lineside.toml"), include_str!("fixtures/cli/busy.toml")).unwrap();
+    let text = include_str!("fixtures/cli/busy.toml").replace("1024GiB", &whole_disk(directory.path()));
+    fs::write(directory.path().join("lineside.toml"), text).unwrap();
 
     let said = say(directory.path(), &["check"]).await;
 
     assert_eq!(said.exit, 1, "{said:?}");
-    // How much room there is differs from machine to machine.
-    let (before, rest) = said.out.split_once("there is room for ").unwrap();
+    // How large the disk is and how much room there is differs from machine to machine.
+    let (before, rest) = said.out.split_once("store.limit is ").unwrap();
+    let (_, rest) = rest.split_once(", but there is room for ").unwrap();
     let (_, after) = rest.split_once(" only").unwrap();
-    compare("busy.txt", &format!("{before}there is room for ROOM only{after}"));
+    compare("busy.txt", &format!("{before}store.limit is DISK, but there is room for ROOM only{after}"));
+}
+
+/// A limit that the disk of `path` could hold if it were empty.
+fn whole_disk(path: &Path) -> String {
+    let disk = rustix::fs::statvfs(path).unwrap();
+    format!("{}MiB", (disk.f_blocks * disk.f_frsize).min(1 << 40) >> 20)
+}
+
+#[tokio::test]
+async fn check_refuses_a_limit_above_the_disk() {
+    let directory = support::directory();
+    fs::write(directory.path().join("password"), "secret").unwrap();
+    fs::write(directory.path().join("lineside.toml"), include_str!("fixtures/cli/busy.toml")).unwrap();
+
+    let said = say(directory.path(), &["check"]).await;
+
+    assert_eq!(said.exit, 2, "{said:?}");
+    assert!(said.err.contains("store.limit = \"1024GiB\": must fit on the disk of"), "{said:?}");
 }
 
 #[tokio::test]
@@ -188,6 +208,7 @@ async fn a_store_that_cannot_be_made_is_a_warning_too() {
     let directory = support::directory();
     fs::write(directory.path().join("file"), "in the way").unwrap();
     let text = include_str!("fixtures/cli/busy.toml").replace("path = \"store\"", "path = \"file/store\"");
+    let text = text.replace("1024GiB", &whole_disk(directory.path()));
     fs::write(directory.path().join("password"), "secret").unwrap();
     fs::write(directory.path().join("lineside.toml"), text).unwrap();
 

@@ -316,13 +316,15 @@ fn shown(config: &Config) -> String {
 }
 
 fn show_mqtt(text: &mut String, mqtt: &MqttConfig) {
-    let MqttConfig { host, port, tls, protocol, client_id, credentials, prefix, keep_alive, fallback_after: _, batch } =
+    let MqttConfig { host, port, tls, protocol, client_id, credentials, prefix, keep_alive, fallback_after: _, .. } =
         mqtt;
+    let MqttConfig { batch, backlog, .. } = mqtt;
     writeln!(text, "mqtt {host} port {port}, {protocol:?}, client {client_id}, keep alive {keep_alive:?}").unwrap();
     writeln!(text, "  prefix {prefix}").unwrap();
     writeln!(text, "  tls {tls:?}").unwrap();
     writeln!(text, "  credentials {credentials:?}").unwrap();
     writeln!(text, "  batch {batch:?}").unwrap();
+    writeln!(text, "  {backlog:?}").unwrap();
 }
 
 fn show_link(text: &mut String, link: &LinkConfig) {

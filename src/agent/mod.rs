@@ -237,6 +237,7 @@ impl Agent {
             site: self.config.gateway.site.clone(),
             gateway: self.config.gateway.id.clone(),
             batch: mqtt.batch,
+            backlog: mqtt.backlog,
             topics: topics.clone(),
         };
         let uplink = Uplink::new(

@@ -249,7 +249,18 @@ impl BufferHandle {
     /// Durable, undelivered commits of `lane`: the first unbroken run of sequences from `from` on, within `limit` but
     /// at least one. Empty when there is none.
     pub async fn read(&self, lane: Lane, from: Sequence, limit: ReadLimit) -> Result<Vec<Commit>, BufferError> {
-        self.ask(|reply| thread::Request::Read { lane, from, limit, reply }).await
+        self.read_until(lane, from, Sequence(u64::MAX), limit).await
+    }
+
+    /// As [`read`](Self::read), and nothing behind the commit `until`.
+    pub async fn read_until(
+        &self,
+        lane: Lane,
+        from: Sequence,
+        until: Sequence,
+        limit: ReadLimit,
+    ) -> Result<Vec<Commit>, BufferError> {
+        self.ask(|reply| thread::Request::Read { lane, from, until, limit, reply }).await
     }
 
     /// Durable telemetry, delivered or not, that may hold records of `from` or later, from the commit after `after` on (0

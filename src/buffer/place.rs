@@ -11,9 +11,10 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, flock, statvfs};
 
 use super::BufferError;
+use super::retention::Disk;
 use crate::database::EngineKind;
 use crate::model::Timestamp;
 
@@ -106,6 +107,19 @@ impl Place {
     /// The directory of the database.
     pub fn database(&self) -> PathBuf {
         self.path.join("database")
+    }
+
+    /// The disk on which the directory is, of which it takes `used` bytes.
+    pub fn disk(&self, used: u64) -> Disk {
+        match statvfs(&self.path) {
+            Ok(disk) => Disk {
+                total: disk.f_blocks.saturating_mul(disk.f_frsize),
+                free: disk.f_bavail.saturating_mul(disk.f_frsize),
+                used,
+            },
+            // Then writing will tell.
+            Err(_) => Disk { total: 0, free: u64::MAX / 2, used },
+        }
     }
 
     /// An error when the disk does not take what is written.

@@ -12,11 +12,17 @@ use super::{BufferError, ReadLimit};
 use crate::model::{Commit, Epoch, Lane, Sequence, Timestamp};
 
 impl Store {
-    /// Durable, undelivered commits: the first unbroken run from `from` on, within `limit` but at least one.
-    /// A commit that is damaged or missing is passed over; a gap record will say so.
-    pub fn read(&mut self, lane: Lane, from: Sequence, limit: ReadLimit) -> Result<Vec<Commit>, BufferError> {
-        while let Some((first, last)) = self.lane(lane).pending_run(from.0) {
-            let commits = self.read_run(lane, first, last, limit)?;
+    /// Durable, undelivered commits: the first unbroken run from `from` on, not behind `until`, within `limit` but at
+    /// least one. A commit that is damaged or missing is passed over; a gap record will say so.
+    pub fn read(
+        &mut self,
+        lane: Lane,
+        from: Sequence,
+        until: Sequence,
+        limit: ReadLimit,
+    ) -> Result<Vec<Commit>, BufferError> {
+        while let Some((first, last)) = self.lane(lane).pending_run(from.0).filter(|run| run.0 <= until.0) {
+            let commits = self.read_run(lane, first, last.min(until.0), limit)?;
             if !commits.is_empty() {
                 return Ok(commits);
             }

@@ -7,16 +7,43 @@
 /// 3.6 times the room.
 const ALIVE_PERCENT: u64 = 25;
 
+/// Share of the room that may be alive, in percent, when the disk has less room than the limit.
+const ALIVE_OF_ROOM_PERCENT: u64 = 60;
+
 /// Share below which the aim is not lowered, in percent.
 const ALIVE_PERCENT_LEAST: u64 = 8;
 
 /// Share of the limit at which the directory counts as too large, in percent.
 const DISK_PERCENT: u64 = 75;
 
+/// Share of the disk that is left to others, in percent, but at most so many bytes.
+const RESERVE_PERCENT: u64 = 5;
+const RESERVE_MOST: u64 = 64 << 20;
+
+/// What the disk holds and what of it the directory takes, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Disk {
+    /// Size of the disk.
+    pub total: u64,
+    /// Free for this process.
+    pub free: u64,
+    /// Taken by the directory.
+    pub used: u64,
+}
+
+impl Disk {
+    /// What is left to others.
+    fn reserve(&self) -> u64 {
+        (self.total / 100 * RESERVE_PERCENT).min(RESERVE_MOST)
+    }
+}
+
 /// How many bytes may be alive in the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
     limit: u64,
+    /// The limit, or what the disk has room for.
+    room: u64,
     alive: u64,
     disk_seen: u64,
 }
@@ -24,34 +51,46 @@ pub struct Budget {
 impl Budget {
     /// A budget for a directory that may take `limit` bytes on disk.
     pub fn new(limit: u64) -> Self {
-        Self { limit, alive: limit / 100 * ALIVE_PERCENT, disk_seen: 0 }
+        Self { limit, room: limit, alive: limit / 100 * ALIVE_PERCENT, disk_seen: 0 }
     }
 
-    /// Takes note that the directory takes `disk` bytes: lowers the budget when that is more than was seen before and
-    /// near the limit.
-    pub fn see_disk(&mut self, disk: u64) {
-        if disk > self.disk_seen && disk > self.limit / 100 * DISK_PERCENT {
+    /// Takes note of the disk: lowers the budget when the directory takes more than was seen before and comes near the
+    /// limit. When the disk has less room than that, the directory grows only as long as the reserve is left.
+    pub fn see_disk(&mut self, disk: Disk) {
+        if disk.used > self.disk_seen && disk.used > self.limit / 100 * DISK_PERCENT {
             self.alive = (self.alive - self.alive / 10).max(self.limit / 100 * ALIVE_PERCENT_LEAST);
         }
-        self.disk_seen = disk;
+        self.disk_seen = disk.used;
+        self.room = self.limit.min(disk.used + disk.free.saturating_sub(disk.reserve()));
+    }
+
+    /// The most that the directory may take now: the limit, or what the disk has room for.
+    pub fn room(&self) -> u64 {
+        self.room
     }
 
     /// Bytes that may be alive.
     pub fn alive(&self) -> u64 {
-        self.alive
+        self.alive.min(self.room / 100 * ALIVE_OF_ROOM_PERCENT)
     }
 
     /// Bytes to free before `incoming` bytes join `alive` ones; zero while they fit. More than needed at once, so that
     /// removing is rare and one gap record speaks for many commits.
     pub fn excess(&self, alive: u64, incoming: u64) -> u64 {
-        let wanted = alive + incoming;
-        if wanted <= self.alive { 0 } else { wanted - self.alive + self.alive / 32 }
+        let (wanted, most) = (alive + incoming, self.alive());
+        if wanted <= most { 0 } else { wanted - most + most / 32 }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const PLENTY: u64 = 1 << 40;
+
+    fn used(used: u64) -> Disk {
+        Disk { total: PLENTY, free: PLENTY, used }
+    }
 
     #[test]
     fn nothing_is_freed_while_everything_fits_and_some_more_when_not() {
@@ -63,13 +102,27 @@ mod tests {
     #[test]
     fn a_directory_that_grows_towards_the_limit_lowers_the_budget_and_never_to_nothing() {
         let mut budget = Budget::new(1000);
-        budget.see_disk(750);
+        budget.see_disk(used(750));
         assert_eq!(budget.alive(), 250);
-        budget.see_disk(900);
+        budget.see_disk(used(900));
         assert_eq!(budget.alive(), 225);
-        budget.see_disk(900);
+        budget.see_disk(used(900));
         assert_eq!(budget.alive(), 225);
-        (901..2000).for_each(|disk| budget.see_disk(disk));
+        (901..2000).for_each(|disk| budget.see_disk(used(disk)));
         assert_eq!(budget.alive(), 80);
+    }
+
+    #[test]
+    fn a_disk_that_others_fill_leaves_less_room_and_gives_it_back() {
+        let mut budget = Budget::new(100_000);
+        let disk = |free, used| Disk { total: 1_000_000, free, used };
+        budget.see_disk(disk(500_000, 30_000));
+        assert_eq!((budget.room(), budget.alive()), (100_000, 25_000));
+        budget.see_disk(disk(60_000, 30_000));
+        assert_eq!((budget.room(), budget.alive()), (40_000, 24_000), "a twentieth is left to others");
+        budget.see_disk(disk(0, 30_000));
+        assert_eq!((budget.room(), budget.alive()), (30_000, 18_000), "what is there stays");
+        budget.see_disk(disk(500_000, 30_000));
+        assert_eq!(budget.alive(), 25_000);
     }
 }

@@ -64,6 +64,8 @@ pub struct BufferStatus {
     pub disk_bytes: u64,
     /// The most that it may take.
     pub limit_bytes: u64,
+    /// The most that it may take now: less than the limit when the disk has no room for that.
+    pub room_bytes: u64,
     /// Bytes waiting in memory to be stored.
     pub waiting_bytes: u64,
     /// Readings that became durable.

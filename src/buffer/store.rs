@@ -242,8 +242,8 @@ impl Store {
         self.names.update(&mut self.ids);
         let mut batch = Batch::default();
         let save = self.prepare(&mut batch)?;
-        let database = self.database.as_ref().expect("saving needs an open database");
         let begun = Instant::now();
+        let database = self.database.as_ref().expect("saving needs an open database");
         let written = database.apply(batch).and_then(|()| database.flush());
         self.counters.longest_flush = self.counters.longest_flush.max(begun.elapsed());
         match written {
@@ -408,6 +408,7 @@ impl Store {
             live_bytes_max: self.budget.alive(),
             disk_bytes: counters.disk_bytes,
             limit_bytes: self.limit_bytes,
+            room_bytes: self.budget.room(),
             waiting_bytes: self.waiting_bytes() as u64,
             readings_stored: counters.readings_stored,
             commits: counters.commits,
@@ -434,7 +435,7 @@ impl Store {
         if disk > self.limit_bytes && self.place.remove_oldest_set_aside() {
             tracing::warn!("oldest damaged database removed to keep the limit");
         }
-        self.budget.see_disk(disk);
+        self.budget.see_disk(self.place.disk(disk));
         self.counters.disk_bytes = disk;
     }
 

@@ -33,7 +33,7 @@ pub(super) enum Request {
     RuleState(Reply<Vec<u8>>),
     AppendAlarms(Vec<AlarmRecord>),
     AppendGap(Gap),
-    Read { lane: Lane, from: Sequence, limit: ReadLimit, reply: Reply<Vec<Commit>> },
+    Read { lane: Lane, from: Sequence, until: Sequence, limit: ReadLimit, reply: Reply<Vec<Commit>> },
     Recent { from: Timestamp, after: Sequence, limit: ReadLimit, reply: Reply<Vec<Commit>> },
     ReadOther { limit: ReadLimit, reply: Reply<Option<OtherCommits>> },
     Delivered { epoch: Epoch, lane: Lane, first: Sequence, last: Sequence },
@@ -136,7 +136,9 @@ impl Keeper {
             Request::AppendAlarms(alarms) => self.append_alarms(&alarms),
             Request::AppendGap(gap) => drop(self.store.close(gap.lane, &Records::Gap(gap))),
             // The asker may be gone; then nobody misses the answer.
-            Request::Read { lane, from, limit, reply } => drop(reply.send(self.store.read(lane, from, limit))),
+            Request::Read { lane, from, until, limit, reply } => {
+                drop(reply.send(self.store.read(lane, from, until, limit)));
+            }
             Request::Recent { from, after, limit, reply } => {
                 drop(reply.send(self.store.recent(from, after, limit)));
             }

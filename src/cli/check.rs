@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::table::Table;
+use super::table::{Table, bytes};
 use super::{ConfigOption, Exit, Failure, findings, plural, write_json, written};
 use crate::agent::{self, learned};
 use crate::config::{self, Config, DeviceConfig, LinkConfig};
@@ -18,7 +18,7 @@ use crate::model::UnitId;
 use crate::poll::forecast::{IntervalForecast, forecast};
 use crate::poll::learned::LearnedDevices;
 use crate::profile::{Protocol, TextProfile};
-use crate::settings::{FileFault, show_duration};
+use crate::settings::{FileFault, show_duration, show_size};
 
 /// Check a configuration and show the poll plan: requests, registers and predicted load of each link.
 ///
@@ -107,7 +107,8 @@ impl Check {
     pub fn run(self) -> Result<Exit, Failure> {
         let path = self.file.unwrap_or(self.config.config);
         let file = path.display().to_string();
-        let report = match config::load(&path).and_then(checked_rules) {
+        let loaded = config::load(&path).and_then(|config| checked_store(&file, config));
+        let report = match loaded.and_then(checked_rules) {
             Ok((config, unmatched)) => report(file, &config, unmatched),
             Err(error) if self.json => {
                 let (warnings, notes, links) = (Vec::new(), Vec::new(), Vec::new());
@@ -137,6 +138,23 @@ fn checked_rules(config: Config) -> Result<(Config, Vec<String>), config::Config
         }
         Err(faults) => Err(config::ConfigError { faults }),
     }
+}
+
+/// The configuration, when its store can be as large as it may become. The agent starts all the same: it takes what room
+/// there is, and a disk may be missing for a while.
+fn checked_store(file: &str, config: Config) -> Result<Config, config::ConfigError> {
+    let Some(disk_bytes) = findings::disk_bytes(&config.store.path) else { return Ok(config) };
+    let limit_bytes = config.store.limit_bytes;
+    if limit_bytes <= disk_bytes {
+        return Ok(config);
+    }
+    let place = config.store.path.display();
+    let fault = FileFault {
+        key: "store.limit".to_owned(),
+        value: Some(format!("{:?}", show_size(limit_bytes))),
+        ..FileFault::of_file(file, format!("must fit on the disk of {place}, which has {}", bytes(disk_bytes)))
+    };
+    Err(config::ConfigError { faults: vec![fault] })
 }
 
 fn report(file: String, config: &Config, unmatched: Vec<String>) -> Report {

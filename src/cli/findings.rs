@@ -69,6 +69,12 @@ fn store(store: &StoreConfig) -> Vec<String> {
     warnings
 }
 
+/// Size of the disk that `path` is on, or will be on; nothing when the system does not say.
+pub(super) fn disk_bytes(path: &Path) -> Option<u64> {
+    let disk = statvfs(existing(path)).ok()?;
+    Some(disk.f_blocks.saturating_mul(disk.f_frsize)).filter(|bytes| *bytes > 0)
+}
+
 /// The directory itself, or the nearest one above it that exists.
 fn existing(path: &Path) -> &Path {
     let found = path.ancestors().find(|place| place.exists());

@@ -136,6 +136,8 @@ pub struct MqttConfig {
     pub fallback_after: Duration,
     /// How readings are put together.
     pub batch: BatchConfig,
+    /// How what was kept during an outage is sent.
+    pub backlog: BacklogConfig,
 }
 
 /// Certificates of a TLS connection.
@@ -174,6 +176,24 @@ pub struct BatchConfig {
     pub max_age: Duration,
     /// Largest payload, in bytes.
     pub max_size: usize,
+}
+
+/// How what was kept during an outage is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BacklogConfig {
+    /// Before what is new, or beside it.
+    pub order: BacklogOrder,
+    /// The most it takes beside what is new, in bytes a second; `None` for at least 200 KiB/s and ten times what is new.
+    pub rate: Option<u64>,
+}
+
+/// Whether what is new waits for what was kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BacklogOrder {
+    /// What is new goes out at once, the backlog beside it.
+    LiveFirst,
+    /// Everything in the order in which it was stored.
+    InOrder,
 }
 
 /// Formats of a batch.

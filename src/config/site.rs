@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{
-    BatchConfig, BatchEncoding, ClockTrust, Credentials, DEFAULT_PROFILES, DEFAULT_SOCKET, GatewayConfig, MqttConfig,
-    MqttProtocol, RulesConfig, StoreConfig, TlsConfig, WhenFull,
+    BacklogConfig, BacklogOrder, BatchConfig, BatchEncoding, ClockTrust, Credentials, DEFAULT_PROFILES, DEFAULT_SOCKET,
+    GatewayConfig, MqttConfig, MqttProtocol, RulesConfig, StoreConfig, TlsConfig, WhenFull,
 };
 use crate::database::EngineKind;
 use crate::model::Name;
@@ -100,6 +100,7 @@ pub(super) fn mqtt(
         .duration("keep_alive", Duration::from_secs(5)..=Duration::from_secs(1200))
         .unwrap_or(Duration::from_secs(30));
     let batch = batch(section.section("batch"));
+    let backlog = backlog(section.section("backlog"));
     section.finish();
     let (broker, gateway) = (broker?, gateway?);
     Some(MqttConfig {
@@ -113,6 +114,7 @@ pub(super) fn mqtt(
         keep_alive,
         fallback_after: FALLBACK_AFTER,
         batch,
+        backlog,
     })
 }
 
@@ -236,6 +238,21 @@ pub(super) fn batch(mut section: Section<'_, '_>) -> BatchConfig {
     let max_size = section.size("max_size", SIZE_LEAST..=SIZE_MOST).unwrap_or(100 << 10);
     section.finish();
     BatchConfig { encoding, max_age, max_size: usize::try_from(max_size).unwrap_or(usize::MAX) }
+}
+
+fn backlog(mut section: Section<'_, '_>) -> BacklogConfig {
+    // Slower than the slowest mobile link; faster than any gateway can read its store.
+    const RATE_LEAST: u64 = 1 << 10;
+    const RATE_MOST: u64 = 1 << 30;
+    let words = [("live-first", BacklogOrder::LiveFirst), ("in-order", BacklogOrder::InOrder)];
+    let order = section.choice("order", &words).unwrap_or(BacklogOrder::LiveFirst);
+    let rate = section.take("rate");
+    section.finish();
+    if let Some(item) = rate.as_ref().filter(|_| order == BacklogOrder::InOrder) {
+        item.fault("only with order = \"live-first\": in order the backlog takes what the link allows");
+    }
+    let rate = rate.and_then(|item| item.rate(RATE_LEAST..=RATE_MOST));
+    BacklogConfig { order, rate }
 }
 
 #[cfg(test)]

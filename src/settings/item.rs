@@ -112,6 +112,16 @@ impl<'s, 'i> Item<'s, 'i> {
         self.expect(bytes, format!("must be a size such as \"100KiB\" or \"512MiB\", from {least} to {most}"))
     }
 
+    /// The number of bytes a second, such as `"200KiB/s"`, or a fault when it is none or outside `allowed`.
+    pub fn rate(&self, allowed: RangeInclusive<u64>) -> Option<u64> {
+        let size = self.as_word().and_then(|text| text.strip_suffix("/s")).and_then(parse_size);
+        let (least, most) = (show_size(*allowed.start()), show_size(*allowed.end()));
+        self.expect(
+            size.filter(|bytes| allowed.contains(bytes)),
+            format!("must be a rate such as \"200KiB/s\", from {least}/s to {most}/s"),
+        )
+    }
+
     /// True or false, or a fault.
     pub fn boolean(&self) -> Option<bool> {
         self.expect(self.value.get_ref().as_bool(), "must be true or false")

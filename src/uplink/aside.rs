@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::forward::ForwardFilter;
 use super::packing::{Packed, Packer};
 use super::{Uplink, UplinkError};
 use crate::encoding::columnar::Encoder;
@@ -19,8 +20,12 @@ impl Uplink {
         self.encoder.take().map_or_else(|| Encoder::new().map_err(UplinkError::Encoder), Ok)
     }
 
-    /// Encodes `commits`. A large batch takes milliseconds; polling must not wait for it.
-    pub(super) async fn pack(&mut self, mut packer: Packer, commits: Vec<Commit>) -> Result<Packed, UplinkError> {
+    /// Encodes `commits`, and gives back the filter of `packer`. A large batch takes milliseconds; polling must not wait for it.
+    pub(super) async fn pack(
+        &mut self,
+        mut packer: Packer,
+        commits: Vec<Commit>,
+    ) -> Result<(Packed, ForwardFilter), UplinkError> {
         let now = Instant::now();
         let trims = self.trimmed.is_none_or(|trimmed| now - trimmed >= TRIM_INTERVAL);
         if trims {
@@ -35,7 +40,6 @@ impl Uplink {
         });
         let (packer, packed) = packing.await.map_err(|_| UplinkError::Stopping)?;
         self.encoder = Some(packer.encoder);
-        self.filter = packer.filter;
-        Ok(packed)
+        Ok((packed, packer.filter))
     }
 }

@@ -6,6 +6,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::Poll;
 
+use tokio::time::Instant;
+
+use crate::encoding::Order;
 use crate::model::{Epoch, Lane, Sequence};
 use crate::mqtt::Delivery;
 
@@ -34,6 +37,10 @@ pub struct Shipment {
     pub withheld: usize,
     /// Bytes of all payloads.
     pub bytes: usize,
+    /// Stream that they belong to.
+    pub order: Order,
+    /// When they were sent.
+    pub sent: Instant,
 }
 
 enum State {
@@ -77,6 +84,11 @@ impl Flight {
     /// Whether something of another epoch is under way.
     pub fn has_other(&self) -> bool {
         self.entries.iter().any(|(shipment, _)| shipment.is_other)
+    }
+
+    /// Shipments of the backlog under way.
+    pub fn backlog(&self) -> usize {
+        self.entries.iter().filter(|(shipment, _)| shipment.order == Order::Backlog && !shipment.is_other).count()
     }
 
     /// Gives up what is under way in one lane: it is still in the store and will be read again.

@@ -1,10 +1,12 @@
 //! The task that empties the store into the broker: next durable commits, encode, publish, wait for the PUBACK, mark
-//! delivered. Live data and catch-up after an outage travel this one road, oldest first.
+//! delivered. Live data and catch-up after an outage travel this one road: one behind the other, oldest first, or what
+//! is new at once and what was kept beside it at a bounded rate ([`backlog`]). A batch says which of the two it is.
 //!
 //! A record is marked delivered on a PUBACK that is no refusal, and only then. A refusal keeps the records, backs off
 //! and raises the alarm `BrokerRefuses`. A lost session puts everything under way back to the start.
 
 mod aside;
+mod backlog;
 mod catalogue;
 mod flight;
 mod forward;
@@ -13,6 +15,7 @@ mod packing;
 mod progress;
 mod sizing;
 mod status;
+mod streams;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,14 +29,14 @@ pub use status::UplinkStatus;
 
 use crate::buffer::{BufferError, BufferHandle, Catalogue, ReadLimit, Watermarks};
 use crate::clock::Clock;
-use crate::config::BatchConfig;
-use crate::encoding::EncodeError;
+use crate::config::{BacklogConfig, BatchConfig};
 use crate::encoding::columnar::Encoder;
+use crate::encoding::{EncodeError, Order};
 use crate::model::{Epoch, Lane, Name, Sequence};
 use crate::mqtt::backoff::Backoff;
 use crate::mqtt::{Delivery, Message, SessionHandle, SessionState, Topics};
+use backlog::{Backlog, Bucket};
 use flight::{Flight, Outcome, Shipment};
-use forward::ForwardFilter;
 use others::OtherProgress;
 use packing::{Packer, Packing};
 use progress::{LaneProgress, Passed};
@@ -48,6 +51,9 @@ const STORE_RETRY: Duration = Duration::from_secs(1);
 /// Commits of which nothing is sent wait at most this long for a batch that says so: they stay undelivered until then.
 const SILENCE: Duration = Duration::from_secs(60);
 
+/// When deliveries take longer than this, one batch of the backlog is under way at a time: live data waits behind it.
+const SLOW: Duration = Duration::from_secs(2);
+
 /// Bytes of a PUBLISH beside topic and payload: fixed header, lengths, packet id and properties (MQTT 5.0, 3.3).
 const PUBLISH_OVERHEAD: usize = 128;
 
@@ -60,6 +66,8 @@ pub struct UplinkSettings {
     pub gateway: Name,
     /// How readings are put together.
     pub batch: BatchConfig,
+    /// How what was kept during an outage is sent.
+    pub backlog: BacklogConfig,
     /// Where messages go.
     pub topics: Topics,
 }
@@ -104,12 +112,16 @@ pub struct Uplink {
     /// Epoch of the commits in both lanes.
     epoch: Epoch,
     others: OtherProgress,
+    /// Telemetry that was kept during an outage, where it goes beside what is new.
+    backlog: Option<Backlog>,
+    bucket: Bucket,
+    /// Whether the last delivery took long.
+    is_slow: bool,
     flight: Flight,
     sizer: BatchSizer,
     /// Kept because its memory is large and worth using again.
     encoder: Option<Encoder>,
     forward: watch::Receiver<Arc<ForwardTable>>,
-    filter: ForwardFilter,
     /// When free memory was last given back.
     trimmed: Option<Instant>,
     status: watch::Sender<UplinkStatus>,
@@ -128,6 +140,9 @@ impl Uplink {
     ) -> Self {
         Self {
             epoch: buffer.watermarks().borrow().epoch,
+            bucket: Bucket::new(settings.backlog.rate, Instant::now()),
+            backlog: None,
+            is_slow: false,
             watermarks: buffer.watermarks(),
             session_state: session.state(),
             settings,
@@ -145,7 +160,6 @@ impl Uplink {
             sizer: BatchSizer::default(),
             encoder: None,
             forward,
-            filter: ForwardFilter::default(),
             trimmed: None,
             status: watch::Sender::default(),
         }
@@ -213,7 +227,9 @@ impl Uplink {
         let batch = batch.map(|due| self.telemetry.retry_at.map_or(due, |retry| due.max(retry)));
         let now = Instant::now();
         let retries = [self.alarms.retry_at, self.telemetry.retry_at, self.others_deadline()];
-        retries.into_iter().flatten().chain(batch.filter(|_| self.flight.has_room())).filter(|due| *due > now).min()
+        let backlog = self.backlog_has_room().then(|| now + self.bucket.wait(now));
+        let dues = batch.filter(|_| self.flight.has_room()).into_iter().chain(backlog);
+        retries.into_iter().flatten().chain(dues).filter(|due| *due > now).min()
     }
 
     async fn send_due(&mut self) -> Result<(), UplinkError> {
@@ -249,47 +265,20 @@ impl Uplink {
                 break;
             }
         }
+        self.let_go_of_what_lags();
         while self.flight.has_room() && self.telemetry_is_due(payload_max) {
-            if !self.send_batch(payload_max).await? {
+            if !self.send_batch(payload_max, Order::Live).await? {
                 break;
             }
         }
-        Ok(())
-    }
-
-    /// When the database was lost, sequences begin anew.
-    fn follow_epoch(&mut self) {
-        let marks = *self.watermarks.borrow();
-        if self.epoch != marks.epoch {
-            self.epoch = marks.epoch;
-            for lane in Lane::ALL {
-                self.abandon(lane);
-                self.progress(lane).backlog_until = marks.lane(lane).durable_last;
+        while self.backlog_has_room() && self.bucket.wait(Instant::now()).is_zero() {
+            self.send_batch(payload_max, Order::Backlog).await?;
+            // What has become due meanwhile does not wait for a second one.
+            if self.flight.has_room() && self.telemetry_is_due(payload_max) {
+                self.send_batch(payload_max, Order::Live).await?;
             }
         }
-    }
-
-    fn begin_session(&mut self, generation: u64, session_present: bool) {
-        let marks = *self.watermarks.borrow();
-        for (lane, mark) in [(Lane::Alarms, marks.alarms), (Lane::Telemetry, marks.telemetry)] {
-            self.abandon(lane);
-            let progress = self.progress(lane);
-            progress.backlog_until = mark.durable_last;
-            progress.retry_at = None;
-        }
-        self.others.start_over();
-        let was_interrupted = self.cataloguing.take().is_some();
-        self.catalogue_due |= was_interrupted || self.generation.is_none() || !session_present;
-        self.generation = Some(generation);
-    }
-
-    /// Gives up what is under way: it is still in the store and will be read again.
-    fn abandon(&mut self, lane: Lane) {
-        self.flight.abandon(lane);
-        self.progress(lane).start_over();
-        if lane == Lane::Telemetry {
-            self.filter.start_over();
-        }
+        Ok(())
     }
 
     fn progress(&mut self, lane: Lane) -> &mut LaneProgress {
@@ -297,28 +286,6 @@ impl Uplink {
             Lane::Alarms => &mut self.alarms,
             Lane::Telemetry => &mut self.telemetry,
         }
-    }
-
-    fn alarms_are_due(&self) -> bool {
-        let mark = self.watermarks.borrow().alarms;
-        self.alarms.may_retry() && self.alarms.has_more(&mark)
-    }
-
-    fn telemetry_is_due(&mut self, payload_max: usize) -> bool {
-        let mark = self.watermarks.borrow_and_update().telemetry;
-        if !self.telemetry.has_more(&mark) {
-            self.telemetry.waiting_since = None;
-            return false;
-        }
-        let since = *self.telemetry.waiting_since.get_or_insert_with(Instant::now);
-        let is_old = since.elapsed() >= self.settings.batch.max_age;
-        let passed = self.telemetry.passed.map_or(0, |passed| passed.readings);
-        let under_way = (self.flight.records(Lane::Telemetry) + passed) as u64;
-        let waiting = mark.pending_readings.saturating_sub(under_way);
-        let is_full = waiting >= self.sizer.readings(payload_max) as u64;
-        let is_backlog = self.telemetry.next <= self.telemetry.backlog_until
-            && mark.oldest_undelivered <= self.telemetry.backlog_until;
-        self.telemetry.may_retry() && (is_old || is_full || is_backlog)
     }
 
     fn packing(&self, oldest_undelivered: Sequence) -> Packing {
@@ -335,53 +302,76 @@ impl Uplink {
     /// Sends the next commit of alarms. False when there was none.
     async fn send_alarms(&mut self) -> Result<bool, UplinkError> {
         let limit = ReadLimit { commits: 1, records: usize::MAX };
-        let commits = self.buffer.read(Lane::Alarms, self.alarms.next, limit).await?;
+        let commits = self.buffer.read(Lane::Alarms, self.alarms.live.next, limit).await?;
         let Some(commit) = commits.into_iter().next() else { return Ok(false) };
         let (epoch, sequence) = (commit.header.epoch, commit.header.sequence);
         let oldest = self.watermarks.borrow().alarms.oldest_undelivered;
         let messages = self.packing(oldest).alarms(&commit);
-        self.alarms.next = sequence.next();
+        self.alarms.live.next = sequence.next();
         let (first, last, records) = (sequence, sequence, commit.records.count());
-        let shipment =
-            Shipment { epoch, is_other: false, lane: Lane::Alarms, first, last, records, withheld: 0, bytes: 0 };
+        let shipment = Shipment {
+            epoch,
+            is_other: false,
+            lane: Lane::Alarms,
+            first,
+            last,
+            records,
+            withheld: 0,
+            bytes: 0,
+            order: Order::Live,
+            sent: Instant::now(),
+        };
         self.launch(shipment, messages);
         Ok(true)
     }
 
     /// Sends the next batch of telemetry. False when there was nothing to send.
-    async fn send_batch(&mut self, payload_max: usize) -> Result<bool, UplinkError> {
+    async fn send_batch(&mut self, payload_max: usize, order: Order) -> Result<bool, UplinkError> {
         let limit = ReadLimit { commits: usize::MAX, records: self.sizer.readings(payload_max) };
-        let commits = self.buffer.read(Lane::Telemetry, self.telemetry.next, limit).await?;
+        let (from, until) = match (order, &self.backlog) {
+            (Order::Backlog, Some(backlog)) => backlog.next(),
+            (Order::Live, _) | (Order::Backlog, None) => (self.telemetry.live.next, Sequence(u64::MAX)),
+        };
+        let commits = self.buffer.read_until(Lane::Telemetry, from, until, limit).await?;
         let (Some(first), Some(last)) = (commits.first(), commits.last()) else {
-            self.telemetry.waiting_since = None;
+            self.note_empty(order);
             return Ok(false);
         };
         let epoch = first.header.epoch;
-        let (first, last) = (first.header.sequence, last.header.sequence);
-        let is_backlog = last <= self.telemetry.backlog_until;
+        let (first, last, count) = (first.header.sequence, last.header.sequence, commits.len());
+        let is_backlog = order == Order::Backlog || last <= self.telemetry.backlog_until;
         let records: usize = commits.iter().map(|commit| commit.records.count()).sum();
         let oldest = self.watermarks.borrow().telemetry.oldest_undelivered;
         let packing = self.packing(oldest);
-        self.filter.set_table(&self.forward.borrow_and_update(), &self.catalogue.borrow());
-        let passed = self.telemetry.passed;
+        let encoder = self.take_encoder()?;
+        let (forward, catalogue) = (self.forward.borrow_and_update().clone(), self.catalogue.borrow().clone());
+        let stream = self.stream(order);
+        stream.filter.set_table(&forward, &catalogue);
+        let (passed, says_nothing) = (stream.passed, stream.says_nothing);
+        let filter = std::mem::take(&mut stream.filter);
         let packer = Packer {
             packing,
-            encoder: self.take_encoder()?,
-            filter: std::mem::take(&mut self.filter),
+            encoder,
+            filter,
             payload_max,
             is_backlog,
             covers_from: passed.map(|passed| passed.first),
-            says_nothing: passed.is_some_and(|passed| passed.since.elapsed() >= SILENCE),
+            says_nothing: says_nothing || passed.is_some_and(|passed| passed.since.elapsed() >= SILENCE),
         };
-        let packed = self.pack(packer, commits).await?;
-        self.telemetry.next = last.next();
-        self.telemetry.waiting_since = None;
+        let (packed, filter) = self.pack(packer, commits).await?;
+        if order == Order::Live {
+            self.telemetry.waiting_since = None;
+        }
+        let stream = self.stream(order);
+        stream.filter = filter;
+        stream.next = last.next();
+        stream.note_batch(count, records);
         if packed.messages.is_empty() && packed.too_large.is_empty() {
             let begun = Passed { first, readings: 0, since: Instant::now() };
-            self.telemetry.passed.get_or_insert(begun).readings += records;
+            stream.passed.get_or_insert(begun).readings += records;
             return Ok(true);
         }
-        self.telemetry.passed = None;
+        stream.passed = None;
         let first = passed.map_or(first, |passed| passed.first);
         let passed = passed.map_or(0, |passed| passed.readings);
         self.sizer.observe(records, packed.largest_uncut);
@@ -399,7 +389,14 @@ impl Uplink {
             records: records + passed,
             withheld: packed.withheld + passed,
             bytes: 0,
+            order,
+            sent: Instant::now(),
         };
+        let bytes: usize = packed.messages.iter().map(|message| message.payload.len()).sum();
+        match order {
+            Order::Live => self.bucket.note_live(bytes, shipment.sent),
+            Order::Backlog => self.bucket.take(bytes, shipment.sent),
+        }
         self.launch(shipment, packed.messages);
         Ok(true)
     }
@@ -439,7 +436,8 @@ impl Uplink {
     }
 
     async fn settle_delivered(&mut self, shipment: Shipment) {
-        let Shipment { epoch, lane, first, last, .. } = shipment;
+        let Shipment { epoch, lane, first, last, sent, .. } = shipment;
+        self.is_slow = sent.elapsed() > SLOW;
         if let Err(error) = self.buffer.delivered(epoch, lane, first, last).await {
             tracing::error!(%error, "a delivery could not be marked; it will be repeated");
         }

@@ -8,6 +8,7 @@ use super::forward::ForwardFilter;
 use super::packing::Packer;
 use super::{Uplink, UplinkError};
 use crate::buffer::{OtherCommits, ReadLimit};
+use crate::encoding::Order;
 use crate::model::Lane;
 use crate::mqtt::Delivery;
 use crate::mqtt::backoff::Backoff;
@@ -88,9 +89,9 @@ impl Uplink {
         self.others.waiting_since = None;
         let Some(mut shipment) = shipment_of(&found) else { return Ok(()) };
         // What is live goes on where the lane of the store left off; what is old must not disturb that.
-        let mut filter = if found.is_live { std::mem::take(&mut self.filter) } else { ForwardFilter::default() };
+        let mut filter =
+            if found.is_live { std::mem::take(&mut self.telemetry.live.filter) } else { ForwardFilter::default() };
         filter.set_table(&self.forward.borrow_and_update(), &self.catalogue.borrow());
-        let kept = (!found.is_live).then(|| std::mem::take(&mut self.filter));
         let packer = Packer {
             packing: self.packing(found.oldest_undelivered),
             encoder: self.take_encoder()?,
@@ -101,9 +102,9 @@ impl Uplink {
             // Without a message nothing would be delivered, and nothing would say so.
             says_nothing: true,
         };
-        let packed = self.pack(packer, found.commits).await?;
-        if let Some(kept) = kept {
-            self.filter = kept;
+        let (packed, filter) = self.pack(packer, found.commits).await?;
+        if found.is_live {
+            self.telemetry.live.filter = filter;
         }
         for gap in packed.too_large {
             tracing::error!(records = gap.records, "readings of another epoch are larger than the broker takes");
@@ -129,9 +130,9 @@ impl Uplink {
                 }
             }
             // Still in the store, and read again.
-            Delivery::SessionLost => self.filter.start_over(),
+            Delivery::SessionLost => self.telemetry.live.filter.start_over(),
             Delivery::TooLarge { .. } | Delivery::Refused { .. } => {
-                self.filter.start_over();
+                self.telemetry.live.filter.start_over();
                 let wait = self.others.refusals.after_failure(fastrand::f64());
                 self.others.retry_at = Some(Instant::now() + wait);
                 let reason = delivery.to_string();
@@ -148,5 +149,7 @@ fn shipment_of(found: &OtherCommits) -> Option<Shipment> {
     let (first, last) = (found.commits.first()?.header.sequence, found.commits.last()?.header.sequence);
     let records = found.commits.iter().map(|commit| commit.records.count()).sum();
     let (epoch, lane) = (found.epoch, found.lane);
-    Some(Shipment { epoch, is_other: true, lane, first, last, records, withheld: 0, bytes: 0 })
+    let order = if found.is_live { Order::Live } else { Order::Backlog };
+    let sent = Instant::now();
+    Some(Shipment { epoch, is_other: true, lane, first, last, records, withheld: 0, bytes: 0, order, sent })
 }

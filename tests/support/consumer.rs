@@ -5,8 +5,9 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{BufRead, BufReader, Read};
 use std::process::Child;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use lineside::clock::{Clock, SystemClock};
 use lineside::encoding::alarm::{AlarmContent, JsonTransition};
 use lineside::encoding::json::JsonValue;
 use lineside::encoding::{
@@ -115,6 +116,20 @@ pub struct Taken {
     pub quality: String,
 }
 
+/// One batch as it arrived.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    pub order: Order,
+    /// First commit that it covers.
+    pub first: Sequence,
+    /// Bytes of its payload.
+    pub length: usize,
+    /// Time of its newest reading.
+    pub newest: Option<Timestamp>,
+    pub at: Instant,
+    pub wall: Timestamp,
+}
+
 /// Which records of a commit have arrived, if not all.
 #[derive(Debug, Clone, Default)]
 struct Pieces {
@@ -139,6 +154,7 @@ pub struct Harvest {
     /// Messages that rules published: last level of the topic, and text.
     pub events: Vec<(String, String)>,
     pub batches: u64,
+    pub arrivals: Vec<Arrival>,
     pub largest_payload: usize,
     pub parts: u64,
     pub backlog_batches: u64,
@@ -148,6 +164,7 @@ pub struct Harvest {
     pub wrong: Vec<String>,
     commits: BTreeMap<(Epoch, Lane), BTreeMap<Sequence, Pieces>>,
     oldest_undelivered: BTreeMap<(Epoch, Lane), Sequence>,
+    newest: HashMap<(Epoch, Lane, Order), Sequence>,
     gaps: Vec<(Epoch, Lane, Sequence, Sequence)>,
     marks: BTreeSet<String>,
 }
@@ -176,7 +193,8 @@ impl Harvest {
     }
 
     fn take_columnar(&mut self, batch: &DecodedBatch, length: usize) {
-        self.note_batch(&batch.header, length);
+        let newest = batch.readings.iter().map(|reading| reading.time).max();
+        self.note_batch(&batch.header, length, newest);
         for (sequence, gap) in &batch.gaps {
             self.gaps.push((batch.header.epoch, gap.lane, gap.first, gap.last));
             self.cover(&batch.header, *sequence, None);
@@ -208,7 +226,8 @@ impl Harvest {
             order: batch.order,
             part: batch.part,
         };
-        self.note_batch(&header, length);
+        let newest = batch.series.iter().flat_map(|series| &series.readings).map(|reading| reading.time).max();
+        self.note_batch(&header, length, newest);
         for placed in batch.gaps {
             self.gaps.push((header.epoch, placed.gap.lost_lane, placed.gap.first_lost, placed.gap.last_lost));
         }
@@ -251,7 +270,9 @@ impl Harvest {
         self.replaced.extend(replaces.iter().map(|replaced| (header.epoch, sequence, *replaced)));
     }
 
-    fn note_batch(&mut self, header: &BatchHeader, length: usize) {
+    fn note_batch(&mut self, header: &BatchHeader, length: usize, newest: Option<Timestamp>) {
+        let (at, wall) = (Instant::now(), SystemClock::new(true).wall());
+        self.arrivals.push(Arrival { order: header.order, first: header.first, length, newest, at, wall });
         self.batches += 1;
         self.largest_payload = self.largest_payload.max(length);
         self.parts += u64::from(header.part.is_some());
@@ -263,14 +284,16 @@ impl Harvest {
         }
     }
 
-    /// What was not there before comes in the order of its sequence, whatever is repeated in between.
+    /// What was not there before comes in the order of its sequence, live data and backlog each in their own, whatever
+    /// is repeated in between.
     fn check_order(&mut self, header: &BatchHeader) {
         let known = self.commits.entry((header.epoch, header.lane)).or_default();
-        let newest = known.keys().next_back().copied().unwrap_or(Sequence(0));
+        let newest = self.newest.entry((header.epoch, header.lane, header.order)).or_insert(Sequence(0));
         let is_new = |sequence: &u64| !known.contains_key(&Sequence(*sequence));
         if let Some(late) = (header.first.0..=header.last.0).find(|sequence| is_new(sequence) && *sequence < newest.0) {
-            self.wrong.push(format!("commit {late} came for the first time after commit {newest}"));
+            self.wrong.push(format!("{:?}: commit {late} came for the first time after {newest}", header.order));
         }
+        *newest = header.last.max(*newest);
     }
 
     fn cover(&mut self, header: &BatchHeader, sequence: Sequence, part: Option<Part>) {
@@ -408,6 +431,14 @@ impl Harvest {
             }
         }
         numbers
+    }
+
+    /// How many readings there are of one point of a device.
+    pub fn numbers_of_all(&self, device: &str, point: &str) -> usize {
+        let is_of = |info: &SeriesInfo| info.name == point && info.labels.get("device").is_some_and(|it| it == device);
+        let ids: BTreeSet<(Epoch, SeriesId)> =
+            self.catalogue.iter().filter(|(_, info)| is_of(info)).map(|(id, _)| *id).collect();
+        self.readings.iter().filter(|(identity, taken)| ids.contains(&(identity.epoch, taken.series))).count()
     }
 
     /// Ids used by readings that the catalogue does not list.

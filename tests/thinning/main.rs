@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod ledger;
+mod long_outage;
 #[path = "../support/store.rs"]
 mod store;
 mod week;

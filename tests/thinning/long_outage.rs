@@ -1,0 +1,84 @@
+//! Seven days without a broker, in simulated time.
+
+use std::time::{Duration, Instant};
+
+use lineside::buffer::ReadLimit;
+use lineside::database::EngineKind;
+use lineside::model::{Lane, Sequence, Window};
+
+use super::ledger::Ledger;
+use super::store::{self, Store};
+use super::week::Week;
+
+const LIMIT: u64 = 8 << 20;
+const DAYS: u64 = 7;
+
+/// Ten readings a second; `LINESIDE_LONG=1` for a thousand.
+fn readings_a_second() -> u32 {
+    if std::env::var_os("LINESIDE_LONG").is_some() { 1000 } else { 10 }
+}
+
+#[tokio::test]
+async fn after_a_week_without_broker_every_reading_is_delivered_thinned_or_in_a_gap_record() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::thinning(directory.path(), LIMIT);
+    let week = Week { series: readings_a_second() };
+
+    // Given a week of readings, one commit of each ten seconds.
+    let begun = Instant::now();
+    let mut largest = 0;
+    for second in 0..DAYS * 86_400 {
+        store.handle.append(vec![week.row(second)]).await.unwrap();
+        if second % 10 == 9 {
+            store.handle.flush().await.unwrap();
+            largest = largest.max(store.handle.status().borrow().disk_bytes);
+        }
+    }
+    store.handle.flush().await.unwrap();
+    let stored = begun.elapsed();
+    let full = store.handle.status().borrow().clone();
+    // The other engine's file only grows; the figure is printed.
+    if store::engine() == EngineKind::Segments {
+        assert!(largest <= LIMIT, "{largest} bytes on disk");
+    }
+    assert!(full.live_bytes <= full.live_bytes_max, "{full:?}");
+
+    // When it is delivered, batch by batch.
+    let begun = Instant::now();
+    let mut ledger = Ledger::default();
+    let mut from = Sequence::FIRST;
+    loop {
+        let limit = ReadLimit { commits: usize::MAX, records: 20_000 };
+        let commits = store.handle.read(Lane::Telemetry, from, limit).await.unwrap();
+        let (Some(first), Some(last)) = (commits.first(), commits.last()) else { break };
+        from = last.header.sequence.next();
+        store
+            .handle
+            .delivered(first.header.epoch, Lane::Telemetry, first.header.sequence, last.header.sequence)
+            .await
+            .unwrap();
+        commits.iter().for_each(|commit| ledger.take(commit, &week));
+    }
+    store.handle.flush().await.unwrap();
+    let drained = begun.elapsed();
+
+    // Then nothing is left, and each reading is accounted for once.
+    ledger.assert_complete(&store, week.readings(DAYS * 86_400));
+    let marks = store.handle.watermarks().borrow().telemetry;
+    assert_eq!((marks.pending_commits, marks.oldest_undelivered), (0, marks.durable_last.next()));
+    assert!(ledger.raw_from.unwrap() > ledger.newest_window.unwrap(), "only the oldest are thinned: {ledger:?}");
+    assert!(ledger.aggregates_of(Window::Minute) > 0 && ledger.aggregates_of(Window::TenMinutes) > 0, "{ledger:?}");
+    report(&ledger, largest, stored, drained);
+    store.close().await;
+}
+
+fn report(ledger: &Ledger, largest: u64, stored: Duration, drained: Duration) {
+    println!(
+        "{} readings a second for {DAYS} days, limit {LIMIT} bytes, at most {largest} on disk",
+        readings_a_second()
+    );
+    println!("delivered {} as taken, {} thinned, {} in gap records", ledger.raw, ledger.replaced, ledger.dropped);
+    let (minutes, tens) = (ledger.aggregates_of(Window::Minute), ledger.aggregates_of(Window::TenMinutes));
+    println!("aggregates: {minutes} of a minute, {tens} of ten minutes; {} of windows that were cut", ledger.cut);
+    println!("stored in {stored:.0?}, drained in {drained:.0?}");
+}
