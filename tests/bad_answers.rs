@@ -21,8 +21,9 @@ type Case = (Misbehaviour, &'static str);
 
 const ON_A_LINE: [Case; 8] = [
     (Misbehaviour::Silent, "bad: timeout"),
-    (Misbehaviour::Exception(4), "bad: exception 4 (server device failure)"),
+    // It answers as the next unit, which owes no answer that this could be taken for.
     (Misbehaviour::WrongUnit, "bad: wrong unit"),
+    (Misbehaviour::Exception(4), "bad: exception 4 (server device failure)"),
     (Misbehaviour::WrongFunction, "bad: wrong answer"),
     (Misbehaviour::WrongLength, "bad: wrong answer"),
     (Misbehaviour::BadCrc, "bad: bad checksum"),

@@ -52,7 +52,7 @@ async fn a_line_is_scanned_at_the_usual_settings_until_somebody_answers() {
     let endpoint = servers.rtu(format, vec![pac3200(3), meters::device(17, 2)], Keep::Counters).unwrap();
 
     let scan =
-        lineside(&["scan", "--serial", &place(&endpoint), "--units", "1-20", "--baud", "19200", "--timeout", "60ms"])
+        lineside(&["scan", "--serial", &place(&endpoint), "--units", "1-20", "--baud", "19200", "--timeout", "200ms"])
             .await;
 
     let (found, said) = text(&scan);

@@ -87,15 +87,15 @@ async fn ask_a_late_device(peer: Peer, late: u64) {
         }
     }
     println!("{}: {answered} answered, {timeouts} timeouts, {stale} dropped late", peer.endpoint);
-    assert!(answered >= late * 3 / 4, "{}: {answered} answered", peer.endpoint);
-    assert!(stale >= late * 3 / 4, "{}: {stale} dropped late", peer.endpoint);
+    assert!(answered >= late / 2, "{}: {answered} answered", peer.endpoint);
+    assert!(stale >= late / 2, "{}: {stale} dropped late", peer.endpoint);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_late_answers_on_each_kind_of_link_are_never_taken_for_the_next_one() {
     let late = Arc::new(|asked: Asked| {
         let wait = if asked.number % 2 == 1 { PATIENT * (11 + asked.number as u32 % 5) / 10 } else { Duration::ZERO };
-        vec![Deed::Wait(wait), Deed::Answer(asked.unit, truth(asked))]
+        vec![Deed::Wait(wait), Deed::AnswerBy(asked.at + PATIENT * 16 / 10, asked.unit, truth(asked))]
     });
     let asking = everywhere(late).await.map(|peer| tokio::spawn(ask_a_late_device(peer, 200)));
     for asked in asking {

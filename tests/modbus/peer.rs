@@ -33,6 +33,9 @@ pub enum Deed {
     Wait(Duration),
     /// A PDU, framed as on this link and sent as this unit.
     Answer(u8, Vec<u8>),
+    /// The same, but nothing at all when it has become later than this: a machine that is busy must not make an answer
+    /// later than it is meant to be.
+    AnswerBy(Instant, u8, Vec<u8>),
     /// Bytes as they are.
     Raw(Vec<u8>),
     Close,
@@ -131,6 +134,8 @@ async fn serve(
                 }
                 Deed::Close => return,
                 Deed::Raw(bytes) => bytes,
+                Deed::AnswerBy(latest, ..) if Instant::now() > latest => continue,
+                Deed::AnswerBy(_, unit, pdu) => framed(framing, asked.transaction, unit, &pdu),
                 Deed::Answer(unit, pdu) => framed(framing, asked.transaction, unit, &pdu),
             };
             if stream.write_all(&bytes).await.is_err() {
