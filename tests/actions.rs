@@ -7,7 +7,8 @@ mod support;
 use std::time::Duration;
 
 use lineside::model::{Timestamp, Transition};
-use lineside::simulator::Servers;
+use lineside::profile::{Protocol, file};
+use lineside::simulator::{Device, Framing, Keep, Servers};
 use support::broker::Broker;
 use support::consumer::Consumer;
 use support::plant::{COUNTER, COUNTER_PROFILE, answered, counters};
@@ -130,4 +131,74 @@ async fn a_message_waits_for_the_broker_and_a_capture_outlives_a_kill() {
     assert!(waiting["actions"]["done"].as_u64() >= Some(1), "{waiting}");
     consumer.harvest.assert_sound();
     assert_eq!(consumer.harvest.transitions("Counted").len(), 1);
+}
+
+const OVEN: &str = r#"
+manufacturer = "lineside"
+model = "oven"
+modbus = { table = "holding", encoding = "u16" }
+point = [
+  { name = "setpoint_c", address = 0 },
+  { name = "temperature_c", address = 1 },
+]
+"#;
+
+const COOLS: &str = r#"
+groups:
+  - name: ovens
+    interval: 1s
+    rules:
+      - alert: OvenHot
+        expr: temperature_c > 200
+        edge:
+          evaluate: arrival
+          on_firing:
+            - write: { device: "{{ $labels.device }}", point: setpoint_c, value: 150 }
+            - write: { device: "{{ $labels.device }}", point: setpoint_c, value: 500 }
+"#;
+
+#[tokio::test]
+async fn a_rule_writes_what_the_owner_allows_and_nothing_else() {
+    let mut servers = Servers::default();
+    let Protocol::Modbus(modbus) = file::parse("oven.toml", "oven", OVEN).unwrap().protocol else {
+        panic!("a Modbus profile")
+    };
+    let device = Device::new(1, modbus.points.clone(), modbus.limits);
+    let endpoint = servers.tcp(Framing::Tcp, vec![device], Keep::Answers).await.unwrap();
+    endpoint.set(1, "setpoint_c", 180.0).await.unwrap();
+    endpoint.set(1, "temperature_c", 20.0).await.unwrap();
+    let broker = Broker::start().await;
+    let site = Site::with_profiles(&[("oven", OVEN)]);
+    std::fs::write(site.path().join("rules.yml"), COOLS).unwrap();
+    let configuration = Configuration::to_port(broker.port(), "")
+        .link("hall", endpoint.address(), "timeout = \"300ms\"")
+        .device("oven-1", "hall", 1, "oven", "100ms")
+        .lines("[rules]\nfiles = [\"rules.yml\"]\n[clock]\ntrust = \"local\"");
+    let allowed = |pin: &str| {
+        let section =
+            "[[write]]\ndevice = \"oven-1\"\npoint = \"setpoint_c\"\nrange = [100.0, 200.0]\ninterval = \"0s\"";
+        configuration.clone().lines(&format!("{section}\npin = \"{pin}\""))
+    };
+    site.configure(&allowed("0"));
+    let shown = String::from_utf8(site.lineside(&["check"]).await.stdout).unwrap();
+    let pin =
+        shown.split("pin = \"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or_else(|| panic!("{shown}"));
+    site.configure(&allowed(pin));
+
+    // When the oven grows hot.
+    let mut agent = site.start();
+    agent.logged("lineside started").await;
+    site.until("a cold oven", |status| status["rules"]["samples"].as_u64() > Some(3)).await;
+    endpoint.set(1, "temperature_c", 230.0).await.unwrap();
+    let status = site.until("both writes", |status| status["actions"]["failed"] == 1).await;
+    agent.terminate();
+    assert!(agent.exit().await.success());
+
+    // Then the setpoint is what the rule wants within the bounds, and what is beyond them was refused.
+    assert_eq!(status["actions"]["done"], 1, "{status}");
+    let reason = status["actions"]["last_failure"]["reason"].as_str().unwrap();
+    assert!(reason.contains("200"), "{reason}");
+    let log = endpoint.log().await.unwrap();
+    let writes: Vec<u8> = log.iter().map(|answer| answer.access.function).filter(|it| matches!(it, 6 | 16)).collect();
+    assert_eq!(writes.len(), 1);
 }

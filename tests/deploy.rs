@@ -36,3 +36,28 @@ fn the_service_still_reaches_serial_ports_and_the_network() {
     }
     assert!(!line("PrivateNetwork=yes") && !line("PrivateDevices=yes"));
 }
+
+#[test]
+fn the_rules_to_start_from_can_be_put_in_force_as_they_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/rules");
+    let config = directory.path().join("lineside.toml");
+    let text = format!(
+        "[gateway]\nsite = \"lyon\"\nid = \"gw-01\"\n[store]\npath = \"store\"\n[mqtt]\nurl = \"mqtt://broker.example\"\n\
+         [rules]\nfiles = [{rules:?}]\n[[link]]\nname = \"panel\"\ntcp = \"10.0.0.5:502\"\n[[device]]\n\
+         name = \"incomer\"\nlink = \"panel\"\nunit_id = 1\nprofile = \"siemens-pac3200\"\nlabels = {{ role = \"incomer\" }}\n"
+    );
+    std::fs::write(&config, text).unwrap();
+
+    let output = Command::new(env!("CARGO_BIN_EXE_lineside")).args(["check", "--json"]).arg(&config).output().unwrap();
+
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report["ok"] == true && report["faults"].as_array().is_some_and(Vec::is_empty), "{report:#}");
+    // What a plant does not have is warned of, and what it has is not.
+    let warnings: Vec<&str> = report["warnings"].as_array().unwrap().iter().filter_map(|it| it.as_str()).collect();
+    assert!(warnings.iter().any(|warning| warning.contains("AirLeak") && warning.contains("air_flow_m3_per_h")));
+    assert!(
+        !warnings.iter().any(|it| it.contains("DemandExceeded") || it.contains("rule DeviceUnsteady")),
+        "{warnings:#?}"
+    );
+}

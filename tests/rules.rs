@@ -34,10 +34,14 @@ groups:
 "#;
 
 fn site(broker: &Broker, address: std::net::SocketAddr) -> Site {
+    site_with(broker, address, RULES, "100ms")
+}
+
+fn site_with(broker: &Broker, address: std::net::SocketAddr, rules: &str, timeout: &str) -> Site {
     let site = Site::with_profiles(&[(COUNTER, COUNTER_PROFILE)]);
-    std::fs::write(site.path().join("rules.yml"), RULES).unwrap();
+    std::fs::write(site.path().join("rules.yml"), rules).unwrap();
     let configuration = Configuration::to_port(broker.port(), "batch = { max_age = \"300ms\" }")
-        .link("hall", address, "timeout = \"100ms\"")
+        .link("hall", address, &format!("timeout = {timeout:?}"))
         .device("press-1", "hall", 1, COUNTER, "50ms")
         .lines("[rules]\nfiles = [\"rules.yml\"]");
     site.configure(&configuration);
@@ -170,8 +174,7 @@ async fn a_delay_goes_on_through_a_kill_as_if_nothing_had_happened() {
     let endpoint = counters(&mut servers, &[1]).await;
     let broker = Broker::start().await;
     let mut consumer = Consumer::start(&broker).await;
-    let site = site(&broker, endpoint.address());
-    std::fs::write(site.path().join("rules.yml"), DELAYED).unwrap();
+    let site = site_with(&broker, endpoint.address(), DELAYED, "2s");
 
     // When the agent is killed twice while the delay runs, and starts at once each time.
     let mut agent = site.start();
@@ -198,8 +201,7 @@ async fn a_delay_starts_anew_after_a_time_that_nobody_has_seen() {
     let endpoint = counters(&mut servers, &[1]).await;
     let broker = Broker::start().await;
     let mut consumer = Consumer::start(&broker).await;
-    let site = site(&broker, endpoint.address());
-    std::fs::write(site.path().join("rules.yml"), DELAYED).unwrap();
+    let site = site_with(&broker, endpoint.address(), DELAYED, "2s");
 
     // When the agent is killed while the delay runs, and starts when the history has a hole.
     let mut agent = site.start();
@@ -217,6 +219,40 @@ async fn a_delay_starts_anew_after_a_time_that_nobody_has_seen() {
     let raised = consumer.harvest.transitions("Long")[0].clone();
     assert!(anew.since(since) > Duration::from_secs(7), "{since} {anew}");
     assert_eq!(Timestamp(raised.time.0).since(anew), DELAY);
+}
+
+#[tokio::test]
+async fn whether_a_device_answers_is_a_series_of_its_own() {
+    let mut servers = Servers::default();
+    let endpoint = counters(&mut servers, &[1]).await;
+    let broker = Broker::start().await;
+    let mut consumer = Consumer::start(&broker).await;
+    let site = Site::with_profiles(&[(COUNTER, COUNTER_PROFILE)]);
+    let rules = "groups: [{name: a, interval: 1s, rules: [{alert: Down, expr: up == 0, for: 1s}, \
+                 {alert: AllDown, expr: \"max by (site, gateway) (up) == 0\"}]}]";
+    std::fs::write(site.path().join("rules.yml"), rules).unwrap();
+    let configuration = Configuration::to_port(broker.port(), "batch = { max_age = \"300ms\" }")
+        .link("hall", endpoint.address(), "timeout = \"500ms\"")
+        .device("press-1", "hall", 1, COUNTER, "200ms")
+        .device("press-2", "hall", 2, COUNTER, "200ms")
+        .lines("[rules]\nfiles = [\"rules.yml\"]");
+    site.configure(&configuration);
+
+    // When one device is not there, and then the other is gone too.
+    let _agent = site.start();
+    consumer.until("the one that is not there", |harvest| !harvest.transitions("Down").is_empty()).await;
+    assert!(consumer.harvest.transitions("AllDown").is_empty());
+    servers.stop().await;
+    consumer
+        .until("the other, and all", |harvest| {
+            harvest.transitions("Down").len() == 2 && !harvest.transitions("AllDown").is_empty()
+        })
+        .await;
+
+    // Then each alarm names its device.
+    let down = consumer.harvest.transitions("Down");
+    let devices: Vec<&str> = down.iter().map(|alarm| alarm.labels["device"].as_str()).collect();
+    assert_eq!(devices, ["press-2", "press-1"]);
 }
 
 #[tokio::test]

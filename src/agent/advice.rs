@@ -1,15 +1,19 @@
 //! What a person should know before rules and forwarding are in force: that they name what is not there, or ask for what
 //! is not done. None of it keeps the rest from working.
 
-use crate::config::{Config, Endpoint};
+use crate::config::{Config, Endpoint, WriteConfig};
 use crate::model::{Selection, SeriesInfo};
 use crate::profile::Protocol;
-use crate::rules::spec::{ActionSpec, GroupSpec, RuleKind};
+use crate::rules::spec::{ActionSpec, GroupSpec, Place, RuleKind};
 use crate::settings::nearest;
+
+/// Alarms about devices, which the pollers raise without any rule.
+const OF_POLLERS: [&str; 3] = ["DeviceSilent", "FirmwareUnknown", "WrongDevice"];
 
 /// Everything of it, for people.
 pub fn advice(groups: &[GroupSpec], config: &Config) -> Vec<String> {
     let mut found = actions(groups, config);
+    found.extend(suppression(groups));
     found.extend(forward(groups, config));
     found
 }
@@ -20,7 +24,29 @@ fn actions(groups: &[GroupSpec], config: &Config) -> Vec<String> {
         let RuleKind::Alert(alert) = &rule.kind else { continue };
         for action in alert.on_raised.iter().chain(&alert.on_cleared) {
             if let Some(reason) = objection(action, config) {
-                found.push(format!("rule {}: {action}: {reason}", rule.name));
+                let Place { file, line, .. } = &rule.place;
+                found.push(format!("{file}:{line}: rule {}: {action}: {reason}", rule.name));
+            }
+        }
+    }
+    found
+}
+
+/// Alarms that are to explain others, and that nobody raises.
+fn suppression(groups: &[GroupSpec]) -> Vec<String> {
+    let rules = || groups.iter().flat_map(|group| &group.rules);
+    let alarms = || rules().filter(|rule| matches!(rule.kind, RuleKind::Alert(_))).map(|rule| rule.name.as_str());
+    let mut found = Vec::new();
+    for rule in rules() {
+        let RuleKind::Alert(alert) = &rule.kind else { continue };
+        for name in &alert.suppressed_by {
+            if !alarms().chain(OF_POLLERS).any(|known| known == name) {
+                let Place { file, line, .. } = &rule.place;
+                let meant = meant(alarms().chain(OF_POLLERS), name);
+                found.push(format!(
+                    "{file}:{line}: rule {}: suppressed_by {name}: there is no such alarm{meant}",
+                    rule.name
+                ));
             }
         }
     }
@@ -30,7 +56,13 @@ fn actions(groups: &[GroupSpec], config: &Config) -> Vec<String> {
 /// What speaks against an action; templates are only known when the alarm is raised.
 fn objection(action: &ActionSpec, config: &Config) -> Option<String> {
     match action {
-        ActionSpec::Write { .. } => Some("rules may not write tags yet: it will be refused".to_owned()),
+        ActionSpec::Write { device, point, .. } => {
+            let fits = |allowed: &WriteConfig| {
+                allowed.point == *point && (is_template(device) || allowed.device.as_str() == device)
+            };
+            let is_allowed = config.writes.iter().any(fits);
+            (!is_allowed).then(|| "no [[write]] of the configuration allows it: it will be refused".to_owned())
+        }
         ActionSpec::PollFaster { device, .. } if !is_template(device) => {
             let mut devices =
                 config.links.iter().flat_map(|link| link.devices.iter().map(move |device| (link, device)));
@@ -122,6 +154,7 @@ groups:
       - alert: Hot
         expr: temperature_c > 80
         edge:
+          suppressed_by: [DeviceSilent, Hott, Hot]
           on_firing:
             - poll_faster: { device: vibration, interval: 100ms, lasts: 1m }
             - poll_faster: { device: "{{ $labels.device }}", interval: 100ms, lasts: 1m }
@@ -140,9 +173,10 @@ groups:
         assert_eq!(
             advice(&groups, &config),
             [
-                "rule Hot: poll_faster vibraton: there is no such device; did you mean \"vibration\"?",
-                "rule Hot: capture temprature_c: no configured series is selected",
-                "rule Hot: write vibration/unit_id = 1: rules may not write tags yet: it will be refused",
+                "rules.yml:8: rule Hot: poll_faster vibraton: there is no such device; did you mean \"vibration\"?",
+                "rules.yml:8: rule Hot: capture temprature_c: no configured series is selected",
+                "rules.yml:8: rule Hot: write vibration/unit_id = 1: no [[write]] of the configuration allows it: it will be refused",
+                "rules.yml:8: rule Hot: suppressed_by Hott: there is no such alarm; did you mean \"Hot\"?",
                 "[[forward]] select = 'temprature_c': no configured series is selected",
             ]
         );

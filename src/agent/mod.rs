@@ -44,7 +44,6 @@ use crate::rules::spec::GroupSpec;
 use crate::settings::FileFault;
 use crate::supervisor::{Stage, Supervisor, TaskEnd};
 use crate::uplink::{ForwardTable, Uplink, UplinkSettings};
-pub use advice::advice;
 use epochs::EpochFollower;
 use learned::Keeper;
 use links::{RunningLink, Start};

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Config, Forward, GatewayConfig, LinkConfig};
-use crate::model::SeriesId;
-use crate::model::Timestamp;
-use crate::rules::engine::{Engine, EngineError, RuleSetup};
+use super::advice::advice;
+use crate::config::{Config, DeviceConfig, Forward, GatewayConfig, LinkConfig};
+use crate::model::{Scale, SeriesId, Timestamp};
+use crate::rules::engine::{DeviceSeries, Engine, EngineError, RuleSetup, UP};
 use crate::rules::file;
 use crate::rules::live::{Labels, NAME, SeriesSpec};
 use crate::rules::spec::{GroupSpec, Place, RuleKind, RuleSpec};
@@ -20,6 +20,9 @@ const LOOK_BACK_INTERVALS: u32 = 3;
 
 /// What comes without an interval stands for its series so long.
 const LOOK_BACK_OF_STREAMS: Duration = Duration::from_secs(5);
+
+/// Whether a device answers stands for so long: one that does not is asked once a minute only.
+const LOOK_BACK_OF_UP: Duration = Duration::from_secs(150);
 
 /// The rules that a configuration names.
 ///
@@ -54,7 +57,7 @@ pub fn series(config: &Config) -> Vec<SeriesSpec> {
     specs(&config.links, None)
 }
 
-/// Selectors of rules that no series of the configuration can match, for people.
+/// Selectors of rules that no series of the configuration can match, and what else a person should know, for people.
 pub fn unmatched_selectors(groups: &[GroupSpec], config: &Config) -> Vec<String> {
     let series: Vec<Labels> = series(config).into_iter().map(|spec| spec.labels).collect();
     let warning = |found: Unmatched| {
@@ -62,7 +65,8 @@ pub fn unmatched_selectors(groups: &[GroupSpec], config: &Config) -> Vec<String>
         let meant = found.meant.map_or_else(String::new, |name| format!("; is {name} meant?"));
         format!("{place}: rule {}: no configured series matches {}{meant}", found.rule, found.selector)
     };
-    unmatched(groups, &series).into_iter().map(warning).collect()
+    let unmatched = unmatched(groups, &series).into_iter().map(warning);
+    unmatched.chain(advice(groups, config)).collect()
 }
 
 /// Rules that nobody wrote: mean, least and greatest value of what is forwarded as aggregates.
@@ -112,8 +116,29 @@ pub(super) fn setup(
     links: &[LinkConfig],
     series: &[Vec<Vec<SeriesId>>],
 ) -> RuleSetup {
-    let series = if groups.is_empty() { Vec::new() } else { specs(links, Some(series)) };
-    RuleSetup { groups: groups.to_vec(), series, ..setup_of(gateway) }
+    let (series, devices) = match groups.is_empty() {
+        true => (Vec::new(), Vec::new()),
+        false => (specs(links, Some(series)), devices(links, series)),
+    };
+    RuleSetup { groups: groups.to_vec(), series, devices, ..setup_of(gateway) }
+}
+
+/// Devices by what they answer.
+fn devices(links: &[LinkConfig], series: &[Vec<Vec<SeriesId>>]) -> Vec<DeviceSeries> {
+    let of_link = |(link, series): (&LinkConfig, &Vec<Vec<SeriesId>>)| -> Vec<DeviceSeries> {
+        let device = |(device, series): (&DeviceConfig, &Vec<SeriesId>)| {
+            Some(DeviceSeries { labels: up_of(device)?, series: series.clone() })
+        };
+        link.devices.iter().zip(series).filter_map(device).collect()
+    };
+    links.iter().zip(series).flat_map(of_link).collect()
+}
+
+/// Labels of the series that says whether a device answers: those that all its series have.
+fn up_of(device: &DeviceConfig) -> Option<Labels> {
+    let mut labels = (*device.tags.first()?.series.labels).clone();
+    labels.insert(NAME.to_owned(), UP.to_owned());
+    Some(Arc::new(labels))
 }
 
 fn setup_of(gateway: &GatewayConfig) -> RuleSetup {
@@ -128,6 +153,13 @@ fn specs(links: &[LinkConfig], series: Option<&[Vec<Vec<SeriesId>>]>) -> Vec<Ser
     let mut specs = Vec::new();
     for (link_at, link) in links.iter().enumerate() {
         for (device_at, device) in link.devices.iter().enumerate() {
+            let up = up_of(device);
+            specs.extend(up.map(|labels| SeriesSpec {
+                id: None,
+                labels,
+                scale: Scale::ONE,
+                look_back: LOOK_BACK_OF_UP,
+            }));
             for (tag_at, tag) in device.tags.iter().enumerate() {
                 let mut labels = (*tag.series.labels).clone();
                 labels.insert(NAME.to_owned(), tag.series.name.clone());

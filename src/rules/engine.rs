@@ -10,6 +10,7 @@ mod memory;
 mod outcome;
 mod published;
 mod state;
+mod up;
 mod view;
 mod waiting;
 
@@ -21,6 +22,8 @@ use self::alert::{Alert, Moment};
 pub use self::outcome::{EngineError, EngineStatus, Outcome, Recorded, RuleSetup};
 use self::published::Recording;
 pub use self::published::alert_series;
+use self::up::Up;
+pub use self::up::{DeviceSeries, UP};
 pub use self::view::{AlarmRequest, AlarmView};
 use self::waiting::Waiting;
 use super::live::{Labels, LiveTable, SeriesSpec};
@@ -65,6 +68,7 @@ pub struct Engine {
     holes: Vec<(Timestamp, Timestamp)>,
     /// Captures whose last readings are not taken yet.
     waiting: Waiting,
+    up: Up,
     touched: Vec<usize>,
     cells: Vec<Cell>,
     samples: u64,
@@ -83,7 +87,7 @@ impl Engine {
     /// # Errors
     /// Every rule that cannot be evaluated.
     pub fn new(setup: RuleSetup, now: Timestamp) -> Result<Self, Vec<EngineError>> {
-        let RuleSetup { groups, series, external, look_back, surroundings, memory_limit } = setup;
+        let RuleSetup { groups, series, devices, external, look_back, surroundings, memory_limit } = setup;
         let surroundings = Arc::new(surroundings);
         let mut errors = cycle::cycles(&groups);
         let mut engine = Self {
@@ -97,6 +101,7 @@ impl Engine {
             foreign: Vec::new(),
             holes: Vec::new(),
             waiting: Waiting::default(),
+            up: Up::default(),
             touched: Vec::new(),
             cells: Vec::new(),
             samples: 0,
@@ -124,6 +129,7 @@ impl Engine {
         }
         engine.publishes_alerts = engine.selects_alerts();
         series.into_iter().for_each(|spec| engine.add_series(spec));
+        engine.up = Up::new(devices, &engine.table);
         let too_large = memory_limit.map(|limit| engine.too_large(limit)).unwrap_or_default();
         if too_large.is_empty() { Ok(engine) } else { Err(too_large) }
     }
@@ -183,6 +189,13 @@ impl Engine {
                     self.touched.push(position);
                 }
             }
+            if let Some((position, sample)) = self.up.sample(row, &self.table)
+                && self.push(position, sample)
+                && !self.arrivals[position].is_empty()
+            {
+                self.touched.push(position);
+                self.touched.sort_unstable();
+            }
             if !self.touched.is_empty() {
                 self.evaluate_touched(row.time, outcome);
             }
@@ -197,6 +210,9 @@ impl Engine {
                 let (Some(position), Some(value)) = (self.table.position(*id), number(observed)) else { continue };
                 let value = self.table.series(position).spec.scale.apply(value);
                 self.push(position, Sample { time: row.time, value });
+            }
+            if let Some((position, sample)) = self.up.sample(row, &self.table) {
+                self.push(position, sample);
             }
         }
     }

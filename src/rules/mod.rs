@@ -9,6 +9,7 @@
 pub mod alarm;
 pub mod backtest;
 pub mod bounded;
+mod chunk;
 pub mod engine;
 pub mod eval;
 pub mod export;

@@ -1,16 +1,14 @@
 //! The samples of one series, as long as some window needs them. Pure.
 //!
-//! Samples lie in chunks of [`CHUNK`]: twelve bytes each, and whole chunks go when they are too old. A window knows its
-//! samples by their number, which counts from the first that ever was.
+//! Samples lie in chunks of [`CHUNK`] ([`chunk`](super::chunk)), and whole chunks go when they are too old. A window knows
+//! its chunks by their number, which counts from the first that ever was.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+pub use super::chunk::CHUNK;
+use super::chunk::{Closed, Open};
 use crate::model::Timestamp;
-
-/// Samples in a chunk: few enough to run through at every evaluation, many enough that summaries of chunks are small
-/// beside them.
-pub const CHUNK: usize = 64;
 
 /// A clock that goes back by more than this was set; what was before belongs to another time.
 const CLOCK_SET: Duration = Duration::from_secs(10);
@@ -39,24 +37,6 @@ impl Sample {
     }
 }
 
-#[derive(Debug)]
-struct Chunk {
-    base: i64,
-    length: u32,
-    offsets: [u32; CHUNK],
-    values: [f64; CHUNK],
-}
-
-impl Chunk {
-    fn sample(&self, place: usize) -> Sample {
-        Sample { time: Timestamp(self.base + i64::from(self.offsets[place])), value: self.values[place] }
-    }
-
-    fn last(&self) -> Sample {
-        self.sample(self.length as usize - 1)
-    }
-}
-
 /// What became of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pushed {
@@ -71,7 +51,9 @@ pub enum Pushed {
 /// Samples in the order of their times.
 #[derive(Debug, Default)]
 pub struct Ring {
-    chunks: VecDeque<Box<Chunk>>,
+    closed: VecDeque<Closed>,
+    /// The newest chunk, where it has samples.
+    open: Open,
     /// How many chunks are gone.
     dropped: u64,
     last: Option<Sample>,
@@ -88,36 +70,28 @@ impl Ring {
             self.forget();
             pushed = Pushed::BeganAnew;
         }
-        let fits = self
-            .chunks
-            .back()
-            .is_some_and(|chunk| (chunk.length as usize) < CHUNK && u32::try_from(sample.time.0 - chunk.base).is_ok());
-        if !fits {
-            let base = sample.time.0;
-            self.chunks.push_back(Box::new(Chunk { base, length: 0, offsets: [0; CHUNK], values: [0.0; CHUNK] }));
-        }
-        if let Some(chunk) = self.chunks.back_mut() {
-            let place = chunk.length as usize;
-            chunk.offsets[place] = u32::try_from(sample.time.0 - chunk.base).unwrap_or(u32::MAX);
-            chunk.values[place] = sample.value;
-            chunk.length += 1;
+        if !self.open.push(sample) {
+            self.closed.push_back(self.open.close());
+            // An empty chunk takes any sample.
+            self.open.push(sample);
         }
         self.last = Some(sample);
         pushed
     }
 
-    /// Forgets chunks in which no sample is newer than `time`; the newest sample stays in any case.
+    /// Forgets chunks in which no sample is newer than `time`; the newest chunk stays in any case.
     pub fn forget_until(&mut self, time: Timestamp) {
-        while self.chunks.len() > 1 && self.chunks.front().is_some_and(|chunk| chunk.last().time <= time) {
-            self.chunks.pop_front();
+        while self.closed.front().is_some_and(|chunk| chunk.last() <= time) {
+            self.closed.pop_front();
             self.dropped += 1;
         }
     }
 
     /// Forgets everything.
     pub fn forget(&mut self) {
-        self.dropped += self.chunks.len() as u64;
-        self.chunks.clear();
+        self.dropped = self.end_chunk();
+        self.closed.clear();
+        self.open.clear();
         self.last = None;
     }
 
@@ -131,24 +105,29 @@ impl Ring {
         if let Some(last) = self.last.filter(|last| last.time <= time) {
             return Some(last).filter(Sample::is_value);
         }
-        let chunk = self.chunks.iter().rev().find(|chunk| chunk.base <= time.0)?;
-        let place = (0..chunk.length as usize).rev().find(|place| chunk.sample(*place).time <= time)?;
-        Some(chunk.sample(place)).filter(Sample::is_value)
+        let open = self.open.samples().rev().find(|sample| sample.time <= time);
+        let found = match open {
+            Some(found) => found,
+            None => {
+                let chunk = self.closed.iter().rev().find(|chunk| chunk.first() <= time)?;
+                chunk.samples().rev().find(|sample| sample.time <= time)?
+            }
+        };
+        Some(found).filter(Sample::is_value)
     }
 
     /// The samples after `from` and not after `to`, in order.
     pub fn range(&self, from: Timestamp, to: Timestamp) -> impl Iterator<Item = Sample> {
-        let first = self.chunks.partition_point(|chunk| chunk.last().time <= from);
-        let samples =
-            self.chunks.range(first..).flat_map(|chunk| (0..chunk.length as usize).map(|at| chunk.sample(at)));
+        let first = self.closed.partition_point(|chunk| chunk.last() <= from);
+        let samples = self.closed.range(first..).flat_map(Closed::samples).chain(self.open.samples());
         let inside = samples.skip_while(move |sample| sample.time <= from).take_while(move |sample| sample.time <= to);
         inside.filter(Sample::is_value)
     }
 
     /// The newest samples not after `to`, newest first.
     pub fn newest(&self, to: Timestamp) -> impl Iterator<Item = Sample> {
-        let samples =
-            self.chunks.iter().rev().flat_map(|chunk| (0..chunk.length as usize).rev().map(|at| chunk.sample(at)));
+        let closed = self.closed.iter().rev().flat_map(|chunk| chunk.samples().rev());
+        let samples = self.open.samples().rev().chain(closed);
         samples.skip_while(move |sample| sample.time > to).filter(Sample::is_value)
     }
 
@@ -159,29 +138,35 @@ impl Ring {
 
     /// Number of the chunk after the newest.
     pub(super) fn end_chunk(&self) -> u64 {
-        self.dropped + self.chunks.len() as u64
+        self.dropped + self.closed.len() as u64 + u64::from(self.open.len() > 0)
     }
 
     /// Time of the last sample of a chunk, and whether the chunk takes no more samples.
     pub(super) fn span(&self, number: u64) -> Option<(Timestamp, bool)> {
-        Some((self.chunk(number)?.last().time, number + 1 < self.end_chunk()))
+        match self.closed(number) {
+            Some(chunk) => Some((chunk.last(), true)),
+            None => self.open(number).and_then(|open| Some((open.samples().next_back()?.time, false))),
+        }
     }
 
     /// The samples of a chunk.
     pub(super) fn samples(&self, number: u64) -> impl Iterator<Item = Sample> {
-        let chunk = self.chunk(number);
-        let samples = chunk.into_iter().flat_map(|chunk| (0..chunk.length as usize).map(|at| chunk.sample(at)));
-        samples.filter(Sample::is_value)
+        let closed = self.closed(number).into_iter().flat_map(Closed::samples);
+        let open = self.open(number).into_iter().flat_map(Open::samples);
+        closed.chain(open).filter(Sample::is_value)
     }
 
-    fn chunk(&self, number: u64) -> Option<&Chunk> {
-        let place = usize::try_from(number.checked_sub(self.dropped)?).ok()?;
-        self.chunks.get(place).map(|chunk| &**chunk)
+    fn closed(&self, number: u64) -> Option<&Closed> {
+        self.closed.get(usize::try_from(number.checked_sub(self.dropped)?).ok()?)
+    }
+
+    fn open(&self, number: u64) -> Option<&Open> {
+        (number == self.dropped + self.closed.len() as u64).then_some(&self.open)
     }
 
     /// Bytes that the samples take.
     pub fn bytes(&self) -> usize {
-        self.chunks.len() * (size_of::<Chunk>() + size_of::<Box<Chunk>>())
+        self.closed.iter().map(Closed::bytes).sum::<usize>() + self.open.bytes()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::DeviceSeries;
 use crate::model::{AlarmRecord, Timestamp};
 use crate::rules::live::{Labels, SeriesSpec};
 use crate::rules::spec::{Action, GroupSpec, Place};
@@ -121,6 +122,8 @@ pub struct RuleSetup {
     pub groups: Vec<GroupSpec>,
     /// The series there are.
     pub series: Vec<SeriesSpec>,
+    /// Which of them tell whether a device answers.
+    pub devices: Vec<DeviceSeries>,
     /// Labels that every recorded series gets where it has none of that name: site and gateway.
     pub external: BTreeMap<String, String>,
     /// For so long results stand for their series; three intervals of their group when nothing is said.
