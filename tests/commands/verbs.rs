@@ -171,3 +171,47 @@ async fn a_command_under_way_at_a_kill_is_unknown_afterwards() {
     let again = plant.commander.ask("7", &payload).await;
     assert_eq!((again.state, again.was), (State::Duplicate, Some(State::Unknown)));
 }
+
+#[tokio::test]
+async fn the_client_makes_keys_signs_for_other_clients_watches_and_shows_the_fleet() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut plant = Plant::start().await;
+    let directory = super::support::directory();
+    let file = directory.path().join("anna.key");
+    let broker = format!("mqtt://127.0.0.1:{}", plant.broker.port());
+    let run = async |arguments: Vec<String>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lineside"));
+        command.arg("command").args(arguments);
+        tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap()
+    };
+    let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+
+    // A key is readable for its holder alone, is not overwritten, and the gateway takes the lines that are printed.
+    let key = file.display();
+    let made = run(words(&format!("keygen anna --role viewer --out {key}"))).await;
+    let again = run(words(&format!("keygen anna --role viewer --out {key}"))).await;
+    assert_eq!((made.status.code(), again.status.code()), (Some(0), Some(2)), "{made:?}");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let printed = String::from_utf8(made.stdout).unwrap();
+    let section = printed.split_once("[[remote.key]]").unwrap().1;
+    let configuration = plant.site.path().join("lineside.toml");
+    let text = std::fs::read_to_string(&configuration).unwrap();
+    std::fs::write(&configuration, format!("{text}\n[[remote.key]]{section}")).unwrap();
+    plant.agent.hang_up();
+    plant.agent.logged("configuration reloaded").await;
+
+    // What is printed can be sent by any other client.
+    let options = format!("--gateway lyon/gw-01 --broker {broker} --key {key}");
+    let printed = run(words(&format!("send status --print --id p1 {options}"))).await;
+    let printed: Value = serde_json::from_slice(&printed.stdout).unwrap();
+    plant.broker.publish(printed["topic"].as_str().unwrap(), printed["message"].as_str().unwrap());
+    assert_eq!(plant.commander.last_answer("p1").await.state, State::Done);
+
+    // The fleet is there, and what is said is seen.
+    let fleet = run(words(&format!("fleet --json --broker {broker}"))).await;
+    let fleet: Value = serde_json::from_slice(&fleet.stdout).unwrap();
+    assert_eq!((&fleet[0]["gateway"], &fleet[0]["online"]), (&"lyon/gw-01".into(), &true.into()), "{fleet}");
+    assert_eq!((&fleet[0]["takes_commands"], &fleet[0]["configuration"]), (&true.into(), &"own 0".into()), "{fleet}");
+    let seen = run(words(&format!("watch --json --count 2 --broker {broker}"))).await;
+    assert_eq!(String::from_utf8(seen.stdout).unwrap().lines().count(), 2);
+}

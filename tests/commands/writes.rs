@@ -327,3 +327,33 @@ async fn a_write_that_is_not_answered_is_not_sent_again() {
     assert!(matches!(answer.state, State::Failed | State::Unknown), "{answer:?}");
     assert!(press.writes().await.len() <= 2);
 }
+
+#[tokio::test]
+async fn a_rule_writes_within_the_same_bounds_and_is_written_down() {
+    let directory = super::support::directory();
+    let rules = directory.path().join("rules.yml");
+    let alert = |name: &str, value: f64| {
+        format!(
+            "      - alert: {name}\n        expr: door_open > 0\n        edge:\n          evaluate: arrival\n          on_firing:\n            \
+             - write: {{ device: press-1, point: setpoint_c, value: {value} }}\n"
+        )
+    };
+    let text = format!(
+        "groups:\n  - name: g\n    interval: 1s\n    rules:\n{}{}",
+        alert("DoorOpen", 15.0),
+        alert("TooHot", 99.0)
+    );
+    std::fs::write(&rules, text).unwrap();
+    let (press, _agent) = Press::start(Framing::Tcp, &format!("[rules]\nfiles = [{rules:?}]\n{SETPOINT}")).await;
+
+    press.endpoint.set(1, "door_open", 1.0).await.unwrap();
+
+    let status = press.site.until("one write and one refusal", |status| {
+        status["actions"]["done"] == 1 && status["actions"]["failed"] == 1
+    });
+    let status = status.await;
+    assert!(status["actions"]["last_failure"]["reason"].as_str().unwrap().contains("must be 10 to 60"), "{status}");
+    assert_eq!(press.writes().await, [6]);
+    let audit = press.site.lineside(&["audit", "show", "--json"]).await;
+    assert!(String::from_utf8_lossy(&audit.stdout).contains("(rule) DoorOpen"), "{audit:?}");
+}
