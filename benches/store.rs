@@ -60,6 +60,7 @@ fn append_flush_read_deliver(bencher: Bencher<'_, '_>) {
         limit_bytes: 16 << 20,
         when_full: WhenFull::Thin,
         commit_interval: Duration::from_secs(1),
+        commit_interval_max: Duration::from_secs(1),
         engine: Default::default(),
     };
     let (thread, handle) = buffer::open(settings, Arc::new(SystemClock::new(true))).expect("the store opens");

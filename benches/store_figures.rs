@@ -66,8 +66,14 @@ fn measure(kind: EngineKind, pause: u64) {
 }
 
 fn open(engine: EngineKind, path: &Path, commit_interval: Duration) -> (BufferThread, BufferHandle) {
-    let (path, when_full) = (path.to_owned(), WhenFull::Thin);
-    let settings = BufferSettings { path, limit_bytes: LIMIT, commit_interval, engine, when_full };
+    let settings = BufferSettings {
+        path: path.to_owned(),
+        limit_bytes: LIMIT,
+        commit_interval,
+        commit_interval_max: commit_interval,
+        engine,
+        when_full: WhenFull::Thin,
+    };
     buffer::open(settings, Arc::new(SystemClock::new(true))).expect("the store opens")
 }
 

@@ -275,7 +275,7 @@ async fn fill_disk(directory: &Path) {
         .iter()
         .filter_map(|commit| match &commit.records {
             Records::Gap(gap) => Some(gap),
-            Records::Readings(_) | Records::Thinned(_) | Records::Alarms(_) => None,
+            Records::Readings(_) | Records::Thinned(_) | Records::Alarms(_) | Records::ClockOffset(_) => None,
         })
         .collect();
     assert!(gaps.iter().all(|gap| gap.reason == GapReason::NotWritable));

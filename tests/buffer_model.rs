@@ -81,6 +81,7 @@ impl Model {
             Records::Readings(rows) => {
                 rows.iter().flat_map(|row| row.time.0..row.time.0 + row.series.len() as i64).collect()
             }
+            Records::ClockOffset(_) => Vec::new(),
             Records::Gap(_) | Records::Thinned(_) => panic!("nothing was to be lost: {records:?}"),
         };
         in_order.into_values().flat_map(|records| -> Vec<i64> { numbers(records) }).collect()
@@ -170,7 +171,7 @@ async fn what_a_full_store_drops_is_named_exactly() {
         .iter()
         .filter_map(|commit| match &commit.records {
             Records::Gap(gap) => Some(gap),
-            Records::Readings(_) | Records::Alarms(_) | Records::Thinned(_) => None,
+            Records::Readings(_) | Records::Thinned(_) | Records::Alarms(_) | Records::ClockOffset(_) => None,
         })
         .collect();
     let kept: i64 = commits.iter().map(|commit| numbers(commit).len() as i64).sum();

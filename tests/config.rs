@@ -298,6 +298,12 @@ fn shown(config: &Config) -> String {
         store.when_full
     )
     .unwrap();
+    if store.commit_interval_max > store.commit_interval {
+        writeln!(text, "  at most {:?}", store.commit_interval_max).unwrap();
+    }
+    if let Some(endurance) = store.card_endurance_bytes {
+        writeln!(text, "  card bears {endurance} bytes").unwrap();
+    }
     show_mqtt(&mut text, mqtt);
     if !rules.files.is_empty() {
         writeln!(text, "rules {:?} in {} bytes", rules.files, rules.memory_bytes).unwrap();

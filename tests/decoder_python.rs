@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use lineside::encoding::{Batch, BatchHeader, Order, Withheld, columnar};
 use lineside::model::{
-    Aggregate, BootId, ClockState, Commit, CommitHeader, Doubt, Epoch, Fault, Gap, GapReason, Lane, Name, Observed,
-    Records, Replaced, Row, Sequence, SeriesId, Summary, Thinned, Timestamp, Value, Window,
+    Aggregate, BootId, ClockOffset, ClockOffsets, ClockState, Commit, CommitHeader, Doubt, Epoch, Fault, Gap,
+    GapReason, Lane, Name, Observed, Records, Replaced, Row, Sequence, SeriesId, Summary, Thinned, Timestamp, Value,
+    Window,
 };
 use serde_json::{Value as Json, json};
 
@@ -283,6 +284,40 @@ fn the_python_decoder_reads_what_the_agent_encodes() {
     for (python, here) in python.iter().zip(&here) {
         assert!(agree(python, here), "Python reads {python}, Rust {here}");
     }
+}
+
+#[test]
+fn the_python_decoder_corrects_times_of_a_clock_that_was_wrong() {
+    // Given a boot whose clock began ten years behind, and a record in a later batch that says so.
+    let mut wrong = batch(100, 60, everything);
+    let boot = BootId([7; 16]);
+    let behind_ms = 315_360_000_000;
+    for (place, commit) in wrong.commits.iter_mut().enumerate() {
+        commit.header.boot = boot;
+        commit.header.clock = if place < 30 { ClockState::Unsynchronised } else { ClockState::Synchronised };
+        commit.header.wall_minus_monotonic_ms = 1_763_877_600_000;
+    }
+    let offset = ClockOffset { boot, monotonic_ms: 130_000, wall_minus_monotonic_ms: 1_763_877_600_000 + behind_ms };
+    let said = commit(160, Records::ClockOffset(offset));
+    let later = Batch { header: header(), commits: vec![said], withheld: Withheld::default() };
+    let mut offsets = ClockOffsets::default();
+    offsets.note(offset);
+    let payloads = [wrong, later].map(|batch| columnar::encode(&batch).unwrap());
+
+    let python = decoded_by_python(&payloads);
+
+    let here = decoded_here(&payloads);
+    let decoded = columnar::decode(&payloads[0]).unwrap();
+    assert_eq!(columnar::decode(&payloads[1]).unwrap().clock_offsets, [(Sequence(160), offset)]);
+    assert_eq!(python.len(), here.len());
+    let mut corrected = 0;
+    for (python, here) in python.iter().zip(&here) {
+        let of = decoded.commit(Sequence(here["sequence"].as_u64().unwrap())).unwrap();
+        let time = here["time_ms"].as_i64().unwrap();
+        assert_eq!(python["time_ms"], offsets.correct(of, Timestamp(time)).0, "{python}");
+        corrected += usize::from(python["time_ms"].as_i64() == Some(time + behind_ms));
+    }
+    assert_eq!(corrected, 30 * 17);
 }
 
 #[test]

@@ -56,7 +56,7 @@ impl Captured {
             let is_beyond = is_beyond(last, to);
             let rows = commits.into_iter().filter_map(|commit| match commit.records {
                 Records::Readings(rows) => Some(rows),
-                Records::Gap(_) | Records::Thinned(_) | Records::Alarms(_) => None,
+                Records::Gap(_) | Records::Thinned(_) | Records::Alarms(_) | Records::ClockOffset(_) => None,
             });
             let rows: Vec<Row> = rows
                 .flatten()
@@ -92,7 +92,7 @@ impl Captured {
 fn is_beyond(commit: &Commit, to: Timestamp) -> bool {
     match &commit.records {
         Records::Readings(rows) => rows.iter().all(|row| row.time > to.after(BEYOND)),
-        Records::Gap(_) | Records::Thinned(_) | Records::Alarms(_) => false,
+        Records::Gap(_) | Records::Thinned(_) | Records::Alarms(_) | Records::ClockOffset(_) => false,
     }
 }
 

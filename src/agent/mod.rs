@@ -125,6 +125,7 @@ impl Agent {
             path: config.store.path.clone(),
             limit_bytes: config.store.limit_bytes,
             commit_interval: config.store.commit_interval,
+            commit_interval_max: config.store.commit_interval_max,
             engine: config.store.engine,
             when_full: config.store.when_full,
         };
@@ -145,6 +146,8 @@ impl Agent {
             site: config.gateway.site.clone(),
             gateway: config.gateway.id.clone(),
             started: clock.wall(),
+            started_monotonic: clock.monotonic(),
+            card_endurance_bytes: config.store.card_endurance_bytes,
             clock: clock.clone(),
             ingest: ingest.status(),
             rules: rules.status(),
@@ -203,6 +206,7 @@ impl Agent {
         let services = Services {
             board: self.board.clone(),
             live: self.live.clone(),
+            buffer: self.buffer.clone(),
             directory: self.directory.subscribe(),
             rules: self.rules.clone(),
             deeds: Deeds(self.remote.deeds.subscribe()),

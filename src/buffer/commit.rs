@@ -7,7 +7,8 @@
 //!      5    16  epoch
 //!     21     8  sequence
 //!     29     1  lane: 0 alarms, 1 telemetry
-//!     30     1  kind of records: 0 readings, 1 gap, 2 alarms, 3 thinned to minutes, 4 thinned to ten minutes
+//!     30     1  kind of records: 0 readings, 1 gap, 2 alarms, 3 thinned to minutes, 4 thinned to ten minutes,
+//!              16 clock offset
 //!     31     1  clock state
 //!     32    16  boot
 //!     48     8  wall clock minus monotonic clock, ms
@@ -19,9 +20,9 @@
 //!     84        payload: the body, zstd
 //! ```
 //!
-//! Numbers are little-endian. Readings are columns (see [`columns`]), as are aggregates (see [`aggregates`]); gaps and
-//! alarms are JSON. A commit is encoded first and [`seal`]ed with epoch, sequence and checksum when its place in the lane
-//! is known.
+//! Numbers are little-endian. Readings are columns (see [`columns`]), as are aggregates (see [`aggregates`]); gaps,
+//! alarms and clock offsets are JSON. A commit is encoded first and [`seal`]ed with epoch, sequence and checksum when its
+//! place in the lane is known.
 
 mod aggregates;
 mod columns;
@@ -85,6 +86,8 @@ pub enum Kind {
     Alarms,
     /// Aggregates in the place of readings.
     Thinned(Window),
+    /// One clock offset.
+    ClockOffset,
 }
 
 /// The clock at the time of a commit.
@@ -196,6 +199,10 @@ impl Codec {
                 serde_json::to_writer(&mut self.body, gap).map_err(json)?;
                 (Kind::Gap, (gap.first_time, gap.last_time))
             }
+            Records::ClockOffset(offset) => {
+                serde_json::to_writer(&mut self.body, offset).map_err(json)?;
+                (Kind::ClockOffset, (offset.time(), offset.time()))
+            }
             Records::Alarms(alarms) => {
                 serde_json::to_writer(&mut self.body, alarms).map_err(json)?;
                 (Kind::Alarms, span(alarms.iter().map(|alarm| alarm.time)))
@@ -260,6 +267,7 @@ impl Codec {
                 Records::Readings(self.columns.decode(&self.body, records, envelope.first_time)?)
             }
             Kind::Gap => Records::Gap(serde_json::from_slice(&self.body).map_err(json)?),
+            Kind::ClockOffset => Records::ClockOffset(serde_json::from_slice(&self.body).map_err(json)?),
             Kind::Alarms => Records::Alarms(serde_json::from_slice(&self.body).map_err(json)?),
             Kind::Thinned(window) => {
                 Records::Thinned(aggregates::decode(&self.body, envelope.records as usize, window)?)
@@ -327,12 +335,13 @@ fn kind_code(kind: Kind) -> u8 {
         Kind::Alarms => 2,
         Kind::Thinned(Window::Minute) => 3,
         Kind::Thinned(Window::TenMinutes) => 4,
+        Kind::ClockOffset => 16,
     }
 }
 
 fn kind_from_code(code: u8) -> Result<Kind, Malformed> {
     let thinned = [Window::Minute, Window::TenMinutes].map(Kind::Thinned);
-    let mut kinds = [Kind::Readings, Kind::Gap, Kind::Alarms].into_iter().chain(thinned);
+    let mut kinds = [Kind::Readings, Kind::Gap, Kind::Alarms, Kind::ClockOffset].into_iter().chain(thinned);
     kinds.find(|kind| kind_code(*kind) == code).ok_or(Malformed("no such kind of records"))
 }
 

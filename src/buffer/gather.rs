@@ -1,6 +1,8 @@
 //! The open commit: rows gathered until they are worth a stored value. Pure.
 
-use crate::model::{Row, Window};
+use std::collections::HashMap;
+
+use crate::model::{Row, SeriesId, Timestamp, Window};
 
 /// Most readings gathered into one commit.
 pub const READINGS_PER_COMMIT: usize = 1024;
@@ -17,37 +19,42 @@ pub struct Gather {
     rows: Vec<Row>,
     readings: usize,
     readings_aimed_at: usize,
+    /// Time of the newest row of each shape, by its first series.
+    newest: HashMap<SeriesId, Timestamp>,
 }
 
 impl Default for Gather {
     fn default() -> Self {
-        Self { rows: Vec::new(), readings: 0, readings_aimed_at: READINGS_PER_COMMIT }
+        Self { rows: Vec::new(), readings: 0, readings_aimed_at: READINGS_PER_COMMIT, newest: HashMap::new() }
     }
 }
 
 impl Gather {
     /// Adds rows that belong together. `close` is given what has to become a commit before or while they are added:
-    /// the open rows when the new ones do not fit, and full commits of the new ones when they alone are too many.
+    /// the open rows when the new ones do not fit, and full commits of the new ones when they alone are too many. In no
+    /// commit the time of a series runs backwards, whatever the clock does.
     pub fn add(&mut self, rows: Vec<Row>, mut close: impl FnMut(Vec<Row>) -> usize) {
         let readings: usize = rows.iter().map(|row| row.observed.len()).sum();
         if self.readings > 0 && (self.readings + readings > self.readings_aimed_at || self.ends_before(&rows)) {
             self.close(&mut close);
         }
-        if self.rows.is_empty() && readings <= self.readings_aimed_at {
-            self.rows = rows;
-            self.readings = readings;
-        } else {
-            for row in rows {
-                if self.readings > 0 && self.readings + row.observed.len() > self.readings_aimed_at {
-                    self.close(&mut close);
-                }
-                self.readings += row.observed.len();
-                self.rows.push(row);
+        for row in rows {
+            let is_too_much = self.readings + row.observed.len() > self.readings_aimed_at;
+            if self.readings > 0 && (is_too_much || self.runs_back(&row)) {
+                self.close(&mut close);
             }
+            self.readings += row.observed.len();
+            self.newest.extend(row.series.first().map(|shape| (*shape, row.time)));
+            self.rows.push(row);
         }
         if self.readings >= self.readings_aimed_at {
             self.close(&mut close);
         }
+    }
+
+    fn runs_back(&self, row: &Row) -> bool {
+        let newest = row.series.first().and_then(|shape| self.newest.get(shape));
+        newest.is_some_and(|newest| row.time < *newest)
     }
 
     /// Whether the open rows are of an earlier minute than all of `rows`: a commit within one minute can be thinned
@@ -64,6 +71,7 @@ impl Gather {
             return;
         }
         let rows = std::mem::take(&mut self.rows);
+        self.newest.clear();
         let readings = std::mem::take(&mut self.readings).max(1);
         let length = close(rows).max(1);
         // Follows the plant slowly, so that one odd commit does not change the size of the next.
@@ -85,7 +93,7 @@ impl Gather {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Fault, SeriesId, Timestamp};
+    use crate::model::Fault;
 
     fn rows(lengths: &[usize]) -> Vec<Row> {
         let row =
@@ -118,6 +126,23 @@ mod tests {
             commits(&[&[10], &[600, 400, 500, 2000, 1]], 1),
             [vec![10], vec![600, 400], vec![500], vec![2000], vec![1]]
         );
+    }
+
+    #[test]
+    fn a_series_that_runs_backwards_begins_another_commit() {
+        let row = |series: u32, time| Row::all_bad([SeriesId(series)].into(), Timestamp(time), Fault::Timeout);
+        let mut gather = Gather::default();
+        let mut commits = Vec::new();
+        let mut close = |rows: Vec<Row>| {
+            commits.push(rows.iter().map(|row| row.time.0).collect::<Vec<_>>());
+            1
+        };
+
+        gather.add(vec![row(1, 5), row(2, 3), row(1, 5)], &mut close);
+        gather.add(vec![row(2, 4), row(1, 4), row(2, 4)], &mut close);
+        gather.close(&mut close);
+
+        assert_eq!(commits, [vec![5, 3, 5, 4], vec![4, 4]]);
     }
 
     #[test]

@@ -4,8 +4,10 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::catalogue::SeriesIds;
-use super::commit::{Codec, lane_code};
+use super::clocks::Clocks;
+use super::commit::{Codec, Envelope, lane_code};
 use super::lane::LaneState;
+use super::resend::Resend;
 use super::rule_state::RuleState;
 use super::tally::{Tallies, Tally};
 use crate::database::{Batch, Database, DatabaseError, EngineKind};
@@ -46,6 +48,10 @@ pub struct Loaded {
     pub ids: SeriesIds,
     /// What the rules have to remember.
     pub rule_state: RuleState,
+    /// What is to be sent again.
+    pub resend: Resend,
+    /// What is known of the clocks.
+    pub clocks: Clocks,
 }
 
 impl Loaded {
@@ -62,9 +68,20 @@ impl Loaded {
         let (telemetry, telemetry_generation) = load_lane(&database, Lane::Telemetry)?;
         let ids = SeriesIds::load(&database)?;
         let rule_state = RuleState::load(&database)?;
+        let resend = Resend::load(&database)?;
+        let mut clocks = Clocks::load(&database)?;
+        for lane in Lane::ALL {
+            newest(&database, lane)?.into_iter().for_each(|envelope| clocks.note(&envelope));
+        }
         let generation = alarms_generation.max(telemetry_generation);
-        Ok(Self { database, epoch, generation, lanes: [alarms, telemetry], ids, rule_state })
+        Ok(Self { database, epoch, generation, lanes: [alarms, telemetry], ids, rule_state, resend, clocks })
     }
+}
+
+fn newest(database: &Database, lane: Lane) -> Result<Option<Envelope>, DatabaseError> {
+    let key = database.last_key(&commit_key(lane, 0), &commit_key(lane, u64::MAX))?;
+    let value = key.map(|key| database.get(&key)).transpose()?.flatten();
+    Ok(value.and_then(|value| Envelope::read(&value).ok()))
 }
 
 fn is_empty(database: &Database) -> Result<bool, DatabaseError> {

@@ -25,19 +25,24 @@
 //! into commits (`commit`), which wait (`waiting`) until one batch and one flush make them durable (`store`).
 
 mod catalogue;
+mod clock_track;
+mod clocks;
 mod commit;
 mod gather;
+pub mod history;
 mod lane;
 mod loaded;
 mod mark;
 mod names;
 mod opening;
 mod others;
+mod pace;
 mod place;
 mod ranges;
 mod reading;
 mod recent;
 mod recovery;
+mod resend;
 mod retention;
 mod room;
 mod rule_state;
@@ -62,9 +67,13 @@ pub use crate::config::WhenFull;
 use crate::database::EngineKind;
 use crate::model::{AlarmRecord, Commit, Epoch, Gap, Lane, Row, Sequence, SeriesId, SeriesInfo, Timestamp};
 pub use catalogue::Catalogue;
+pub use clock_track::{ClockTrack, Split};
 pub use commit::{ClockReading, Codec, CommitError, RECORDS_MAX, seal};
+use history::{HistorySpan, Overview, Page};
 pub use others::{OtherCommits, OtherMarks};
+pub use resend::Resent;
 pub use status::{BufferStatus, LaneWatermark, Watermarks};
+pub use tally::Tally;
 
 /// Requests that wait while a flush takes five seconds: fifty devices, four blocks each, once a second.
 const REQUESTS_QUEUED: usize = 1024;
@@ -81,6 +90,8 @@ pub struct BufferSettings {
     pub limit_bytes: u64,
     /// The longest that a reading waits to become durable: what a power cut can cost.
     pub commit_interval: Duration,
+    /// The same while a backlog is worked off; not less than `commit_interval`.
+    pub commit_interval_max: Duration,
     /// What makes a new database. One that is there is kept by the engine that wrote it.
     pub engine: EngineKind,
     /// What happens to undelivered telemetry that no longer fits.
@@ -126,6 +137,20 @@ pub enum BufferError {
         /// Newest format known.
         known: u32,
     },
+    /// There is no store.
+    #[error("{path}: no store of lineside", path = .path.display())]
+    NoStore {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The database does not open.
+    #[error("{path}: the database does not open: {detail}; an agent that starts sets it aside and begins a new one", path = .path.display())]
+    Damaged {
+        /// Directory of the store.
+        path: PathBuf,
+        /// What the engine said.
+        detail: String,
+    },
     /// The directory cannot be used.
     #[error("{path}: cannot be used: {reason}", path = .path.display())]
     Unavailable {
@@ -160,7 +185,7 @@ pub enum BufferError {
 pub fn open(settings: BufferSettings, clock: Arc<dyn Clock>) -> Result<(BufferThread, BufferHandle), BufferError> {
     let place = place::Place::claim(&settings.path)?.with_engine(settings.engine);
     let store = store::Store::open(place, &settings, clock)?;
-    let (keeper, watermarks, status) = thread::Keeper::new(store, settings.commit_interval);
+    let (keeper, watermarks, status) = thread::Keeper::new(store, pace::Pace::new(&settings));
     let (requests, received) = mpsc::channel(REQUESTS_QUEUED);
     let thread = std::thread::Builder::new()
         .name("store".into())
@@ -267,6 +292,35 @@ impl BufferHandle {
     /// for the beginning), within `limit` but at least one commit. Empty when there is no more.
     pub async fn recent(&self, from: Timestamp, after: Sequence, limit: ReadLimit) -> Result<Vec<Commit>, BufferError> {
         self.ask(|reply| thread::Request::Recent { from, after, limit, reply }).await
+    }
+
+    /// The store as a whole, now.
+    pub async fn overview(&self) -> Result<Overview, BufferError> {
+        self.ask(thread::Request::Overview).await
+    }
+
+    /// Stored commits of `lane` in `span`, delivered or not, from `from` on: a page of them, and where the next begins.
+    pub async fn page(&self, lane: Lane, span: HistorySpan, from: Sequence) -> Result<Page, BufferError> {
+        self.ask(|reply| thread::Request::Page { lane, span, from, reply }).await
+    }
+
+    /// Wants the stored commits `runs` of `lane` sent again, under their old sequences; what is settled stays as it is.
+    /// Durable when this returns.
+    pub async fn send_again(&self, lane: Lane, runs: Vec<(u64, u64)>) -> Result<Resent, BufferError> {
+        let resent = self.ask(|reply| thread::Request::SendAgain { lane, runs, reply }).await?;
+        self.flush().await?;
+        Ok(resent)
+    }
+
+    /// Commits of `lane` to be sent again: the first unbroken run of sequences from `from` on, within `limit` but at
+    /// least one. Empty when there is none.
+    pub async fn read_again(&self, lane: Lane, from: Sequence, limit: ReadLimit) -> Result<Vec<Commit>, BufferError> {
+        self.ask(|reply| thread::Request::ReadAgain { lane, from, limit, reply }).await
+    }
+
+    /// Notes that the commits from `first` to `last` went out again. Durable within the commit interval.
+    pub async fn sent_again(&self, lane: Lane, first: Sequence, last: Sequence) -> Result<(), BufferError> {
+        self.send(thread::Request::SentAgain { lane, first, last }).await
     }
 
     /// The next undelivered commits of another epoch, within `limit` but at least one; alarms first. While the store

@@ -159,13 +159,7 @@ impl Place {
 
     /// The databases that were set aside, oldest first.
     fn all_set_aside(&self) -> Vec<PathBuf> {
-        let is_one = |path: &PathBuf| {
-            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("database.corrupt-"))
-        };
-        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
-        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_one).collect();
-        paths.sort();
-        paths
+        set_aside_in(&self.path)
     }
 }
 
@@ -190,6 +184,68 @@ pub fn mark_format(path: &Path) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&new, path.join("format"))?;
     File::open(path)?.sync_all()
+}
+
+/// A store that is read while no agent may begin to use it. Nothing is written.
+#[derive(Debug)]
+pub struct Guest {
+    path: PathBuf,
+    // Shared: readers do not exclude each other.
+    _lock: Option<File>,
+}
+
+impl Guest {
+    /// Keeps every agent away from the store in `path`.
+    ///
+    /// # Errors
+    /// It is no store, of a newer format, in use by an agent, or cannot be read.
+    pub fn visit(path: &Path) -> Result<Self, BufferError> {
+        let unavailable = |source| BufferError::Unavailable { path: path.to_owned(), reason: io_text(&source) };
+        let no_store = || BufferError::NoStore { path: path.to_owned() };
+        match fs::metadata(path.join("format")) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(unavailable(error)),
+            Err(_) => return Err(no_store()),
+            Ok(_) => {}
+        }
+        match read_format(path) {
+            Some(found) if found > FORMAT => {
+                return Err(BufferError::NewerFormat { path: path.to_owned(), found, known: FORMAT });
+            }
+            // The agent takes a file that holds nothing for one that was not written to its end.
+            Some(_) | None => {}
+        }
+        let guest = Self { path: path.to_owned(), _lock: lock_shared(path)? };
+        if guest.database().is_dir() { Ok(guest) } else { Err(no_store()) }
+    }
+
+    /// The directory of the database.
+    pub fn database(&self) -> PathBuf {
+        self.path.join("database")
+    }
+}
+
+/// The lock, where there is one: a store that never had a lock was never used.
+fn lock_shared(path: &Path) -> Result<Option<File>, BufferError> {
+    let unavailable = |source| BufferError::Unavailable { path: path.to_owned(), reason: io_text(&source) };
+    let lock = match File::open(path.join("lock")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(unavailable)?,
+    };
+    match flock(&lock, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(Some(lock)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(BufferError::InUse { path: path.to_owned() }),
+        Err(error) => Err(unavailable(error.into())),
+    }
+}
+
+/// The databases in the directory of a store that were set aside, oldest first.
+pub fn set_aside_in(path: &Path) -> Vec<PathBuf> {
+    let is_one =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("database.corrupt-"));
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_one).collect();
+    paths.sort();
+    paths
 }
 
 /// The format the directory is in; `None` when it does not say so in words that are understood.

@@ -55,6 +55,11 @@ impl Ranges {
         self.range_from(from).map(|range| range.0.max(from))
     }
 
+    /// How many numbers are in the set.
+    pub fn len(&self) -> u64 {
+        self.iter().map(|(first, last)| last - first + 1).sum()
+    }
+
     /// All ranges, lowest first.
     pub fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.0.iter().copied()

@@ -133,6 +133,7 @@ impl Store {
 
     fn watermark(&mut self, lane: Lane) -> LaneWatermark {
         let oldest_pending_time = self.lane(lane).pending_run(0).and_then(|(first, _)| self.time_of(lane, first));
+        let resend_commits = self.resend.of(lane).len();
         let state = self.lane(lane);
         let pending = state.pending.total();
         LaneWatermark {
@@ -142,7 +143,13 @@ impl Store {
             pending_readings: pending.records,
             pending_bytes: pending.bytes,
             oldest_pending_time,
+            resend_commits,
         }
+    }
+
+    /// Bytes of telemetry that is still to be delivered.
+    pub fn backlog_bytes(&self) -> u64 {
+        self.lane(Lane::Telemetry).pending.total().bytes
     }
 
     /// Time of the oldest record of a stored commit: of the one asked for last, without looking again.

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::commit::{Envelope, Kind};
+use super::history::{self, HistorySpan, Overview, Page};
 use super::loaded::{commit_key, sequence_of};
 use super::store::Store;
 use super::{BufferError, ReadLimit};
@@ -42,6 +43,25 @@ impl Store {
         self.note_read(&visited);
         visited.map_err(|_| self.not_writable())?;
         Ok(commits)
+    }
+}
+
+impl Store {
+    /// A page of what is stored of a lane.
+    pub fn page(&mut self, lane: Lane, span: HistorySpan, from: Sequence) -> Result<Page, BufferError> {
+        let last = Sequence(self.lane(lane).last());
+        let Some(database) = &self.database else { return Err(self.not_writable()) };
+        let page = history::page(database, self.clocks.offsets(), lane, span, from, last);
+        self.note_read(&page);
+        page.map_err(|_| self.not_writable())
+    }
+
+    /// The store as a whole.
+    pub fn overview(&mut self) -> Result<Overview, BufferError> {
+        let Some(database) = &self.database else { return Err(self.not_writable()) };
+        let overview = Overview::of(self.place.path(), database, self.epoch, &self.lanes, &self.resend, &self.clocks);
+        self.note_read(&overview);
+        overview.map_err(|_| self.not_writable())
     }
 }
 

@@ -112,6 +112,10 @@ impl Store {
         self.ids_unsaved = self.ids.take_over(&given);
         self.database = Some(loaded.database);
         self.rule_state.take_up(loaded.rule_state);
+        if is_first || !is_same {
+            self.resend = loaded.resend;
+            self.clocks.take_up(loaded.clocks);
+        }
         match self.in_doubt.take() {
             Some(save) if is_same && save.generation == loaded.generation => self.adopt(save),
             Some(save) => self.put_back(save),
@@ -161,6 +165,8 @@ impl Store {
             Ok(path) => {
                 self.aside = Some((path, detail));
                 self.rule_state.begin_anew();
+                self.resend.begin_anew();
+                self.clocks.begin_anew();
                 self.lost_runs.clear();
                 self.deliveries_missed.clear();
                 self.read_failures = 0;
@@ -278,9 +284,9 @@ impl Store {
         }
     }
 
-    pub(super) fn note_read(&mut self, result: &Result<(), DatabaseError>) {
+    pub(super) fn note_read<T>(&mut self, result: &Result<T, DatabaseError>) {
         match result {
-            Ok(()) => self.read_failures = 0,
+            Ok(_) => self.read_failures = 0,
             Err(error) => {
                 self.read_failures += u32::from(matches!(error, DatabaseError::Damaged { .. }));
                 self.begin_trouble(error);

@@ -96,6 +96,7 @@ impl Room<'_> {
         while let Some((first, last)) = lane.pending_run(from).filter(|_| freed.total().bytes < need) {
             let mut run = Run::from(first);
             let (batch, codec, gaps) = (&mut *self.batch, &mut *self.codec, &mut *self.gaps);
+            let again = &mut *self.aggregates;
             self.database.visit(&commit_key(lane.lane, first), &commit_key(lane.lane, last), |key, value| {
                 if freed.total().bytes >= need {
                     return ControlFlow::Break(());
@@ -104,6 +105,7 @@ impl Room<'_> {
                 batch.remove(key);
                 run.add(sequence_of(key), value);
                 records += say_what_goes(codec, value, gaps);
+                again.extend(Closed::offset_again(codec, value));
                 ControlFlow::Continue(())
             })?;
             if freed.total().bytes < need {
@@ -216,7 +218,7 @@ impl Codec {
                 };
                 thinned.replaces.into_iter().map(gap).collect()
             }
-            Ok(Records::Readings(_) | Records::Alarms(_)) | Err(_) => Vec::new(),
+            Ok(Records::Readings(_) | Records::Alarms(_) | Records::ClockOffset(_)) | Err(_) => Vec::new(),
         }
     }
 }
@@ -253,7 +255,7 @@ impl Run {
         }
         self.records += match envelope.kind {
             Kind::Readings | Kind::Alarms => u64::from(envelope.records),
-            Kind::Gap | Kind::Thinned(_) => 0,
+            Kind::Gap | Kind::Thinned(_) | Kind::ClockOffset => 0,
         };
         let (first, last) = self.times.unwrap_or((envelope.first_time, envelope.last_time));
         self.times = Some((first.min(envelope.first_time), last.max(envelope.last_time)));

@@ -45,6 +45,8 @@ pub struct LaneWatermark {
     pub pending_bytes: u64,
     /// Time of the oldest record that can be read.
     pub oldest_pending_time: Option<Timestamp>,
+    /// Commits to be sent again although they were delivered.
+    pub resend_commits: u64,
 }
 
 /// The state of the buffer, for people and for health messages. Counters count since the start of the process.
@@ -76,6 +78,8 @@ pub struct BufferStatus {
     pub bytes_written: u64,
     /// Durable flushes.
     pub flushes: u64,
+    /// The longest that a reading waits to become durable now: what a power cut can cost.
+    pub commit_interval: Duration,
     /// The longest of them.
     pub longest_flush: Duration,
     /// Stored commits that failed their checksum or were missing.

@@ -5,10 +5,11 @@
 //! the batch is on disk. The database is then opened again, and the generation it holds tells.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::catalogue::{Catalogue, SeriesIds};
-use super::commit::{ClockReading, Codec, seal};
+use super::clocks::Clocks;
+use super::commit::{ClockReading, Codec, Envelope, seal};
 use super::lane::LaneState;
 use super::loaded::{commit_key, new_epoch, state_key};
 use super::mark::Mark;
@@ -16,6 +17,7 @@ use super::names::NameCopy;
 use super::opening::Opening;
 use super::place::Place;
 use super::recovery::Trouble;
+use super::resend::Resend;
 use super::retention::Budget;
 use super::room::{Gone, Room, Run, join};
 use super::rule_state::RuleState;
@@ -27,7 +29,9 @@ use super::waiting::{Closed, Lost, Waiting};
 use super::{BufferError, BufferSettings, WhenFull};
 use crate::clock::Clock;
 use crate::database::{Batch, Database, DatabaseError};
-use crate::model::{Epoch, Gap, GapReason, Lane, Records, Sequence, SeriesId, SeriesInfo, Timestamp};
+use crate::model::{
+    ClockOffset, ClockState, Epoch, Gap, GapReason, Lane, Records, Sequence, SeriesId, SeriesInfo, Timestamp,
+};
 
 /// Bytes of commits in one batch: what one save holds in memory twice.
 const BATCH_BYTES: usize = 1 << 20;
@@ -65,6 +69,8 @@ pub struct Store {
     /// Whether some of them were given while the database could not take them.
     pub(super) ids_unsaved: bool,
     pub(super) rule_state: RuleState,
+    pub(super) resend: Resend,
+    pub(super) clocks: Clocks,
     pub(super) waiting: [Waiting; 2],
     pub(super) volatile: Volatile,
     /// Changes with the epochs of which records may be delivered.
@@ -116,6 +122,8 @@ pub struct Save {
     bytes: u64,
     rule_state: Option<u64>,
     ids: usize,
+    resend: u64,
+    clocks: u64,
 }
 
 pub(super) fn at(lane: Lane) -> usize {
@@ -152,6 +160,8 @@ impl Store {
             ids: SeriesIds::default(),
             ids_unsaved: false,
             rule_state: RuleState::default(),
+            resend: Resend::default(),
+            clocks: Clocks::default(),
             waiting: Default::default(),
             volatile: Volatile::new(new_epoch()),
             others_version: 0,
@@ -175,9 +185,16 @@ impl Store {
 
     /// Closes a commit of `records`. Returns the length of its bytes.
     pub fn close(&mut self, lane: Lane, records: &Records) -> usize {
-        let clock = self.clock_reading();
+        self.close_at(lane, records, self.clock_reading())
+    }
+
+    /// Closes a commit of `records` that were taken with `clock`. Returns the length of its bytes.
+    pub fn close_at(&mut self, lane: Lane, records: &Records, clock: ClockReading) -> usize {
         match Closed::encode(&mut self.codec, lane, records, clock) {
             Ok(closed) => {
+                if let Ok(envelope) = Envelope::read(&closed.bytes) {
+                    self.clocks.note(&envelope);
+                }
                 let length = closed.bytes.len();
                 self.waiting[at(lane)].push(closed);
                 length
@@ -200,6 +217,8 @@ impl Store {
         self.unsaved
             || self.ids_unsaved
             || self.rule_state.is_unsaved()
+            || self.resend.is_unsaved()
+            || self.clocks.is_unsaved()
             || self.in_doubt.is_some()
             || self.waiting.iter().any(|waiting| !waiting.is_empty())
     }
@@ -282,6 +301,8 @@ impl Store {
             bytes: 0,
             rule_state: None,
             ids: self.ids.len(),
+            resend: self.resend.put(batch),
+            clocks: self.clocks.put(batch),
         };
         if self.ids_unsaved {
             self.ids.write_all(batch);
@@ -351,6 +372,8 @@ impl Store {
         }
         self.unsaved = false;
         self.ids_unsaved &= save.ids < self.ids.len();
+        self.resend.adopt(save.resend);
+        self.clocks.adopt(save.clocks);
         save.rule_state.into_iter().for_each(|number| self.rule_state.adopt(number));
         let lost: u64 = save.lost.iter().flatten().map(|lost| lost.records).sum();
         let Gone { thinned, dropped } = save.gone;
@@ -392,8 +415,8 @@ impl Store {
         BufferError::NotWritable { reason: reason.to_owned() }
     }
 
-    /// Counters and sums as they are now.
-    pub fn status(&mut self) -> BufferStatus {
+    /// Counters and sums as they are now, with the commit interval in force.
+    pub fn status(&mut self, commit_interval: Duration) -> BufferStatus {
         let watermarks = self.watermarks();
         let [alarms, telemetry] = &self.lanes;
         let live = |part: fn(&Tally) -> u64| part(&alarms.stored) + part(&telemetry.stored);
@@ -414,6 +437,7 @@ impl Store {
             commits: counters.commits,
             bytes_written: counters.bytes_written,
             flushes: counters.flushes,
+            commit_interval,
             longest_flush: counters.longest_flush,
             damaged: counters.damaged,
             thinned: counters.thinned,
@@ -437,6 +461,24 @@ impl Store {
         }
         self.budget.see_disk(self.place.disk(disk));
         self.counters.disk_bytes = disk;
+    }
+
+    /// Says by how much the times of this boot were wrong, where something is stored that waits for that.
+    pub fn settle_clock(&mut self, clock: ClockReading) {
+        if clock.state == ClockState::Unsynchronised || !self.clocks.is_waited_for(clock.boot) {
+            return;
+        }
+        let monotonic_ms = i64::try_from(self.clock.monotonic().as_millis()).unwrap_or(i64::MAX);
+        let wall_minus_monotonic_ms = clock.wall_minus_monotonic_ms;
+        let offset = ClockOffset { boot: clock.boot, monotonic_ms, wall_minus_monotonic_ms };
+        tracing::info!(time = %offset.time(), "the clock is right: what was taken before in this boot can be corrected");
+        self.clocks.settle(offset);
+        self.close_at(Lane::Telemetry, &Records::ClockOffset(offset), clock);
+    }
+
+    /// Time since boot.
+    pub fn monotonic(&self) -> Duration {
+        self.clock.monotonic()
     }
 
     pub(super) fn clock_reading(&self) -> ClockReading {

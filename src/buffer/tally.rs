@@ -1,5 +1,7 @@
 //! Commits added up.
 
+use serde::{Deserialize, Serialize};
+
 use super::commit::Envelope;
 use super::thin::Stage;
 use super::varint::{self, Malformed, Reader};
@@ -8,7 +10,7 @@ use super::varint::{self, Malformed, Reader};
 const OVERHEAD: u64 = 32;
 
 /// Commits added up.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// How many.
     pub commits: u64,

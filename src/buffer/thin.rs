@@ -34,7 +34,7 @@ impl Stage {
     /// How far commits of this kind have been thinned.
     pub fn of(kind: Kind) -> Self {
         match kind {
-            Kind::Readings | Kind::Gap | Kind::Alarms => Self::Raw,
+            Kind::Readings | Kind::Gap | Kind::Alarms | Kind::ClockOffset => Self::Raw,
             Kind::Thinned(Window::Minute) => Self::Minutes,
             Kind::Thinned(Window::TenMinutes) => Self::TenMinutes,
         }
@@ -110,7 +110,7 @@ impl Thinner {
                 self.pass_over(sequence);
                 thinned.aggregates.iter().for_each(|aggregate| self.add_aggregate(aggregate));
             }
-            Records::Gap(_) | Records::Alarms(_) => self.pass_over(sequence),
+            Records::Gap(_) | Records::Alarms(_) | Records::ClockOffset(_) => self.pass_over(sequence),
         }
     }
 

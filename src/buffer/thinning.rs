@@ -48,12 +48,15 @@ struct Taken {
     /// Gap records among them: said again.
     gaps: Vec<Gap>,
     gap_bytes: u64,
+    /// Clock offsets among them: stored again.
+    offsets: Vec<Closed>,
 }
 
 impl Taken {
     fn append(&mut self, other: &mut Self) {
         self.sequences.append(&mut other.sequences);
         self.gaps.append(&mut other.gaps);
+        self.offsets.append(&mut other.offsets);
         self.tallies.add(std::mem::take(&mut other.tallies));
         self.readings += std::mem::take(&mut other.readings);
         self.gap_bytes += std::mem::take(&mut other.gap_bytes);
@@ -135,7 +138,7 @@ impl Room<'_> {
             if made >= removed / 100 * WORTH_PERCENT {
                 continue;
             }
-            let Taken { sequences, tallies, readings, gaps, .. } = pass.done;
+            let Taken { sequences, tallies, readings, gaps, offsets, .. } = pass.done;
             for sequence in &sequences {
                 self.batch.remove(&commit_key(lane.lane, *sequence));
                 lane.drop_run(*sequence, *sequence);
@@ -144,6 +147,7 @@ impl Room<'_> {
             lane.stored.take(tallies.total());
             lane.pending.take(tallies);
             self.gaps.extend(gaps);
+            self.aggregates.extend(offsets);
             self.aggregates.extend(pass.records);
             gone.thinned += readings;
             return Ok(removed - made);
@@ -204,6 +208,12 @@ impl Pass {
                 self.thinner.pass_over(Sequence(sequence));
                 self.open.gaps.push(gap);
                 self.open.gap_bytes += tallies.total().bytes;
+            }
+            Records::ClockOffset(_) => {
+                let Some(again) = Closed::offset_again(codec, value) else { return };
+                self.thinner.pass_over(Sequence(sequence));
+                self.open.gap_bytes += tallies.total().bytes;
+                self.open.offsets.push(again);
             }
             records => {
                 self.thinner.add(&envelope, &records);

@@ -6,8 +6,13 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::timeout_at;
 
 use super::catalogue::Catalogue;
+use super::clock_track::{ClockTrack, Split};
+use super::commit::ClockReading;
 use super::gather::Gather;
+use super::history::{HistorySpan, Overview, Page};
 use super::others::OtherCommits;
+use super::pace::Pace;
+use super::resend::Resent;
 use super::status::{BufferStatus, Watermarks};
 use super::store::Store;
 use super::{BufferError, ReadLimit};
@@ -37,6 +42,11 @@ pub(super) enum Request {
     Recent { from: Timestamp, after: Sequence, limit: ReadLimit, reply: Reply<Vec<Commit>> },
     ReadOther { limit: ReadLimit, reply: Reply<Option<OtherCommits>> },
     Delivered { epoch: Epoch, lane: Lane, first: Sequence, last: Sequence },
+    Overview(Reply<Overview>),
+    SendAgain { lane: Lane, runs: Vec<(u64, u64)>, reply: Reply<Resent> },
+    ReadAgain { lane: Lane, from: Sequence, limit: ReadLimit, reply: Reply<Vec<Commit>> },
+    SentAgain { lane: Lane, first: Sequence, last: Sequence },
+    Page { lane: Lane, span: HistorySpan, from: Sequence, reply: Reply<Page> },
     Register { series: Vec<SeriesInfo>, reply: Reply<Vec<SeriesId>> },
     Catalogue(Reply<Catalogue>),
     Flush(Reply<()>),
@@ -47,7 +57,8 @@ pub(super) enum Request {
 pub(super) struct Keeper {
     store: Store,
     gather: Gather,
-    commit_interval: Duration,
+    track: ClockTrack,
+    pace: Pace,
     /// When what waits now has to be durable.
     due: Option<Instant>,
     save_now: bool,
@@ -56,6 +67,7 @@ pub(super) struct Keeper {
     /// Not before this the next flush for alarms alone.
     urgent_next: Option<Instant>,
     delivered: bool,
+    delivered_since_save: bool,
     flushes: Vec<Reply<()>>,
     watermarks: watch::Sender<Watermarks>,
     status: watch::Sender<BufferStatus>,
@@ -64,20 +76,23 @@ pub(super) struct Keeper {
 impl Keeper {
     pub(super) fn new(
         mut store: Store,
-        commit_interval: Duration,
+        pace: Pace,
     ) -> (Self, watch::Receiver<Watermarks>, watch::Receiver<BufferStatus>) {
         let (watermarks, watermarks_seen) = watch::channel(store.watermarks());
-        let (status, status_seen) = watch::channel(store.status());
+        let (status, status_seen) = watch::channel(store.status(pace.interval()));
+        let track = ClockTrack::new(store.clock_reading());
         let keeper = Self {
             store,
             gather: Gather::default(),
-            commit_interval,
+            track,
+            pace,
             // What came up when it was opened, but not before those who start have asked what they need.
-            due: Some(Instant::now() + commit_interval.min(RETRY)),
+            due: Some(Instant::now() + pace.interval().min(RETRY)),
             save_now: false,
             urgent_due: None,
             urgent_next: None,
             delivered: false,
+            delivered_since_save: false,
             flushes: Vec::new(),
             watermarks,
             status,
@@ -103,6 +118,7 @@ impl Keeper {
             if count == Some(0) {
                 break;
             }
+            self.look_at_clock();
             for request in taken.drain(..) {
                 close = self.serve(request).or(close);
             }
@@ -142,10 +158,24 @@ impl Keeper {
             Request::Recent { from, after, limit, reply } => {
                 drop(reply.send(self.store.recent(from, after, limit)));
             }
+            Request::SendAgain { lane, runs, reply } => {
+                drop(reply.send(Ok(self.store.send_again(lane, &runs))));
+                self.delivered = true;
+            }
+            Request::ReadAgain { lane, from, limit, reply } => {
+                drop(reply.send(self.store.read_again(lane, from, limit)));
+            }
+            Request::SentAgain { lane, first, last } => {
+                self.store.sent_again(lane, first, last);
+                self.delivered = true;
+            }
+            Request::Overview(reply) => drop(reply.send(self.store.overview())),
+            Request::Page { lane, span, from, reply } => drop(reply.send(self.store.page(lane, span, from))),
             Request::ReadOther { limit, reply } => drop(reply.send(Ok(self.store.read_other(limit)))),
             Request::Delivered { epoch, lane, first, last } => {
                 self.store.delivered(epoch, lane, first, last);
                 self.delivered = true;
+                self.delivered_since_save = true;
             }
             Request::Register { series, reply } => drop(reply.send(self.store.register(&series))),
             Request::Catalogue(reply) => drop(reply.send(Ok(self.store.catalogue()))),
@@ -159,8 +189,32 @@ impl Keeper {
     }
 
     fn append(&mut self, rows: Vec<Row>) {
+        let Split { before, now } = self.track.split(rows, self.store.monotonic());
+        if let Some(previous) = self.track.previous().filter(|_| !before.is_empty()) {
+            // On their way while the clock was set: they go with the clock they were taken with.
+            self.close_open_commit();
+            self.add(before, previous);
+            self.close_open_commit_with(previous);
+        }
+        if !now.is_empty() {
+            self.add(now, self.track.current());
+        }
+    }
+
+    fn add(&mut self, rows: Vec<Row>, clock: ClockReading) {
         let store = &mut self.store;
-        self.gather.add(rows, |rows| store.close(Lane::Telemetry, &Records::Readings(rows)));
+        self.gather.add(rows, |rows| store.close_at(Lane::Telemetry, &Records::Readings(rows), clock));
+    }
+
+    /// A commit says one thing about its clock: when the clock is set, or can be trusted from now on, the open one ends.
+    fn look_at_clock(&mut self) {
+        let now = self.store.clock_reading();
+        if self.track.see(now, self.store.monotonic())
+            && let Some(previous) = self.track.previous()
+        {
+            self.close_open_commit_with(previous);
+        }
+        self.store.settle_clock(now);
     }
 
     fn append_alarms(&mut self, alarms: &[AlarmRecord]) {
@@ -186,6 +240,9 @@ impl Keeper {
                 self.close_open_commit();
             }
             self.save();
+            if is_due {
+                self.pace.saved(self.store.backlog_bytes(), std::mem::take(&mut self.delivered_since_save));
+            }
         } else if self.delivered || self.store.is_in_trouble() {
             self.publish();
         }
@@ -193,15 +250,19 @@ impl Keeper {
         if self.store.is_in_trouble() {
             self.due = self.due.filter(|due| *due > now).or(Some(now + RETRY));
         } else if has_work {
-            self.due = self.due.filter(|_| !is_due).or(Some(now + self.commit_interval));
+            self.due = self.due.filter(|_| !is_due).or(Some(now + self.pace.interval()));
         } else {
             self.due = None;
         }
     }
 
     fn close_open_commit(&mut self) {
+        self.close_open_commit_with(self.track.current());
+    }
+
+    fn close_open_commit_with(&mut self, clock: ClockReading) {
         let store = &mut self.store;
-        self.gather.close(|rows| store.close(Lane::Telemetry, &Records::Readings(rows)));
+        self.gather.close(|rows| store.close_at(Lane::Telemetry, &Records::Readings(rows), clock));
     }
 
     fn save(&mut self) {
@@ -217,7 +278,7 @@ impl Keeper {
 
     fn publish(&mut self) {
         self.delivered = false;
-        let status = self.store.status();
+        let status = self.store.status(self.pace.interval());
         let watermarks = status.watermarks;
         self.watermarks.send_if_modified(|seen| std::mem::replace(seen, watermarks) != watermarks);
         self.status.send_if_modified(|seen| {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::commit::{ClockReading, Codec, CommitError, Envelope};
+use super::commit::{ClockReading, Codec, CommitError, Envelope, Kind};
 use super::tally::Tally;
 use crate::model::{Lane, Records, Timestamp};
 
@@ -34,9 +34,16 @@ impl Closed {
         let (first_time, last_time) = (envelope.first_time, envelope.last_time);
         let is_new = match records {
             Records::Readings(_) | Records::Alarms(_) => true,
-            Records::Gap(_) | Records::Thinned(_) => false,
+            Records::Gap(_) | Records::Thinned(_) | Records::ClockOffset(_) => false,
         };
         Ok(Self { lane, bytes, is_new, records: envelope.records, first_time, last_time })
+    }
+
+    /// The clock offset in the stored `value`, to be stored again when that goes; nothing when it holds other records.
+    pub fn offset_again(codec: &mut Codec, value: &[u8]) -> Option<Self> {
+        let envelope = Envelope::read(value).ok().filter(|envelope| envelope.kind == Kind::ClockOffset)?;
+        let records = codec.decode(value).ok()?.1.records;
+        Self::encode(codec, envelope.lane, &records, ClockReading::of(&envelope)).ok()
     }
 
     /// Bytes it takes in the database.

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use super::client::AgentClient;
 use super::table::Table;
 use super::{AgentOption, Exit, Failure, write_json, written};
-use crate::diagnostics::protocol::{AlarmAnswer, Notice, Request};
+use crate::diagnostics::protocol::{AlarmAnswer, Request};
 use crate::rules::engine::{AlarmRequest, AlarmView};
 use crate::settings::parse_duration;
 
@@ -79,7 +79,7 @@ impl Alarms {
         let socket = self.agent.socket();
         let Some(deed) = self.deed else {
             let mut client = AgentClient::ask(&socket, &Request::Alarms)?;
-            let views: Vec<AlarmView> = answer(&mut client)?;
+            let views: Vec<AlarmView> = client.answer()?;
             let mut out = anstream::stdout().lock();
             written(if self.json { write_json(&mut out, &views) } else { write_views(&mut out, &views) })?;
             return Ok(Exit::Done);
@@ -89,7 +89,7 @@ impl Alarms {
         let by = by.unwrap_or_else(|| "unknown".to_owned());
         let name = which.name;
         let request = Request::AlarmDeed { name: name.clone(), labels, wanted, by };
-        let answers: Vec<AlarmAnswer> = answer(&mut AgentClient::ask(&socket, &request)?)?;
+        let answers: Vec<AlarmAnswer> = AgentClient::ask(&socket, &request)?.answer()?;
         let mut out = anstream::stdout().lock();
         written(if self.json { write_json(&mut out, &answers) } else { write_answers(&mut out, &name, &answers) })?;
         let all_done = !answers.is_empty() && answers.iter().all(|answer| answer.refused.is_none());
@@ -108,15 +108,6 @@ impl Deed {
             Self::InService(which) => (which, AlarmRequest::ReturnToService),
         }
     }
-}
-
-fn answer<T: serde::de::DeserializeOwned>(client: &mut AgentClient) -> Result<T, Failure> {
-    let line = client.next_line()?.unwrap_or_default();
-    serde_json::from_str(&line).map_err(|_| match serde_json::from_str(&line) {
-        Ok(Notice::Refused(reason)) => Failure::Refused(reason),
-        Ok(Notice::Error(reason)) => Failure::Unreachable(reason),
-        _ => Failure::Unreachable(format!("the agent's answer is not understood: {line}")),
-    })
 }
 
 fn write_views(out: &mut impl Write, views: &[AlarmView]) -> std::io::Result<()> {

@@ -22,6 +22,7 @@ mod run;
 mod scan;
 mod simulate;
 mod status;
+mod store;
 mod table;
 mod tail;
 mod target;
@@ -93,6 +94,7 @@ enum Command {
     Tail(tail::Tail),
     Alarms(alarms::Alarms),
     Rules(rules::Rules),
+    Store(store::StoreCommand),
     Read(read::Read),
     Scan(scan::Scan),
     Identify(identify::Identify),
@@ -147,6 +149,7 @@ pub fn main() -> ExitCode {
         Command::Tail(command) => command.run(),
         Command::Alarms(command) => command.run(),
         Command::Rules(command) => command.run(),
+        Command::Store(command) => command.run(),
         Command::Read(command) => command.run(),
         Command::Scan(command) => command.run(),
         Command::Identify(command) => command.run(),

@@ -15,6 +15,8 @@ use super::{AgentOption, Exit, Failure, write_json, written};
 use crate::diagnostics::protocol::Request;
 use crate::settings::show_duration;
 
+const DAYS_OF_YEAR: u64 = 365;
+
 /// Show every stage of the running agent: links and devices, store, uplink.
 ///
 /// Exit code 1 when something needs attention: a device that does not answer, no broker, a store that cannot be
@@ -101,6 +103,10 @@ fn concerns(status: &Value) -> Vec<String> {
         ));
     }
     concerns.extend(list(&status["warnings"]).map(text));
+    if let Some(days) = status["wear"]["card_days"].as_u64().filter(|days| *days < DAYS_OF_YEAR) {
+        concerns
+            .push(format!("at this pace a new card is worn out after {days} days: a longer commit_interval spares it"));
+    }
     if status["clock"] == "unsynchronised" {
         concerns.push("the clock is not synchronised; readings say so".to_owned());
     }
@@ -258,21 +264,22 @@ fn round_trip(trip: &Value) -> (String, String) {
 fn write_store(out: &mut impl Write, status: &Value) -> io::Result<()> {
     let (bold, store) = (Style::new().bold(), &status["store"]);
     let stored = number(&store["readings_stored"]);
-    let per_reading = number(&store["bytes_written"]) as f64 / stored.max(1) as f64;
     writeln!(
         out,
         "{bold}store{bold:#}  {} of {} on disk",
         bytes(number(&store["disk_bytes"])),
         bytes(number(&store["limit_bytes"])),
     )?;
+    write_wear(out, &status["wear"])?;
     let lane = &status["lanes"]["telemetry"];
     let oldest = lane["oldest_pending_time"].as_u64();
     let age = oldest.map(|oldest| Duration::from_millis(number(&status["time"]).saturating_sub(oldest)));
     let age = age.map(|age| format!(", the oldest {} old", span(age))).unwrap_or_default();
     writeln!(
         out,
-        "  stored   {} readings since the start, {per_reading:.1} bytes written per reading, longest flush {}",
+        "  stored   {} readings since the start, durable within {}, longest flush {}",
         count(stored),
+        span(duration(&store["commit_interval"])),
         span(duration(&store["longest_flush"])),
     )?;
     writeln!(
@@ -292,6 +299,28 @@ fn write_store(out: &mut impl Write, status: &Value) -> io::Result<()> {
         )?;
     }
     writeln!(out)
+}
+
+/// `  wear     12.3 bytes written per reading, 45.6 MiB a day; a card of 30 TB lasts 120 years`
+fn write_wear(out: &mut impl Write, wear: &Value) -> io::Result<()> {
+    let per_reading = wear["bytes_per_reading"].as_f64().map(|each| format!("{each:.1} bytes written per reading"));
+    write!(out, "  wear     {}", per_reading.unwrap_or_else(|| "no reading written yet".to_owned()))?;
+    if wear["counted_by_kernel"] == false {
+        write!(out, " as counted by the store")?;
+    }
+    match wear["bytes_per_day"].as_u64() {
+        Some(a_day) => write!(out, ", {} a day", bytes(a_day))?,
+        None => write!(out, ", the pace is known after a minute")?,
+    }
+    if let (Some(endurance), Some(days)) = (wear["card_endurance_bytes"].as_u64(), wear["card_days"].as_u64()) {
+        write!(out, "; a card of {:.1} TB lasts {}", endurance as f64 / 1e12, years(days))?;
+    }
+    writeln!(out)
+}
+
+/// `120 years`, `200 days`.
+fn years(days: u64) -> String {
+    if days < 2 * DAYS_OF_YEAR { format!("{days} days") } else { format!("{} years", count(days / DAYS_OF_YEAR)) }
 }
 
 fn write_uplink(out: &mut impl Write, status: &Value) -> io::Result<()> {

@@ -98,6 +98,10 @@ pub struct StoreConfig {
     pub limit_bytes: u64,
     /// The most a power cut can cost.
     pub commit_interval: Duration,
+    /// The same while a backlog is worked off.
+    pub commit_interval_max: Duration,
+    /// Bytes that the card bears; for a forecast only.
+    pub card_endurance_bytes: Option<u64>,
     /// What keeps a new database.
     pub engine: EngineKind,
     /// What happens to undelivered readings that no longer fit.

@@ -76,11 +76,34 @@ pub(super) fn store(mut section: Section<'_, '_>, directory: &Path) -> Option<St
     let commit_interval = section
         .duration("commit_interval", Duration::from_millis(10)..=Duration::from_secs(60))
         .unwrap_or(Duration::from_secs(1));
+    let commit_interval_max =
+        section.duration("commit_interval_max", commit_interval..=Duration::from_secs(60)).unwrap_or(commit_interval);
+    let card_endurance_bytes = section.take("card_endurance").and_then(|item| card_endurance(&item));
     let words = [("thin", WhenFull::Thin), ("drop-oldest", WhenFull::DropOldest)];
     let when_full = section.choice("when_full", &words).unwrap_or(WhenFull::Thin);
     let engine = section.choice("engine", &EngineKind::ALL.map(|kind| (kind.word(), kind))).unwrap_or_default();
     section.finish();
-    Some(StoreConfig { path: directory.join(path?), limit_bytes, commit_interval, engine, when_full })
+    Some(StoreConfig {
+        path: directory.join(path?),
+        limit_bytes,
+        commit_interval,
+        commit_interval_max,
+        card_endurance_bytes,
+        engine,
+        when_full,
+    })
+}
+
+/// What makers of cards call TBW: `"30TB"`, `"500GB"`, in powers of ten.
+fn card_endurance(item: &Item<'_, '_>) -> Option<u64> {
+    const GIGABYTE: u64 = 1_000_000_000;
+    let bytes = |text: String| {
+        let units = [("TBW", 1000), ("TB", 1000), ("GB", 1)];
+        let (number, factor) = units.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, factor)))?;
+        let number: u64 = number.trim_end().parse().ok()?;
+        number.checked_mul(factor * GIGABYTE).filter(|bytes| *bytes > 0)
+    };
+    item.check(bytes(item.text()?).ok_or("must be what its maker says it bears, such as \"30TB\" or \"500GB\""))
 }
 
 pub(super) fn mqtt(

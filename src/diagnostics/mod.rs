@@ -6,8 +6,11 @@ pub mod process;
 pub mod protocol;
 pub mod remote;
 pub mod socket;
+mod stored;
+pub mod wear;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::watch;
@@ -21,6 +24,7 @@ use crate::mqtt::SessionStatus;
 use crate::poll::LinkStatus;
 use crate::uplink::UplinkStatus;
 use process::ProcessStatus;
+use wear::WearStatus;
 
 /// Everything the agent knows about itself at one moment.
 #[derive(Debug, Clone, Serialize)]
@@ -65,6 +69,8 @@ pub struct Status {
     pub mqtt: Option<SessionStatus>,
     /// What the process takes of the machine.
     pub process: ProcessStatus,
+    /// What storing wears the disk.
+    pub wear: WearStatus,
 }
 
 /// The parts of the agent that change when a configuration is loaded.
@@ -89,6 +95,10 @@ pub struct Board {
     pub gateway: Name,
     /// When the agent started.
     pub started: Timestamp,
+    /// The clock since boot when the agent started.
+    pub started_monotonic: Duration,
+    /// Bytes that the card bears, where the configuration says so.
+    pub card_endurance_bytes: Option<u64>,
     /// Source of times.
     pub clock: Arc<dyn Clock>,
     /// Readings taken.
@@ -111,6 +121,10 @@ impl Board {
     /// The state of every stage now.
     pub fn snapshot(&self) -> Status {
         let parts = self.parts.borrow().clone();
+        let process = ProcessStatus::now();
+        let store = self.store.borrow().clone();
+        let up = self.clock.monotonic().saturating_sub(self.started_monotonic);
+        let wear = WearStatus::new(&process, &store, up, self.card_endurance_bytes);
         Status {
             version: env!("CARGO_PKG_VERSION"),
             site: self.site.to_string(),
@@ -125,11 +139,12 @@ impl Board {
             actions: self.rules.borrow().as_ref().map(|_| self.actions.borrow().clone()),
             rules: self.rules.borrow().clone(),
             remote: self.remote.borrow().clone(),
-            store: self.store.borrow().clone(),
+            store,
             lanes: *self.lanes.borrow(),
             uplink: parts.uplink.map(|uplink| uplink.borrow().clone()).unwrap_or_default(),
             mqtt: parts.mqtt.map(|mqtt| mqtt.borrow().clone()),
-            process: ProcessStatus::now(),
+            process,
+            wear,
         }
     }
 }

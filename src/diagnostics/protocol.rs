@@ -1,10 +1,13 @@
 //! What is said on the local socket: one JSON object a line, a request first, then one or more answers.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{AlarmRecord, Timestamp};
+use crate::buffer::Resent;
+use crate::buffer::history::HistorySpan;
+use crate::model::{AlarmRecord, Epoch, Lane, Sequence, SeriesId, SeriesInfo, Timestamp};
 use crate::rules::engine::AlarmRequest;
 
 /// What a diagnostic command asks the agent.
@@ -62,6 +65,26 @@ pub enum Request {
         /// Who wants it.
         by: String,
     },
+    /// What there is in the store.
+    StoreOverview,
+    /// Which series of the store has which id.
+    StoreCatalogue,
+    /// Stored commits: a [`PageHead`], then their bytes one after the other.
+    StorePage {
+        /// Lane of the commits.
+        lane: Lane,
+        /// Which of them.
+        span: HistorySpan,
+        /// Where to go on.
+        from: Sequence,
+    },
+    /// Stored commits are to be sent again.
+    StoreResend {
+        /// Lane of the commits.
+        lane: Lane,
+        /// Which of them.
+        span: HistorySpan,
+    },
     /// All tags of one device, now.
     Read {
         /// Name of the device.
@@ -85,6 +108,36 @@ pub enum Request {
         /// How many.
         count: u16,
     },
+}
+
+/// What is before the bytes of some stored commits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageHead {
+    /// Sequence of each commit, and the length of its bytes.
+    pub commits: Vec<(Sequence, usize)>,
+    /// Where to go on; nothing when there is no more.
+    pub next: Option<Sequence>,
+}
+
+/// What will be sent again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResendAnswer {
+    /// Sequences that are stored and of that time.
+    pub runs: Vec<(u64, u64)>,
+    /// Records in them.
+    pub records: u64,
+    /// How many of the commits.
+    #[serde(flatten)]
+    pub resent: Resent,
+}
+
+/// Every series of a store.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoredCatalogue {
+    /// Life of the database that gave the ids.
+    pub epoch: Epoch,
+    /// Every id with its series.
+    pub series: Vec<(SeriesId, Arc<SeriesInfo>)>,
 }
 
 /// One reading, readable by itself.

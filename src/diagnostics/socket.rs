@@ -16,10 +16,10 @@ use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::Board;
 use super::deeds::Deeds;
 use super::protocol::{AlarmAnswer, Notice, Request, ShownReading};
-use crate::buffer::Catalogue;
+use super::{Board, stored};
+use crate::buffer::{BufferHandle, Catalogue};
 use crate::ingest::{LiveHandle, RulesHandle, Wanted};
 use crate::model::{Name, Observed, Row, SeriesId, SeriesInfo, UnitId, Value};
 use crate::poll::{LinkHandle, PollError};
@@ -60,6 +60,8 @@ pub struct Services {
     pub rules: RulesHandle,
     /// What the socket itself cannot do.
     pub deeds: Deeds,
+    /// The store.
+    pub buffer: BufferHandle,
     /// Links and series.
     pub directory: watch::Receiver<Directory>,
 }
@@ -166,6 +168,10 @@ async fn answer(reader: OwnedReadHalf, writer: &mut OwnedWriteHalf, services: Se
             Ok(answer) => send(writer, &answer).await,
             Err(notice) => send(writer, &notice).await,
         },
+        Ok(Request::StoreOverview) => stored::overview(writer, &services.buffer).await,
+        Ok(Request::StoreCatalogue) => stored::catalogue(writer, &services.buffer).await,
+        Ok(Request::StorePage { lane, span, from }) => stored::page(writer, &services.buffer, lane, span, from).await,
+        Ok(Request::StoreResend { lane, span }) => stored::resend(writer, &services.buffer, lane, span).await,
         Ok(Request::Read { device }) => read(writer, &services, &device).await,
         Ok(Request::Forget { device }) => {
             let outcome = forget(&services, &device).await;
@@ -179,7 +185,7 @@ async fn answer(reader: OwnedReadHalf, writer: &mut OwnedWriteHalf, services: Se
     }
 }
 
-async fn send(writer: &mut OwnedWriteHalf, answer: &impl Serialize) -> io::Result<()> {
+pub(super) async fn send(writer: &mut OwnedWriteHalf, answer: &impl Serialize) -> io::Result<()> {
     let mut line = serde_json::to_vec(answer)?;
     line.push(b'\n');
     writer.write_all(&line).await

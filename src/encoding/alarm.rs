@@ -154,7 +154,7 @@ pub fn encode(header: &BatchHeader, commit: &Commit) -> Result<Vec<Vec<u8>>, Enc
             alarms.iter().map(|record| (TYPE_ALARM, AlarmContent::Transition(record.into()))).collect()
         }
         Records::Gap(gap) => vec![(TYPE_GAP, AlarmContent::Gap(gap.into()))],
-        Records::Readings(_) | Records::Thinned(_) => {
+        Records::Readings(_) | Records::Thinned(_) | Records::ClockOffset(_) => {
             let sequence = commit.header.sequence;
             return Err(EncodeError::WrongRecords { sequence, found: "readings", message: "an alarm message" });
         }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::withheld::Withheld;
-use crate::model::{Aggregate, Commit, CommitHeader, Epoch, Gap, Identity, Lane, Name, Observed, Records, Replaced};
-use crate::model::{Row, Sequence, SeriesId, Thinned, Timestamp, Window};
+use crate::model::{Aggregate, ClockOffset, Commit, CommitHeader, Epoch, Gap, Identity, Lane, Name, Observed, Records};
+use crate::model::{Replaced, Row, Sequence, SeriesId, Thinned, Timestamp, Window};
 
 /// Consecutive commits of a lane, to be sent as one message.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,7 +71,7 @@ impl Batch {
     pub fn readings(&self) -> impl Iterator<Item = (usize, u32, SeriesId, Timestamp, &Observed)> {
         let rows = self.commits.iter().enumerate().filter_map(|(commit, content)| match &content.records {
             Records::Readings(rows) => Some((commit, rows)),
-            Records::Gap(_) | Records::Thinned(_) | Records::Alarms(_) => None,
+            Records::Gap(_) | Records::Thinned(_) | Records::Alarms(_) | Records::ClockOffset(_) => None,
         });
         let readings = rows.flat_map(|(commit, rows)| {
             let cells = rows
@@ -146,7 +146,7 @@ impl Batch {
                 Records::Thinned(Thinned { window: thinned.window, replaces: thinned.replaces.clone(), aggregates })
             }
             // One record: returned above.
-            Records::Gap(_) => return Err(self),
+            Records::Gap(_) | Records::ClockOffset(_) => return Err(self),
         };
         let second = Commit { header: commit.header, records };
         let withheld = self.withheld.split_commit(middle, count);
@@ -199,6 +199,8 @@ pub struct DecodedBatch {
     pub thinned: Vec<DecodedThinned>,
     /// The gap records with the sequence they stand at; their index is 0.
     pub gaps: Vec<(Sequence, Gap)>,
+    /// The records of clock offsets with the sequence they stand at; their index is 0.
+    pub clock_offsets: Vec<(Sequence, ClockOffset)>,
 }
 
 /// Aggregates in the place of commits that do not come any more; see [`Thinned`].

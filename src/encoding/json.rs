@@ -18,6 +18,9 @@
 //! - Whole numbers beyond 2^53, which most readers of JSON would round, are written as text. A value that its scale
 //!   makes infinite is null.
 //! - A series that the catalogue does not list has no name, and its values are as the device sent them.
+//! - `clock_offsets` is there only when a clock was set: `{"sequence": 80, "boot": "a1b2...", "monotonic_ms": 60000,
+//!   "wall_minus_monotonic_ms": 1763877600000}` says that readings of that boot, taken up to `monotonic_ms` after it with
+//!   an unsynchronised clock, were taken so much later: this `wall_minus_monotonic_ms` less that of their commit.
 //! - `thinned` is there only when the gateway's store was full: commits with aggregates in the place of the readings of
 //!   `replaces`, which do not come any more; whoever has those readings keeps them. The aggregates stand in
 //!   `aggregates` of their series, each with its own identity; where a window was cut, two of one start add up.
@@ -33,7 +36,7 @@ pub use super::text::JsonGap;
 use super::text::{FORMAT, name, rfc3339};
 use super::{DecodeError, EncodeError};
 use crate::model::{
-    Aggregate, BootId, ClockState, Commit, CommitHeader, Epoch, Lane, Name, Observed, Quality, Records,
+    Aggregate, BootId, ClockOffset, ClockState, Commit, CommitHeader, Epoch, Lane, Name, Observed, Quality, Records,
 };
 use crate::model::{Replaced, Scale, Sequence, SeriesId, SeriesInfo, Summary, Timestamp, Value};
 
@@ -84,6 +87,9 @@ pub struct JsonBatch {
     pub thinned: Vec<JsonThinned>,
     /// The gap records; their index is 0.
     pub gaps: Vec<PlacedGap>,
+    /// By how much times of a boot were wrong; their index is 0.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clock_offsets: Vec<PlacedOffset>,
 }
 
 /// A commit of aggregates in the place of readings.
@@ -206,6 +212,16 @@ pub struct PlacedGap {
     pub gap: JsonGap,
 }
 
+/// A clock offset and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacedOffset {
+    /// Commit that holds it.
+    pub sequence: Sequence,
+    /// By how much times of a boot were wrong.
+    #[serde(flatten)]
+    pub offset: ClockOffset,
+}
+
 /// The payload of `batch`; `series` looks up the catalogue.
 ///
 /// # Errors
@@ -228,6 +244,7 @@ pub fn encode(batch: &Batch, series: &dyn Fn(SeriesId) -> Option<Arc<SeriesInfo>
         series: Vec::new(),
         thinned: Vec::new(),
         gaps: Vec::new(),
+        clock_offsets: Vec::new(),
     };
     let mut table = Described { series, known: BTreeMap::new() };
     for (position, commit) in batch.commits.iter().enumerate() {
@@ -235,6 +252,7 @@ pub fn encode(batch: &Batch, series: &dyn Fn(SeriesId) -> Option<Arc<SeriesInfo>
         match &commit.records {
             Records::Readings(_) => {}
             Records::Gap(gap) => message.gaps.push(PlacedGap { sequence, gap: gap.into() }),
+            Records::ClockOffset(offset) => message.clock_offsets.push(PlacedOffset { sequence, offset: *offset }),
             Records::Thinned(thinned) => {
                 let (window_s, replaces) = (thinned.window.seconds(), thinned.replaces.clone());
                 message.thinned.push(JsonThinned { sequence, window_s, replaces });

@@ -8,7 +8,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    Aggregate, BootId, ClockState, Commit, CommitHeader, Doubt, Epoch, Fault, Gap, GapReason, Identity, Lane, Name,
+    Aggregate, BootId, ClockOffset, ClockState, Commit, CommitHeader, Doubt, Epoch, Fault, Gap, GapReason, Identity,
+    Lane, Name,
 };
 use crate::model::{
     Observed, Quality, Records, Replaced, Row, Scale, SeriesId, SeriesInfo, Summary, Thinned, Timestamp,
@@ -96,6 +97,9 @@ fn records() -> impl Strategy<Value = Records> {
     prop_oneof![
         8 => prop::collection::vec(row(), 0..6).prop_map(Records::Readings),
         1 => gap.prop_map(Records::Gap),
+        1 => any::<([u8; 16], i64, i64)>().prop_map(|(boot, monotonic_ms, wall_minus_monotonic_ms)| {
+            Records::ClockOffset(ClockOffset { boot: BootId(boot), monotonic_ms, wall_minus_monotonic_ms })
+        }),
         2 => thinned().prop_map(Records::Thinned),
     ]
 }
@@ -159,6 +163,7 @@ pub(super) fn expected(batch: &Batch) -> DecodedBatch {
         readings: Vec::new(),
         thinned: Vec::new(),
         gaps: Vec::new(),
+        clock_offsets: Vec::new(),
     };
     for commit in &batch.commits {
         let sequence = commit.header.sequence;
@@ -172,6 +177,7 @@ pub(super) fn expected(batch: &Batch) -> DecodedBatch {
                 }
             }
             Records::Gap(gap) => decoded.gaps.push((sequence, gap.clone())),
+            Records::ClockOffset(offset) => decoded.clock_offsets.push((sequence, *offset)),
             Records::Thinned(thinned) => decoded.thinned.push(DecodedThinned {
                 sequence,
                 window: thinned.window,
@@ -211,6 +217,9 @@ impl Receiver {
         for (sequence, gap) in &batch.gaps {
             self.keep(*sequence, 0, format!("{gap:?}"));
         }
+        for (sequence, offset) in &batch.clock_offsets {
+            self.keep(*sequence, 0, format!("{offset:?}"));
+        }
     }
 
     fn receive_json(&mut self, payload: &[u8]) {
@@ -231,6 +240,9 @@ impl Receiver {
         }
         for gap in &batch.gaps {
             self.keep(gap.sequence, 0, format!("{gap:?}"));
+        }
+        for placed in &batch.clock_offsets {
+            self.keep(placed.sequence, 0, format!("{placed:?}"));
         }
     }
 }
@@ -364,6 +376,7 @@ proptest! {
             receiver.0.keys().map(|identity| (identity.sequence, identity.index)).collect()
         };
         let sent = everything.readings.iter().map(|reading| (reading.sequence, reading.index));
+        let sent = sent.chain(everything.clock_offsets.iter().map(|(sequence, _)| (*sequence, 0)));
         let mut sent: Vec<_> = sent.chain(everything.gaps.iter().map(|(sequence, _)| (*sequence, 0))).collect();
         for thinned in &everything.thinned {
             sent.extend(thinned.aggregates.iter().map(|(index, _)| (thinned.sequence, *index)));

@@ -54,6 +54,8 @@ pub(super) struct Batch {
     pub groups: Vec<Group>,
     #[prost(message, repeated, tag = "21")]
     pub thinned: Vec<Thinned>,
+    #[prost(message, repeated, tag = "22")]
+    pub clock_offsets: Vec<ClockOffset>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Enumeration)]
@@ -170,6 +172,18 @@ pub(super) struct Thinned {
     pub readings_replaced: Vec<u64>,
     #[prost(uint32, tag = "6")]
     pub aggregates: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ClockOffset {
+    #[prost(uint64, tag = "1")]
+    pub sequence: u64,
+    #[prost(bytes = "vec", tag = "2")]
+    pub boot: Vec<u8>,
+    #[prost(sint64, tag = "3")]
+    pub monotonic_ms: i64,
+    #[prost(sint64, tag = "4")]
+    pub wall_minus_monotonic_ms: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -3,6 +3,7 @@
 //! Readers of the live stream (`tail`) are served on the side: they may miss rows, the store never does.
 
 mod rules;
+mod timeline;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::timeline::Timeline;
 use crate::buffer::{BufferError, BufferHandle, Catalogue, Evaluated, ReadLimit};
 use crate::clock::Clock;
 use crate::model::{AlarmRecord, Fault, Observed, Records, Row, Scale, Sequence, SeriesId, SeriesInfo, Timestamp};
@@ -146,6 +147,7 @@ pub struct RuleParts {
 pub(super) struct Rules {
     engine: Engine,
     parts: RuleParts,
+    timeline: Timeline,
     ids: HashMap<Labels, SeriesId>,
     saved: Timestamp,
     pub(super) status: RulesStatus,
@@ -155,14 +157,15 @@ impl Rules {
     /// Puts the rules of `setup` in force: takes up `remembered`, rebuilds windows from the store, and makes up for
     /// evaluations that were missed. What comes of that is appended.
     pub async fn start(parts: RuleParts, setup: RuleSetup, remembered: &[u8]) -> Result<Self, Vec<EngineError>> {
-        let now = parts.clock.wall();
+        let (timeline, remembered) = Timeline::resume(&parts.clock, remembered);
+        let now = timeline.now(&parts.clock);
         let mut engine = Engine::new(setup, now)?;
         let mut ids = HashMap::new();
         for (id, spec) in recorded_before(&engine, &parts.catalogue.borrow()) {
             ids.insert(spec.labels.clone(), id);
             engine.add_series(spec);
         }
-        let mut rules = Self { engine, parts, ids, saved: now, status: RulesStatus::default() };
+        let mut rules = Self { engine, parts, timeline, ids, saved: now, status: RulesStatus::default() };
         let mut outcome = Outcome::default();
         let until = rules.engine.restore(remembered, now, &mut outcome);
         if rules.engine.is_empty() {
@@ -188,19 +191,25 @@ impl Rules {
         if let Some(until) = until {
             self.engine.skip_to(until);
         }
+        let offsets = self.parts.buffer.overview().await?.clock_offsets;
         let (mut after, mut newest) = (Sequence(0), None::<Timestamp>);
         loop {
             let limit = ReadLimit { commits: COMMITS_AT_ONCE, records: usize::MAX };
-            let commits = self.parts.buffer.recent(from, after, limit).await?;
+            let commits = self.parts.buffer.recent(self.timeline.to_wall(from), after, limit).await?;
             let Some(last) = commits.last() else { break };
             after = last.header.sequence;
             for commit in commits {
                 let Records::Readings(rows) = commit.records else { continue };
                 for row in rows {
+                    let row = self.timeline.stored_row(offsets.corrected(&commit.header, row));
                     let seen = newest.unwrap_or(row.time);
                     if row.time.since(seen) > pause {
                         self.engine.note_hole(seen, row.time);
                         self.engine.break_delays();
+                    }
+                    // Nothing to make up for where nothing was read, and certainly not years of a clock that was wrong.
+                    if newest.or(until).is_some_and(|reached| row.time.since(reached) > BEHIND_MOST) {
+                        self.engine.skip_to(before_settle(row.time));
                     }
                     newest = Some(seen.max(row.time));
                     if until.is_some() {
@@ -225,30 +234,32 @@ impl Rules {
 
     /// What the engine remembers, for rules that come after these.
     pub fn remembered(&self) -> Vec<u8> {
-        self.engine.remember()
+        self.timeline.remember(self.engine.remember())
     }
 
     /// How long until an evaluation is due.
     pub fn due_in(&self) -> Option<Duration> {
         let due = self.engine.due()?.after(SETTLE);
         // Looked at again at least each second: the clock may be set meanwhile.
-        Some(due.since(self.parts.clock.wall()).min(Duration::from_secs(1)))
+        Some(due.since(self.timeline.now(&self.parts.clock)).min(Duration::from_secs(1)))
     }
 
     /// Stores rows and alarms of a poller with what the rules make of them.
     pub async fn take(&mut self, rows: Vec<Row>, alarms: Vec<AlarmRecord>) {
         let mut outcome = Outcome::default();
+        self.timeline.see(&self.parts.clock);
         alarms.iter().for_each(|alarm| self.engine.note_foreign(alarm));
-        self.engine.take(&rows, &mut outcome);
+        self.engine.take(&self.timeline.rows(&rows, self.parts.clock.monotonic()), &mut outcome);
         self.finish(rows, alarms, outcome).await;
     }
 
     /// Evaluates what is due by now.
     pub async fn advance(&mut self) {
-        let now = before_settle(self.parts.clock.wall());
+        self.timeline.see(&self.parts.clock);
+        let now = before_settle(self.timeline.now(&self.parts.clock));
         let Some(due) = self.engine.due() else { return };
         if now.since(due) > BEHIND_MOST || due.since(now) > self.engine.longest_interval() + BEHIND_MOST {
-            tracing::warn!("the clock was set, or the machine slept: evaluations go on from now");
+            tracing::warn!("the machine slept: evaluations go on from now");
             self.engine.skip_to(now);
             let mut outcome = Outcome::default();
             self.engine.release_captures(now, &mut outcome);
@@ -262,8 +273,10 @@ impl Rules {
 
     /// What people want of alarms.
     pub async fn act(&mut self, wanted: Wanted) -> Vec<Result<AlarmRecord, NotPossible>> {
-        let now = self.parts.clock.wall();
-        let answers = self.engine.request(now, &wanted.name, &wanted.labels, wanted.request, &wanted.by);
+        self.timeline.see(&self.parts.clock);
+        let now = self.timeline.now(&self.parts.clock);
+        let mut answers = self.engine.request(now, &wanted.name, &wanted.labels, wanted.request, &wanted.by);
+        answers.iter_mut().flatten().for_each(|alarm| self.timeline.alarm(alarm));
         let alarms: Vec<AlarmRecord> = answers.iter().flatten().cloned().collect();
         if !alarms.is_empty() {
             let outcome = Outcome { is_changed: true, ..Outcome::default() };
@@ -274,7 +287,7 @@ impl Rules {
 
     /// Alarms that are not normal, and those about to be.
     pub fn views(&self) -> Vec<AlarmView> {
-        self.engine.views()
+        self.engine.views().into_iter().map(|view| self.timeline.view(view)).collect()
     }
 
     /// The last word before the agent stops.
@@ -284,7 +297,7 @@ impl Rules {
     }
 
     async fn finish(&mut self, mut rows: Vec<Row>, mut alarms: Vec<AlarmRecord>, outcome: Outcome) {
-        let Outcome { alarms: transitions, recorded, actions, is_changed, ended: _ } = outcome;
+        let Outcome { alarms: transitions, recorded, actions, is_changed, ended: _ } = self.timeline.outcome(outcome);
         self.status.transitions += transitions.len() as u64;
         self.status.recorded += recorded.len() as u64;
         alarms.extend(transitions);
@@ -298,11 +311,12 @@ impl Rules {
                 rows.push(Row { series: [id].into(), time: result.time, observed: vec![observed] });
             }
         }
-        let now = self.parts.clock.wall();
-        let is_state_due = is_changed || now.since(self.saved) >= STATE_INTERVAL || now < self.saved;
+        let now = self.timeline.now(&self.parts.clock);
+        let is_state_due =
+            is_changed || self.timeline.take_unsaved() || now.since(self.saved) >= STATE_INTERVAL || now < self.saved;
         let state = is_state_due.then(|| {
             self.saved = now;
-            if self.engine.is_empty() { Vec::new() } else { self.engine.remember() }
+            if self.engine.is_empty() { Vec::new() } else { self.remembered() }
         });
         if rows.is_empty() && alarms.is_empty() && state.is_none() {
             return;

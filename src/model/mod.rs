@@ -3,6 +3,7 @@
 //! No I/O, no clock, no async, no other module of this crate.
 
 pub mod alarm;
+pub mod clock_offset;
 pub mod ids;
 pub mod reading;
 pub mod record;
@@ -12,6 +13,7 @@ pub mod thinned;
 pub mod time;
 
 pub use alarm::{AlarmReading, AlarmRecord, AlarmState, Priority, Transition};
+pub use clock_offset::{ClockOffset, ClockOffsets};
 pub use ids::{BootId, Epoch, Identity, Lane, Name, NameError, Sequence, SeriesId, UnitId, UnitIdError};
 pub use reading::{Doubt, Fault, Observed, Quality, Row, Value};
 pub use record::{Commit, CommitHeader, Gap, GapReason, Records};

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::alarm::AlarmRecord;
+use super::clock_offset::ClockOffset;
 use super::ids::{BootId, Epoch, Lane, Sequence};
 use super::reading::Row;
 use super::thinned::Thinned;
@@ -44,6 +45,8 @@ pub enum Records {
     Thinned(Thinned),
     /// Alarm transitions, in order.
     Alarms(Vec<AlarmRecord>),
+    /// By how much times of a boot were wrong, index 0.
+    ClockOffset(ClockOffset),
 }
 
 impl Records {
@@ -51,7 +54,7 @@ impl Records {
     pub fn count(&self) -> usize {
         match self {
             Self::Readings(rows) => rows.iter().map(|row| row.observed.len()).sum(),
-            Self::Gap(_) => 1,
+            Self::Gap(_) | Self::ClockOffset(_) => 1,
             Self::Thinned(thinned) => thinned.aggregates.len(),
             Self::Alarms(alarms) => alarms.len(),
         }

@@ -41,6 +41,8 @@ pub struct Shipment {
     pub order: Order,
     /// When they were sent.
     pub sent: Instant,
+    /// Whether they were delivered before, and are sent again.
+    pub is_repeat: bool,
 }
 
 enum State {
@@ -75,9 +77,17 @@ impl Flight {
         self.entries.len()
     }
 
-    /// Records of one lane under way.
+    /// Whether something that is sent again is under way.
+    pub fn has_repeats(&self) -> bool {
+        self.entries.iter().any(|(shipment, _)| shipment.is_repeat)
+    }
+
+    /// Records of one lane under way for the first time.
     pub fn records(&self, lane: Lane) -> usize {
-        let of_lane = self.entries.iter().filter(|(shipment, _)| shipment.lane == lane && !shipment.is_other);
+        let of_lane = self
+            .entries
+            .iter()
+            .filter(|(shipment, _)| shipment.lane == lane && !shipment.is_other && !shipment.is_repeat);
         of_lane.map(|(shipment, _)| shipment.records).sum()
     }
 

@@ -108,7 +108,7 @@ impl ForwardFilter {
                     withhold_aggregates(commit, thinned, forward, &mut withheld);
                     continue;
                 }
-                Records::Gap(_) | Records::Alarms(_) => continue,
+                Records::Gap(_) | Records::Alarms(_) | Records::ClockOffset(_) => continue,
             };
             let cells = rows.iter().flat_map(|row| {
                 row.series.iter().zip(&row.observed).map(|(series, observed)| (*series, row.time, observed))

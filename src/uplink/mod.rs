@@ -5,6 +5,7 @@
 //! A record is marked delivered on a PUBACK that is no refusal, and only then. A refusal keeps the records, backs off
 //! and raises the alarm `BrokerRefuses`. A lost session puts everything under way back to the start.
 
+mod again;
 mod aside;
 mod backlog;
 mod catalogue;
@@ -278,7 +279,7 @@ impl Uplink {
                 self.send_batch(payload_max, Order::Live).await?;
             }
         }
-        Ok(())
+        self.send_again(payload_max).await
     }
 
     fn progress(&mut self, lane: Lane) -> &mut LaneProgress {
@@ -312,6 +313,7 @@ impl Uplink {
         let shipment = Shipment {
             epoch,
             is_other: false,
+            is_repeat: false,
             lane: Lane::Alarms,
             first,
             last,
@@ -391,6 +393,7 @@ impl Uplink {
             bytes: 0,
             order,
             sent: Instant::now(),
+            is_repeat: false,
         };
         let bytes: usize = packed.messages.iter().map(|message| message.payload.len()).sum();
         match order {
@@ -438,7 +441,11 @@ impl Uplink {
     async fn settle_delivered(&mut self, shipment: Shipment) {
         let Shipment { epoch, lane, first, last, sent, .. } = shipment;
         self.is_slow = sent.elapsed() > SLOW;
-        if let Err(error) = self.buffer.delivered(epoch, lane, first, last).await {
+        let noted = match shipment.is_repeat {
+            true => self.buffer.sent_again(lane, first, last).await,
+            false => self.buffer.delivered(epoch, lane, first, last).await,
+        };
+        if let Err(error) = noted {
             tracing::error!(%error, "a delivery could not be marked; it will be repeated");
         }
         let now = self.clock.wall();

@@ -151,5 +151,6 @@ fn shipment_of(found: &OtherCommits) -> Option<Shipment> {
     let (epoch, lane) = (found.epoch, found.lane);
     let order = if found.is_live { Order::Live } else { Order::Backlog };
     let sent = Instant::now();
-    Some(Shipment { epoch, is_other: true, lane, first, last, records, withheld: 0, bytes: 0, order, sent })
+    let (withheld, bytes, is_repeat) = (0, 0, false);
+    Some(Shipment { epoch, is_other: true, is_repeat, lane, first, last, records, withheld, bytes, order, sent })
 }

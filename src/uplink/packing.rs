@@ -160,7 +160,7 @@ fn gap_of(batch: &Batch) -> Gap {
         match &commit.records {
             Records::Readings(rows) => rows.iter().map(|row| row.time).collect(),
             Records::Thinned(thinned) => thinned.aggregates.iter().map(|aggregate| aggregate.start).collect(),
-            Records::Gap(_) | Records::Alarms(_) => Vec::new(),
+            Records::Gap(_) | Records::Alarms(_) | Records::ClockOffset(_) => Vec::new(),
         }
     });
     let times: Vec<Timestamp> = times.collect();

@@ -17,6 +17,9 @@ pub struct UplinkStatus {
     /// Telemetry records that the configuration kept back.
     #[serde(skip_serializing_if = "is_zero")]
     pub withheld: u64,
+    /// Records acknowledged that were sent again because somebody asked for it.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub sent_again: u64,
     /// Alarm records acknowledged.
     pub alarms: u64,
     /// Payload bytes acknowledged.
@@ -39,6 +42,7 @@ impl UplinkStatus {
     pub(super) fn count_delivered(&mut self, shipment: &Shipment, now: Timestamp) {
         let sent = shipment.records.saturating_sub(shipment.withheld) as u64;
         match shipment.lane {
+            _ if shipment.is_repeat => self.sent_again += sent,
             Lane::Alarms => self.alarms += sent,
             Lane::Telemetry => {
                 self.batches += 1;

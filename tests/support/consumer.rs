@@ -14,7 +14,7 @@ use lineside::encoding::{
     self, AlarmMessage, BatchHeader, CataloguePart, Decoded, DecodedBatch, JsonBatch, Order, Part,
 };
 use lineside::model::{
-    Commit, Epoch, Identity, Lane, Quality, Records, Replaced, Sequence, SeriesId, SeriesInfo, Timestamp,
+    ClockOffset, Commit, Epoch, Identity, Lane, Quality, Records, Replaced, Sequence, SeriesId, SeriesInfo, Timestamp,
 };
 use tokio::sync::mpsc;
 
@@ -160,6 +160,8 @@ pub struct Harvest {
     pub backlog_batches: u64,
     /// Records that had been there already.
     pub repeats: u64,
+    /// By how much times of boots were wrong.
+    pub clock_offsets: Vec<ClockOffset>,
     /// Whatever must never happen, in words.
     pub wrong: Vec<String>,
     commits: BTreeMap<(Epoch, Lane), BTreeMap<Sequence, Pieces>>,
@@ -199,6 +201,7 @@ impl Harvest {
             self.gaps.push((batch.header.epoch, gap.lane, gap.first, gap.last));
             self.cover(&batch.header, *sequence, None);
         }
+        self.clock_offsets.extend(batch.clock_offsets.iter().map(|(_, offset)| *offset));
         for thinned in &batch.thinned {
             let aggregates = thinned.aggregates.iter().map(|(index, aggregate)| (*index, format!("{aggregate:?}")));
             self.take_thinned(&batch.header, thinned.sequence, &thinned.replaces, aggregates.collect());

@@ -122,6 +122,7 @@ impl Site {
             path: self.store(),
             limit_bytes: 512 << 20,
             commit_interval: Duration::from_secs(1),
+            commit_interval_max: Duration::from_secs(1),
             engine: Default::default(),
             when_full: WhenFull::Thin,
         };

@@ -40,8 +40,18 @@ pub struct Store {
 impl Store {
     /// Opens the store in `path`.
     pub fn try_open(path: &Path, limit_bytes: u64, commit_interval: Duration) -> Result<Self, BufferError> {
+        Self::try_open_engine(path, limit_bytes, commit_interval, engine())
+    }
+
+    fn try_open_engine(
+        path: &Path,
+        limit_bytes: u64,
+        commit_interval: Duration,
+        engine: EngineKind,
+    ) -> Result<Self, BufferError> {
         let (path, when_full) = (path.to_owned(), WhenFull::DropOldest);
-        Self::with(BufferSettings { path, limit_bytes, commit_interval, engine: engine(), when_full })
+        let commit_interval_max = commit_interval;
+        Self::with(BufferSettings { path, limit_bytes, commit_interval, commit_interval_max, engine, when_full })
     }
 
     /// Opens a store as `settings` say.
@@ -54,12 +64,19 @@ impl Store {
     /// Opens the store in `path`, saved only on demand; when it is full it thins.
     pub fn thinning(path: &Path, limit_bytes: u64) -> Self {
         let (path, when_full) = (path.to_owned(), WhenFull::Thin);
-        Self::with(BufferSettings { path, limit_bytes, commit_interval: NEVER, engine: engine(), when_full }).unwrap()
+        let (commit_interval, commit_interval_max, engine) = (NEVER, NEVER, engine());
+        Self::with(BufferSettings { path, limit_bytes, commit_interval, commit_interval_max, engine, when_full })
+            .unwrap()
     }
 
     /// Opens the store in `path`, saved only on demand; when it is full it drops.
     pub fn open(path: &Path, limit_bytes: u64) -> Self {
         Self::try_open(path, limit_bytes, NEVER).unwrap()
+    }
+
+    /// The same, kept by `engine`.
+    pub fn open_engine(path: &Path, limit_bytes: u64, engine: EngineKind) -> Self {
+        Self::try_open_engine(path, limit_bytes, NEVER, engine).unwrap()
     }
 
     /// Closes the store.

@@ -54,7 +54,7 @@ impl Ledger {
                 *self.aggregates.entry(thinned.window).or_default() += thinned.aggregates.len() as u64;
                 thinned.aggregates.iter().for_each(|aggregate| self.check(aggregate, thinned.window, week));
             }
-            Records::Alarms(_) => panic!("no alarms were stored"),
+            Records::Alarms(_) | Records::ClockOffset(_) => panic!("only readings were stored"),
         }
     }
 

@@ -87,7 +87,7 @@ async fn what_damaged_aggregates_stood_for_is_named_in_a_gap_record() {
     let commits = store.read_all(Lane::Telemetry, ALL).await;
     let thinned = commits.iter().find_map(|commit| match &commit.records {
         Records::Thinned(thinned) => Some((commit.header.sequence, thinned.replaces.clone())),
-        Records::Readings(_) | Records::Gap(_) | Records::Alarms(_) => None,
+        Records::Readings(_) | Records::Gap(_) | Records::Alarms(_) | Records::ClockOffset(_) => None,
     });
     let (sequence, replaces) = thinned.unwrap();
     store.close().await;

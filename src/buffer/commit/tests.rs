@@ -113,7 +113,9 @@ fn rows_of_one_shape_share_it_also_across_commits() {
         .into_iter()
         .flat_map(|(_, commit)| match commit.records {
             Records::Readings(rows) => rows,
-            Records::Gap(_) | Records::Thinned(_) | Records::Alarms(_) => panic!("readings were stored"),
+            Records::Gap(_) | Records::Thinned(_) | Records::Alarms(_) | Records::ClockOffset(_) => {
+                panic!("readings were stored")
+            }
         })
         .map(|row| row.series)
         .collect();

@@ -12,7 +12,7 @@ use serde_json::{Value as Json, json};
 use super::{Exit, Failure, write_json, written};
 use crate::diagnostics::socket::show as shown;
 use crate::encoding::{self, Decoded, DecodedBatch, DecodedReading, DecodedThinned};
-use crate::model::{Aggregate, Epoch, Scale, Sequence, SeriesId, SeriesInfo, Summary, Value};
+use crate::model::{Aggregate, ClockOffsets, Epoch, Scale, Sequence, SeriesId, SeriesInfo, Summary, Value};
 
 /// Largest payload that is read, in bytes: the most one MQTT packet can carry (MQTT 5.0, 2.1.4).
 const PAYLOAD_MAX: u64 = 256 << 20;
@@ -29,9 +29,19 @@ pub(super) struct Decode {
     /// given more than once.
     #[arg(short, long, value_name = "FILE")]
     catalogue: Vec<PathBuf>,
+    /// Columnar batch with the record that says how wrong a clock was, where that is not in the payload itself: times of
+    /// that boot are shown corrected. Can be given more than once.
+    #[arg(long, value_name = "FILE")]
+    clock: Vec<PathBuf>,
     /// One JSON object.
     #[arg(long)]
     json: bool,
+}
+
+/// What a payload does not say itself.
+struct Known {
+    names: Names,
+    offsets: ClockOffsets,
 }
 
 type Names = HashMap<(Epoch, SeriesId), SeriesInfo>;
@@ -39,12 +49,12 @@ type Names = HashMap<(Epoch, SeriesId), SeriesInfo>;
 impl Decode {
     pub fn run(self) -> Result<Exit, Failure> {
         let decoded = decode(&self.file)?;
-        let names = self.names()?;
+        let known = Known { names: self.names()?, offsets: self.offsets(&decoded)? };
         let mut out = anstream::stdout().lock();
         written(match self.json {
-            true => write_json(&mut out, &as_json(&decoded, &names)),
+            true => write_json(&mut out, &as_json(&decoded, &known)),
             false => match &decoded {
-                Decoded::Columnar(batch) => show::columnar(&mut out, batch, &names),
+                Decoded::Columnar(batch) => show::columnar(&mut out, batch, &known),
                 Decoded::Json(batch) => show::json(&mut out, batch),
                 Decoded::Alarm(alarm) => show::alarm(&mut out, alarm),
                 Decoded::Catalogue(part) => show::catalogue(&mut out, part),
@@ -52,6 +62,25 @@ impl Decode {
             },
         })?;
         Ok(Exit::Done)
+    }
+
+    /// Clock offsets of the payload itself, and of the others given.
+    fn offsets(&self, decoded: &Decoded) -> Result<ClockOffsets, Failure> {
+        let mut offsets = ClockOffsets::default();
+        let mut take = |decoded: &Decoded| match decoded {
+            Decoded::Columnar(batch) => {
+                batch.clock_offsets.iter().for_each(|(_, offset)| offsets.note(*offset));
+                true
+            }
+            Decoded::Json(_) | Decoded::Alarm(_) | Decoded::Catalogue(_) | Decoded::Other(_) => false,
+        };
+        take(decoded);
+        for file in &self.clock {
+            if !take(&decode(file)?) {
+                return Err(Failure::Refused(format!("{}: not a columnar batch", file.display())));
+            }
+        }
+        Ok(offsets)
     }
 
     fn names(&self) -> Result<Names, Failure> {
@@ -83,10 +112,10 @@ fn read_payload(file: &Path) -> io::Result<Vec<u8>> {
     Ok(payload)
 }
 
-fn as_json(decoded: &Decoded, names: &Names) -> Json {
+fn as_json(decoded: &Decoded, known: &Known) -> Json {
     let plain = |value: serde_json::Result<Json>| value.unwrap_or(Json::Null);
     match decoded {
-        Decoded::Columnar(batch) => batch_as_json(batch, names),
+        Decoded::Columnar(batch) => batch_as_json(batch, known),
         Decoded::Json(batch) => plain(serde_json::to_value(batch)),
         Decoded::Alarm(alarm) => plain(serde_json::to_value(alarm)),
         Decoded::Catalogue(part) => plain(serde_json::to_value(part)),
@@ -94,7 +123,7 @@ fn as_json(decoded: &Decoded, names: &Names) -> Json {
     }
 }
 
-fn batch_as_json(batch: &DecodedBatch, names: &Names) -> Json {
+fn batch_as_json(batch: &DecodedBatch, known: &Known) -> Json {
     let header = &batch.header;
     let reading = |reading: &DecodedReading| {
         let commit = batch.commit(reading.sequence);
@@ -108,7 +137,11 @@ fn batch_as_json(batch: &DecodedBatch, names: &Names) -> Json {
             "clock": commit.map(|commit| commit.clock),
             "boot": commit.map(|commit| commit.boot),
         });
-        if let (Some(info), Some(object)) = (names.get(&(header.epoch, reading.series)), object.as_object_mut()) {
+        let correction = commit.and_then(|commit| known.offsets.correction_ms(commit, reading.time));
+        if let (Some(correction), Some(object)) = (correction, object.as_object_mut()) {
+            object.insert("corrected_time".into(), reading.time.0.saturating_add(correction).into());
+        }
+        if let (Some(info), Some(object)) = (known.names.get(&(header.epoch, reading.series)), object.as_object_mut()) {
             let shown = shown(info, reading.time, &reading.observed);
             object.insert("name".into(), info.to_string().into());
             object.insert("unit".into(), shown.unit.into());
@@ -117,12 +150,12 @@ fn batch_as_json(batch: &DecodedBatch, names: &Names) -> Json {
         object
     };
     let aggregate = |sequence: Sequence, index: u32, aggregate: &Aggregate| {
-        let (min, max, mean, last) = numbers(aggregate, names.get(&(header.epoch, aggregate.series)));
+        let (min, max, mean, last) = numbers(aggregate, known.names.get(&(header.epoch, aggregate.series)));
         json!({
             "sequence": sequence,
             "index": index,
             "series": aggregate.series,
-            "name": names.get(&(header.epoch, aggregate.series)).map(ToString::to_string),
+            "name": known.names.get(&(header.epoch, aggregate.series)).map(ToString::to_string),
             "start": aggregate.start,
             "count": aggregate.count,
             "bad": aggregate.bad,
@@ -153,6 +186,7 @@ fn batch_as_json(batch: &DecodedBatch, names: &Names) -> Json {
         "order": header.order,
         "part": header.part,
         "readings": batch.readings.iter().map(reading).collect::<Vec<_>>(),
+        "clock_offsets": batch.clock_offsets.iter().map(|(sequence, offset)| json!({ "sequence": sequence, "offset": offset })).collect::<Vec<_>>(),
         "thinned": batch.thinned.iter().map(thinned).collect::<Vec<_>>(),
         "gaps": batch.gaps.iter().map(|(sequence, gap)| json!({ "sequence": sequence, "gap": gap })).collect::<Vec<_>>(),
     })

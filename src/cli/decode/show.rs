@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::{Names, raw_value};
+use super::{Known, Names, raw_value};
 use crate::cli::plural;
 use crate::cli::table::Table;
 use crate::cli::tail::{shown_value, style};
@@ -14,7 +14,7 @@ use crate::encoding::DecodedBatch;
 use crate::encoding::alarm::{AlarmContent, AlarmMessage};
 use crate::encoding::catalogue::CataloguePart;
 use crate::encoding::json::{JsonBatch, JsonGap, JsonValue};
-use crate::model::{Epoch, Lane, Name, Replaced, Scale, Sequence};
+use crate::model::{Epoch, Lane, Name, Replaced, Scale, Sequence, Timestamp};
 
 /// What every message says first: whose it is, and which records it is about.
 struct Origin<'a> {
@@ -34,7 +34,9 @@ impl Origin<'_> {
     }
 }
 
-pub(super) fn columnar(out: &mut impl Write, batch: &DecodedBatch, names: &Names) -> io::Result<()> {
+pub(super) fn columnar(out: &mut impl Write, batch: &DecodedBatch, known: &Known) -> io::Result<()> {
+    let names = &known.names;
+    let mut corrected = 0;
     let header = &batch.header;
     let (site, gateway, epoch, lane) = (&header.site, &header.gateway, header.epoch, header.lane);
     let origin = Origin { site, gateway, epoch, lane, oldest_undelivered: header.oldest_undelivered };
@@ -53,8 +55,11 @@ pub(super) fn columnar(out: &mut impl Write, batch: &DecodedBatch, names: &Names
             }
             None => (reading.series.to_string(), shown_value(&raw_value(reading), None), String::new()),
         };
-        let (sequence, index, time) =
-            (reading.sequence.to_string(), reading.index.to_string(), reading.time.to_string());
+        let correction =
+            batch.commit(reading.sequence).and_then(|commit| known.offsets.correction_ms(commit, reading.time));
+        corrected += usize::from(correction.is_some());
+        let time = Timestamp(reading.time.0.saturating_add(correction.unwrap_or(0))).to_string();
+        let (sequence, index) = (reading.sequence.to_string(), reading.index.to_string());
         table.styled_row(style(&quality), [sequence, index, time, series, value, unit, quality]);
     }
     if !batch.readings.is_empty() {
@@ -66,6 +71,12 @@ pub(super) fn columnar(out: &mut impl Write, batch: &DecodedBatch, names: &Names
     }
     for (sequence, found) in &batch.gaps {
         gap(out, *sequence, &found.into())?;
+    }
+    for (sequence, offset) in &batch.clock_offsets {
+        writeln!(out, "\nclock record at {sequence}: right from {} on, in boot {}", offset.time(), offset.boot)?;
+    }
+    if corrected > 0 {
+        writeln!(out, "\nTimes of {} are corrected: the clock was wrong then.", plural(corrected, "reading"))?;
     }
     if names.is_empty() && !batch.readings.is_empty() {
         writeln!(

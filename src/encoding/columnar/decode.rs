@@ -12,7 +12,9 @@ use super::table::{Ordered, power_of_ten};
 use super::{MESSAGE_BYTES_MAX, READINGS_MAX, thinned};
 use crate::encoding::batch::{BatchHeader, DecodedBatch, DecodedReading, Order, Part};
 use crate::encoding::{DecodeError, ZSTD_MAGIC, wire};
-use crate::model::{BootId, ClockState, CommitHeader, Epoch, Gap, GapReason, Lane, Name, Observed, Quality, Sequence};
+use crate::model::{
+    BootId, ClockOffset, ClockState, CommitHeader, Epoch, Gap, GapReason, Lane, Name, Observed, Quality, Sequence,
+};
 use crate::model::{SeriesId, Timestamp, Value};
 
 /// Most numbers in all columns: one for each reading, and three for each row of one reading, four for each commit, or
@@ -66,7 +68,9 @@ pub(super) fn decode_message(message: &wire::Batch) -> Result<DecodedBatch, Deco
     readings.sort_by_key(|reading| (reading.sequence, reading.index));
     let thinned = thinned::decode(message, &header, &mut columns, &texts)?;
     let gaps = message.gaps.iter().map(|gap| decode_gap(gap, &header)).collect::<Result<_, _>>()?;
-    Ok(DecodedBatch { header, commits, readings, thinned, gaps })
+    let offsets = message.clock_offsets.iter();
+    let clock_offsets = offsets.map(|offset| decode_clock_offset(offset, &header)).collect::<Result<_, _>>()?;
+    Ok(DecodedBatch { header, commits, readings, thinned, gaps, clock_offsets })
 }
 
 /// How large the batch claims to be, checked.
@@ -390,6 +394,20 @@ fn lane(code: i32) -> Result<Lane, DecodeError> {
         Ok(wire::Lane::Telemetry) => Ok(Lane::Telemetry),
         Err(_) => Err(DecodeError::damaged(format!("lane {code}"))),
     }
+}
+
+fn decode_clock_offset(
+    offset: &wire::ClockOffset,
+    header: &BatchHeader,
+) -> Result<(Sequence, ClockOffset), DecodeError> {
+    let boot = offset.boot.as_slice().try_into();
+    let boot = boot.map_err(|_| DecodeError::damaged("a boot that is not 16 bytes"))?;
+    let known = ClockOffset {
+        boot: BootId(boot),
+        monotonic_ms: offset.monotonic_ms,
+        wall_minus_monotonic_ms: offset.wall_minus_monotonic_ms,
+    };
+    Ok((covered(Sequence(offset.sequence), header)?, known))
 }
 
 fn decode_gap(gap: &wire::Gap, header: &BatchHeader) -> Result<(Sequence, Gap), DecodeError> {

@@ -77,6 +77,7 @@ impl Encoder {
         message.commits = u32::try_from(batch.commits.len()).unwrap_or(u32::MAX);
         message.boots = self.push_commits(&batch.commits)?;
         message.gaps = batch.commits.iter().filter_map(gap).collect();
+        message.clock_offsets = batch.commits.iter().filter_map(clock_offset).collect();
 
         let tables = tables(batch);
         message.base_time_ms = tables.iter().filter_map(|table| table.first_time()).min().map_or(0, |time| time.0);
@@ -143,7 +144,7 @@ fn check(batch: &Batch) -> Result<(), EncodeError> {
                     return Err(EncodeError::UnevenRow { sequence, series, readings });
                 }
             }
-            Records::Gap(_) | Records::Thinned(_) => {}
+            Records::Gap(_) | Records::Thinned(_) | Records::ClockOffset(_) => {}
             Records::Alarms(_) => {
                 return Err(EncodeError::WrongRecords { sequence, found: "alarms", message: "a columnar batch" });
             }
@@ -195,6 +196,16 @@ fn gap(commit: &Commit) -> Option<wire::Gap> {
         first_time_ms: first_time.0,
         last_time_ms: last_time.0,
         reason: reason as i32,
+    })
+}
+
+fn clock_offset(commit: &Commit) -> Option<wire::ClockOffset> {
+    let Records::ClockOffset(offset) = &commit.records else { return None };
+    Some(wire::ClockOffset {
+        sequence: commit.header.sequence.0,
+        boot: offset.boot.0.to_vec(),
+        monotonic_ms: offset.monotonic_ms,
+        wall_minus_monotonic_ms: offset.wall_minus_monotonic_ms,
     })
 }
 
