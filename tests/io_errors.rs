@@ -92,8 +92,9 @@ fn check(output: &Output, directory: &Path, what: &str) -> u64 {
     durable
 }
 
-/// Lets the `number`-th call fail, and looks at what is left. Says whether there were so many calls.
-fn try_error(library: &Path, call: &str, number: u32) -> bool {
+/// Lets the `number`-th call fail, of the process or of each thread, and looks at what is left. Says whether there were
+/// so many calls.
+fn try_error(library: &Path, call: &str, number: u32, scope: &str) -> bool {
     let directory = directory();
     let errors = [libc::EIO, libc::ENOSPC];
     let error = errors[number as usize % errors.len()];
@@ -101,8 +102,9 @@ fn try_error(library: &Path, call: &str, number: u32) -> bool {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.env("LD_PRELOAD", library).env("LINESIDE_TEST_FAIL_CALL", call);
     command.env("LINESIDE_TEST_FAIL_AT", number.to_string()).env("LINESIDE_TEST_FAIL_ERROR", error.to_string());
+    command.env("LINESIDE_TEST_FAIL_SCOPE", scope);
     let output = child(&mut command, "child_stores_in_spite_of_errors", rounds, directory.path());
-    let what = format!("{call} {number}, error {error}");
+    let what = format!("{call} {number} of a {scope}, error {error}");
     assert_eq!(check(&output, directory.path(), &what), u64::from(rounds), "{what}");
     String::from_utf8_lossy(&output.stderr).contains("error met")
 }
@@ -117,7 +119,7 @@ fn an_error_on_any_write_or_sync_makes_nothing_stored_that_is_not() {
         let numbers = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|number| *number <= most);
         for number in std::iter::from_fn(numbers) {
             for call in ["write", "sync"] {
-                met.fetch_add(u32::from(try_error(&library, call, number)), Ordering::Relaxed);
+                met.fetch_add(u32::from(try_error(&library, call, number, "process")), Ordering::Relaxed);
             }
         }
     };
@@ -126,6 +128,19 @@ fn an_error_on_any_write_or_sync_makes_nothing_stored_that_is_not() {
         one_after_the_other();
     });
     assert_eq!(met.load(Ordering::Relaxed), most * 2, "errors that were met");
+}
+
+/// A disk that fails again and again, each time the database was opened anew and did something, damages nothing: what is
+/// stored stays where it is, and what was not is stored in the end.
+#[test]
+fn errors_that_come_back_after_every_recovery_do_not_cost_a_healthy_database() {
+    let directory = directory();
+    let library = faults(directory.path());
+    for call in ["write", "sync"] {
+        for number in 3..=12 {
+            assert!(try_error(&library, call, number, "thread"), "{call} {number}");
+        }
+    }
 }
 
 /// Runs in the child: appends as fast as a plant does, while one flush is slow.

@@ -42,6 +42,14 @@ impl EngineKind {
         }
     }
 
+    /// Whether [`Database::open_to_read`] reads the files where they are, and needs no room for a copy.
+    pub fn reads_in_place(self) -> bool {
+        match self {
+            Self::Sled => false,
+            Self::Segments => true,
+        }
+    }
+
     /// The engine that wrote the files in the directory `path`; `None` when there are none of any.
     pub fn found_in(path: &Path) -> Option<Self> {
         if segments::is_in(path) {
@@ -120,6 +128,32 @@ trait Engine: fmt::Debug + Send {
     fn apply(&self, changes: Vec<Change>) -> Result<(), DatabaseError>;
     fn flush(&self) -> Result<(), DatabaseError>;
     fn has_losses(&self) -> bool;
+    fn verify(&self) -> Result<Verification, DatabaseError>;
+}
+
+/// What was found when every checksum of a database was looked at.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verification {
+    /// Values that were read, also those that are superseded and stand in the files still.
+    pub values: u64,
+    /// Bytes that were read, about.
+    pub bytes: u64,
+    /// Places that are damaged.
+    pub damaged: u64,
+    /// What is damaged, for people: the first [`DAMAGE_TOLD`](Self::DAMAGE_TOLD).
+    pub damage: Vec<String>,
+}
+
+impl Verification {
+    /// As much as anybody reads.
+    pub const DAMAGE_TOLD: usize = 100;
+
+    fn add_damage(&mut self, what: String) {
+        self.damaged += 1;
+        if self.damage.len() < Self::DAMAGE_TOLD {
+            self.damage.push(what);
+        }
+    }
 }
 
 /// An open database. Dropping it closes it.
@@ -144,6 +178,22 @@ impl Database {
         Ok(Self { engine: Some(engine), kind, path: path.to_owned() })
     }
 
+    /// Opens the database in the directory `path` only to be read. Not a byte of it is changed and no lock is taken:
+    /// whoever calls sees to it that nobody writes meanwhile. An engine that [does not read in
+    /// place](EngineKind::reads_in_place) gets a copy in the directory `scratch`, which must be empty and have room for
+    /// half as much again as the database takes. [`apply`](Self::apply) is refused.
+    pub fn open_to_read(path: &Path, scratch: &Path) -> Result<Self, DatabaseError> {
+        let none = || unavailable(path, io::Error::new(io::ErrorKind::NotFound, "there is no database"));
+        let kind = EngineKind::found_in(path).ok_or_else(none)?;
+        let engine = guarded(path, || -> Result<Box<dyn Engine>, DatabaseError> {
+            match kind {
+                EngineKind::Sled => Ok(Box::new(sled_engine::SledEngine::open_to_read(path, scratch)?)),
+                EngineKind::Segments => Ok(Box::new(segments::SegmentLog::open_to_read(path)?)),
+            }
+        })?;
+        Ok(Self { engine: Some(engine), kind, path: path.to_owned() })
+    }
+
     /// The engine that keeps it.
     pub fn kind(&self) -> EngineKind {
         self.kind
@@ -153,6 +203,12 @@ impl Database {
     /// were there may be missing, and removed ones may be there.
     pub fn has_losses(&self) -> bool {
         self.engine().has_losses()
+    }
+
+    /// Looks at every checksum in the files. Takes as long as reading them all; of a database that has been open for long
+    /// an engine may look at pages that it has in memory.
+    pub fn verify(&self) -> Result<Verification, DatabaseError> {
+        guarded(&self.path, || self.engine().verify())
     }
 
     /// The value of `key`.
@@ -241,13 +297,24 @@ pub fn is_of_the_surroundings(error: &io::Error) -> bool {
     ) || matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
-/// What the error of the system means for the database in `path`.
-fn of_io(path: &Path, source: io::Error) -> DatabaseError {
-    if is_of_the_surroundings(&source) {
-        DatabaseError::Unavailable { path: path.to_owned(), source }
+/// What an error means that may come of the system or of what is in the files in `path`.
+///
+/// A disk that does not write is no damage, and no reason to set aside what it holds. Nor is one that does not read now;
+/// where it reads only some sectors, the engines pass over the others as over damage.
+fn of_io(path: &Path, error: io::Error) -> DatabaseError {
+    if error.raw_os_error().is_some() || is_of_the_surroundings(&error) {
+        unavailable(path, error)
     } else {
-        damaged(path, &source.to_string())
+        damaged(path, &error.to_string())
     }
+}
+
+fn unavailable(path: &Path, source: io::Error) -> DatabaseError {
+    DatabaseError::Unavailable { path: path.to_owned(), source }
+}
+
+fn only_to_be_read(path: &Path) -> DatabaseError {
+    unavailable(path, io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "it was opened only to be read"))
 }
 
 fn damaged(path: &Path, detail: &str) -> DatabaseError {

@@ -6,14 +6,17 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::flusher::Flusher;
-use super::{Change, DatabaseError, Engine, Visit, damaged, guarded, is_of_the_surroundings, of_io, sync_parent};
+use super::{
+    Change, DatabaseError, Engine, Verification, Visit, damaged, guarded, is_of_the_surroundings, only_to_be_read,
+    sync_parent, unavailable,
+};
 
 /// Pages kept in memory. The engine counts only payload, so the process grows by about four times this.
 const CACHE_BYTES: u64 = 1 << 20;
@@ -48,6 +51,7 @@ fn config(path: &Path) -> sled::Config {
 #[derive(Debug)]
 pub struct SledEngine {
     // Dropped in this order: the thread holds the engine too.
+    // None when the database was opened only to be read.
     flusher: Option<Flusher<()>>,
     engine: Option<sled::Db>,
     path: PathBuf,
@@ -56,7 +60,7 @@ pub struct SledEngine {
 impl SledEngine {
     /// Opens the database in the directory `path`, or makes a new one there.
     pub fn open(path: &Path) -> Result<Self, DatabaseError> {
-        let surroundings = |source| DatabaseError::Unavailable { path: path.to_owned(), source };
+        let surroundings = |source| unavailable(path, source);
         if !is_in(path) {
             make(path)?;
         }
@@ -67,6 +71,14 @@ impl SledEngine {
         let (flushed, files) = (engine.clone(), path.to_owned());
         let flusher = Flusher::start(path, move |()| flush(&flushed, &file, &files)).map_err(surroundings)?;
         Ok(Self { flusher: Some(flusher), engine: Some(engine), path: path.to_owned() })
+    }
+
+    /// Opens a copy, made in the directory `scratch`, of the database in `path`: the engine writes when it opens.
+    pub fn open_to_read(path: &Path, scratch: &Path) -> Result<Self, DatabaseError> {
+        copy_files(path, scratch).map_err(|error| unavailable(path, error))?;
+        remove_unfinished_snapshots(scratch).map_err(|error| unavailable(scratch, error))?;
+        let engine = open_unlocked(scratch)?;
+        Ok(Self { flusher: None, engine: Some(engine), path: scratch.to_owned() })
     }
 
     fn with<T>(&self, deed: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T, DatabaseError> {
@@ -100,6 +112,9 @@ impl Engine for SledEngine {
     }
 
     fn apply(&self, changes: Vec<Change>) -> Result<(), DatabaseError> {
+        if self.flusher.is_none() {
+            return Err(only_to_be_read(&self.path));
+        }
         let mut batch = sled::Batch::default();
         let mut large = Vec::new();
         for change in changes {
@@ -125,7 +140,7 @@ impl Engine for SledEngine {
     }
 
     fn flush(&self) -> Result<(), DatabaseError> {
-        let flusher = self.flusher.as_ref().expect("a database has a flusher until it is dropped");
+        let Some(flusher) = &self.flusher else { return Ok(()) };
         // The engine can miss the signal that a write failed; a further write repeats the signal.
         flusher.flush((), || {
             guarded(&self.path, || self.with(|engine| engine.insert(NUDGE_KEY, &[]).map(drop))).ok();
@@ -136,13 +151,32 @@ impl Engine for SledEngine {
     fn has_losses(&self) -> bool {
         false
     }
+
+    /// It looks at the checksum of a page when it reads it. Behind a damaged page it cannot find the next.
+    fn verify(&self) -> Result<Verification, DatabaseError> {
+        let mut verification = Verification::default();
+        self.with(|engine| {
+            for pair in engine.iter() {
+                match pair {
+                    Ok((key, value)) => {
+                        verification.values += 1;
+                        verification.bytes += (key.len() + value.len()) as u64;
+                    }
+                    Err(error) => {
+                        verification.add_damage(format!("after {} values: {error}", verification.values));
+                        break;
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        Ok(verification)
+    }
 }
 
 fn flush(engine: &sled::Db, file: &File, path: &Path) -> Result<(), DatabaseError> {
     guarded(path, || engine.flush().map(drop).map_err(|error| of_sled(path, error)))?;
-    sync_overflow_files(path)
-        .and_then(|()| file.sync_data())
-        .map_err(|source| DatabaseError::Unavailable { path: path.to_owned(), source })
+    sync_overflow_files(path).and_then(|()| file.sync_data()).map_err(|error| unavailable(path, error))
 }
 
 /// The engine moves very large pages to files of their own, and syncs those, but not their directory.
@@ -154,7 +188,7 @@ fn sync_overflow_files(path: &Path) -> io::Result<()> {
 
 /// Makes a new database in the directory `path`, where there is none: whole, or not at all.
 fn make(path: &Path) -> Result<(), DatabaseError> {
-    let surroundings = |source| DatabaseError::Unavailable { path: path.to_owned(), source };
+    let surroundings = |source| unavailable(path, source);
     let mut name = path.file_name().map_or_else(OsString::new, OsString::from);
     name.push(".new");
     let beside = path.with_file_name(name);
@@ -167,7 +201,7 @@ fn make(path: &Path) -> Result<(), DatabaseError> {
     sync_all_files(&beside).map_err(surroundings)?;
     match fs::rename(&beside, path) {
         // Files that are no database, and no directory to be replaced.
-        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Err(of_io(path, error)),
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Err(damaged(path, &error.to_string())),
         renamed => renamed.and_then(|()| sync_parent(path)).map_err(surroundings),
     }
 }
@@ -207,7 +241,7 @@ fn open_unlocked(path: &Path) -> Result<sled::Db, DatabaseError> {
         failed += u32::from(!is_locked);
         if is_locked && begun.elapsed() > LOCK_LINGERS {
             let source = io::Error::new(io::ErrorKind::ResourceBusy, "the database is still locked");
-            return Err(DatabaseError::Unavailable { path: path.to_owned(), source });
+            return Err(unavailable(path, source));
         }
         let is_of_the_disk = matches!(&error, sled::Error::Io(source) if source.raw_os_error().is_some());
         if !is_locked && (!is_of_the_disk || failed >= OPENINGS) {
@@ -217,11 +251,39 @@ fn open_unlocked(path: &Path) -> Result<sled::Db, DatabaseError> {
     }
 }
 
+/// What an error of the engine means for the database in `path`.
 fn of_sled(path: &Path, error: sled::Error) -> DatabaseError {
     match error {
-        sled::Error::Io(source) if is_of_the_surroundings(&source) => {
-            DatabaseError::Unavailable { path: path.to_owned(), source }
-        }
+        // It passes errors of the system on without their numbers. A disk that does not write is no damage.
+        sled::Error::Io(source) if is_of_the_surroundings(&source) || is_readable(path) => unavailable(path, source),
         error => damaged(path, &error.to_string()),
     }
+}
+
+/// Whether every byte of the log can be read.
+fn is_readable(path: &Path) -> bool {
+    let Ok(mut file) = File::open(path.join("db")) else { return false };
+    let mut bytes = vec![0; 64 << 10];
+    loop {
+        match file.read(&mut bytes) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return false,
+        }
+    }
+}
+
+fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_files(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }

@@ -91,6 +91,75 @@ fn a_database_is_opened_by_the_engine_that_wrote_it() {
     }
 }
 
+/// A closed database of `kind` with values in many batches.
+fn filled(path: &Path, kind: EngineKind) {
+    let database = Database::open(path, kind).unwrap();
+    for number in 0..200_u32 {
+        let mut batch = Batch::default();
+        batch.put(&number.to_be_bytes(), &[number as u8; 3000]);
+        database.apply(batch).unwrap();
+        database.flush().unwrap();
+    }
+}
+
+/// The content of every file of a database.
+fn files_of(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(path).unwrap().flatten() {
+        if entry.path().is_dir() {
+            files.extend(files_of(&entry.path()));
+        } else {
+            files.insert(entry.path(), std::fs::read(entry.path()).unwrap());
+        }
+    }
+    files
+}
+
+#[test]
+fn a_database_that_is_only_read_is_not_changed() {
+    for kind in EngineKind::ALL {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, scratch) = (directory.path().join("database"), directory.path().join("scratch"));
+        assert!(matches!(Database::open_to_read(&path, &scratch), Err(DatabaseError::Unavailable { .. })));
+        filled(&path, kind);
+        let before = files_of(&path);
+
+        let database = Database::open_to_read(&path, &scratch).unwrap();
+        let refused = database.apply(Batch::default()).unwrap_err();
+        database.flush().unwrap();
+        let verification = database.verify().unwrap();
+
+        assert_eq!(all_of(&database).len(), 200);
+        assert!(refused.to_string().ends_with("only to be read"), "{refused}");
+        assert_eq!((verification.values, verification.damaged), (200, 0), "{verification:?}");
+        assert!(verification.bytes > 600_000);
+        drop(database);
+        assert_eq!(files_of(&path), before);
+        assert_eq!(scratch.exists(), !kind.reads_in_place());
+    }
+}
+
+#[test]
+fn verification_tells_what_is_damaged_and_the_rest_can_be_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("database");
+    filled(&path, EngineKind::Segments);
+    let first = path.join("00000001.segment");
+    let mut bytes = std::fs::read(&first).unwrap();
+    bytes[100] ^= 1;
+    bytes[50_000..58_000].fill(0);
+    std::fs::write(&first, bytes).unwrap();
+
+    let database = Database::open_to_read(&path, Path::new("unused")).unwrap();
+    let verification = database.verify().unwrap();
+
+    assert!(database.has_losses());
+    assert!(verification.damaged >= 2, "{verification:?}");
+    assert!(verification.damage.iter().all(|what| what.starts_with("00000001.segment: ")), "{verification:?}");
+    assert!((195..199).contains(&verification.values), "{verification:?}");
+    assert_eq!(all_of(&database).len() as u64, verification.values);
+}
+
 #[derive(Debug, Clone)]
 enum Deed {
     Apply(Vec<(u16, Option<usize>)>),

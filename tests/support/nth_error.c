@@ -1,7 +1,8 @@
-/* Makes the n-th write to a file, or the n-th sync, of a process fail once: preloaded before the C library.
+/* Makes the n-th write to a file, or the n-th sync, of a process fail: preloaded before the C library.
  *
  * LINESIDE_TEST_FAIL_CALL   "write" or "sync"
- * LINESIDE_TEST_FAIL_AT     which one, counted over all threads from 1
+ * LINESIDE_TEST_FAIL_AT     which one, counted from 1
+ * LINESIDE_TEST_FAIL_SCOPE  "process": counted over all threads; "thread": that one of every thread
  * LINESIDE_TEST_FAIL_ERROR  number of the error; a write that fails has written half of its bytes
  */
 #define _GNU_SOURCE
@@ -15,15 +16,18 @@
 #include <unistd.h>
 
 static atomic_int calls;
+static _Thread_local int calls_of_thread;
 
 static int fails(const char *call, int fd) {
   const char *chosen = getenv("LINESIDE_TEST_FAIL_CALL");
   const char *at = getenv("LINESIDE_TEST_FAIL_AT");
   const char *error = getenv("LINESIDE_TEST_FAIL_ERROR");
+  const char *scope = getenv("LINESIDE_TEST_FAIL_SCOPE");
   struct stat about;
-  if (!chosen || !at || !error || strcmp(chosen, call) || fstat(fd, &about)) return 0;
+  if (!chosen || !at || !error || !scope || strcmp(chosen, call) || fstat(fd, &about)) return 0;
   if (!strcmp(call, "write") && !S_ISREG(about.st_mode)) return 0;
-  if (atomic_fetch_add(&calls, 1) + 1 != atoi(at)) return 0;
+  int number = strcmp(scope, "thread") ? atomic_fetch_add(&calls, 1) + 1 : ++calls_of_thread;
+  if (number != atoi(at)) return 0;
   static const char met[] = "error met\n";
   if (((ssize_t (*)(int, const void *, size_t))dlsym(RTLD_NEXT, "write"))(2, met, sizeof met - 1)) {}
   errno = atoi(error);

@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::format::SEGMENT_HEAD;
+use super::summary;
 
 const ENDING: &str = ".segment";
 
@@ -26,8 +27,13 @@ pub fn path(directory: &Path, segment: u32) -> PathBuf {
     directory.join(format!("{segment:08x}{ENDING}"))
 }
 
-/// Opens a segment.
+/// Opens a segment to read it.
 pub fn open(directory: &Path, segment: u32) -> io::Result<File> {
+    File::open(path(directory, segment))
+}
+
+/// Opens a segment to write to it.
+pub fn open_to_write(directory: &Path, segment: u32) -> io::Result<File> {
     File::options().read(true).write(true).open(path(directory, segment))
 }
 
@@ -39,8 +45,9 @@ pub fn create(directory: &Path, segment: u32) -> io::Result<File> {
     Ok(file)
 }
 
-/// Removes a segment for good.
+/// Removes a segment for good, and its summary.
 pub fn remove(directory: &Path, segment: u32) -> io::Result<()> {
+    summary::remove(directory, segment)?;
     fs::remove_file(path(directory, segment))?;
     sync(directory)
 }

@@ -37,6 +37,11 @@ impl Ledger {
         self.accounts.entry(segment).or_default().bytes = bytes;
     }
 
+    /// The segments, lowest first.
+    pub fn segments(&self) -> impl Iterator<Item = u32> + '_ {
+        self.accounts.keys().copied()
+    }
+
     /// Length of `segment`.
     pub fn bytes(&self, segment: u32) -> u64 {
         self.accounts.get(&segment).map_or(0, |account| account.bytes)

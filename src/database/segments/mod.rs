@@ -1,9 +1,10 @@
 //! A plain log of segments: batches are appended to the newest file, an index in memory knows where each key stands.
 //!
 //! Nothing is ever changed in place. A segment of which little is alive is given up: what is alive in it is appended
-//! anew and made durable, then the file goes. Opening reads the whole log and checks every checksum; that builds the
-//! index. What is damaged is passed over operation by operation, and what an end cut off in the middle of a write is
-//! taken away. Batches that nothing proves durable are written once more before they count: after a failed `fsync` the
+//! anew and made durable, then the file goes. Opening builds the index: from a small summary of each full segment, and
+//! from the newest one itself. Where a summary is missing, or a value turned out to be damaged, the segment is read and
+//! every checksum in it checked: what is damaged is passed over operation by operation, and what an end cut off in the
+//! middle of a write is taken away. Batches that nothing proves durable are written once more before they count: after a failed `fsync` the
 //! system may show them although the disk never got them.
 
 mod files;
@@ -12,7 +13,9 @@ mod index;
 mod ledger;
 mod open;
 mod scan;
+mod summary;
 mod tidy;
+mod verify;
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
@@ -21,7 +24,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::flusher::Flusher;
-use super::{Change, DatabaseError, Engine, Visit, of_io};
+use super::{Change, DatabaseError, Engine, Verification, Visit, of_io, only_to_be_read, unavailable};
 use format::{BATCH_HEAD, BatchHead, Deed, KEY_MAX, OPERATION_HEAD, Operation, Span, VALUE_MAX};
 use index::{Index, Key, Location};
 use ledger::Ledger;
@@ -35,7 +38,8 @@ pub fn is_in(path: &Path) -> bool {
 #[derive(Debug)]
 pub struct SegmentLog {
     log: RefCell<Log>,
-    flusher: Flusher<Dirty>,
+    /// None when the log was opened only to be read.
+    flusher: Option<Flusher<Dirty>>,
     /// After an error of the disk nothing is believed until the log is opened again.
     is_broken: Cell<bool>,
     path: PathBuf,
@@ -61,6 +65,8 @@ struct Log {
     /// The name of the newest segment is not durable.
     is_new: bool,
     has_losses: bool,
+    /// Nothing is written, and nothing removed.
+    is_only_read: bool,
 }
 
 /// What a flush has to make durable.
@@ -76,16 +82,21 @@ impl SegmentLog {
         let log = std::fs::create_dir_all(path).and_then(|()| Log::open(path)).map_err(|error| of_io(path, error))?;
         let flusher = Flusher::start(path, {
             let path = path.to_owned();
-            move |dirty: Dirty| dirty.sync().map_err(|source| DatabaseError::Unavailable { path: path.clone(), source })
+            move |dirty: Dirty| dirty.sync().map_err(|error| unavailable(&path, error))
         });
-        let flusher = flusher.map_err(|error| of_io(path, error))?;
-        Ok(Self { log: RefCell::new(log), flusher, is_broken: Cell::new(false), path: path.to_owned() })
+        let flusher = flusher.map_err(|error| unavailable(path, error))?;
+        Ok(Self { log: RefCell::new(log), flusher: Some(flusher), is_broken: Cell::new(false), path: path.to_owned() })
+    }
+
+    /// Opens the log in the directory `path` to be read, without changing a byte of it.
+    pub fn open_to_read(path: &Path) -> Result<Self, DatabaseError> {
+        let log = Log::open_to_read(path).map_err(|error| of_io(path, error))?;
+        Ok(Self { log: RefCell::new(log), flusher: None, is_broken: Cell::new(false), path: path.to_owned() })
     }
 
     fn with<T>(&self, deed: impl FnOnce(&mut Log) -> io::Result<T>) -> Result<T, DatabaseError> {
         if self.is_broken.get() {
-            let source = io::Error::other("it has to be opened again after an error");
-            return Err(DatabaseError::Unavailable { path: self.path.clone(), source });
+            return Err(unavailable(&self.path, io::Error::other("it has to be opened again after an error")));
         }
         deed(&mut self.log.borrow_mut()).map_err(|error| {
             self.is_broken.set(error.kind() != io::ErrorKind::InvalidInput);
@@ -131,13 +142,17 @@ impl Engine for SegmentLog {
     }
 
     fn apply(&self, changes: Vec<Change>) -> Result<(), DatabaseError> {
+        if self.flusher.is_none() {
+            return Err(only_to_be_read(&self.path));
+        }
         self.with(|log| log.apply(changes))
     }
 
     fn flush(&self) -> Result<(), DatabaseError> {
+        let Some(flusher) = &self.flusher else { return Ok(()) };
         let Some(dirty) = self.with(|log| log.dirty())? else { return Ok(()) };
         let last = self.log.borrow().next - 1;
-        let flushed = self.flusher.flush(dirty, || {});
+        let flushed = flusher.flush(dirty, || {});
         self.is_broken.set(flushed.is_err());
         flushed?;
         self.with(|log| {
@@ -152,6 +167,10 @@ impl Engine for SegmentLog {
 
     fn has_losses(&self) -> bool {
         self.log.borrow().has_losses
+    }
+
+    fn verify(&self) -> Result<Verification, DatabaseError> {
+        self.with(|log| log.verify())
     }
 }
 
@@ -259,6 +278,9 @@ impl Log {
             dirty.sync()?;
             self.durable = self.next - 1;
         }
+        if let Err(error) = summary::write(&self.directory, self.segment) {
+            tracing::debug!(%error, segment = self.segment, "no summary of a segment");
+        }
         self.current = files::create(&self.directory, self.segment + 1)?;
         self.segment += 1;
         self.is_new = true;
@@ -277,6 +299,10 @@ impl Log {
 
     /// The value of `key`, which stands at `location`.
     fn read(&mut self, key: &Key, location: Location) -> io::Result<Vec<u8>> {
+        self.read_checked(key, location).inspect_err(|_| self.doubt(location.segment))
+    }
+
+    fn read_checked(&mut self, key: &Key, location: Location) -> io::Result<Vec<u8>> {
         let head = OPERATION_HEAD + key.as_slice().len();
         let mut bytes = vec![0; head + location.length as usize];
         self.file(location.segment)?.read_exact_at(&mut bytes, location.offset)?;
@@ -287,6 +313,15 @@ impl Log {
         }
         bytes.drain(..head);
         Ok(bytes)
+    }
+
+    /// Has the next opening look at the whole `segment`.
+    fn doubt(&self, segment: u32) {
+        if !self.is_only_read
+            && let Err(error) = summary::remove(&self.directory, segment)
+        {
+            tracing::debug!(%error, segment, "summary of a damaged segment cannot be removed");
+        }
     }
 
     fn file(&mut self, segment: u32) -> io::Result<&File> {

@@ -10,7 +10,7 @@ use super::format::{BATCH_HEAD, Deed, SEGMENT_HEAD};
 use super::index::Index;
 use super::ledger::Ledger;
 use super::scan::{Found, scan};
-use super::{Log, files, removal_bytes};
+use super::{Log, files, removal_bytes, summary};
 use crate::database::sync_parent;
 
 /// A log without a batch may be one whose first write was cut off, as long as it is not longer than this.
@@ -25,6 +25,28 @@ struct Stretch {
     segment: u32,
     start: u64,
     end: u64,
+}
+
+/// What is believed without looking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    /// The summaries of full segments.
+    Summaries,
+    /// Nothing: every checksum is looked at.
+    Nothing,
+}
+
+/// A log as it was found: nothing is changed yet.
+#[derive(Debug)]
+struct Read {
+    log: Log,
+    segments: Vec<u32>,
+    /// Where the last batch stands that counts.
+    last: Stretch,
+    /// The batches that count although nothing proves them durable.
+    unproven: Vec<Found>,
+    /// The first batch that does not count.
+    first_dropped: Option<Found>,
 }
 
 /// Takes the batches in the order in which they stand and decides which of them count.
@@ -69,22 +91,52 @@ impl Judge {
 impl Log {
     /// Opens the log in `directory`, or begins a new one. What is in it afterwards is durable.
     pub fn open(directory: &Path) -> io::Result<Self> {
-        let mut segments = files::list(directory)?;
-        if segments.is_empty() {
+        if files::list(directory)?.is_empty() {
             files::create(directory, 1)?;
-            segments.push(1);
         }
-        let newest = *segments.last().expect("a log has a segment");
+        let Read { mut log, segments, last, unproven, first_dropped } = Self::read_all(directory, Trust::Summaries)?;
+        summary::remove_others(directory, &segments[..segments.len() - 1])?;
+        log.cut_off(last, first_dropped.as_ref(), &segments)?;
+        let mut stretches = unproven.iter().map(|found| {
+            let end = found.head.end(found.start);
+            Stretch { segment: found.segment, start: found.start, end }
+        });
+        stretches.try_for_each(|stretch| write_anew(directory, stretch))?;
+        log.current.sync_all()?;
+        files::sync(directory)?;
+        sync_parent(directory)?;
+        Ok(log)
+    }
+
+    /// Opens the log in `directory` to read what [`open`](Self::open) would find, and changes nothing.
+    pub fn open_to_read(directory: &Path) -> io::Result<Self> {
+        let mut log = Self::read_all(directory, Trust::Nothing)?.log;
+        log.is_only_read = true;
+        Ok(log)
+    }
+
+    fn read_all(directory: &Path, trust: Trust) -> io::Result<Read> {
+        let segments = files::list(directory)?;
+        let newest = *segments.last().ok_or(io::ErrorKind::NotFound)?;
         let mut log = Self::empty(directory, newest)?;
         let mut judge = Judge::default();
         let mut last = Stretch { segment: segments[0], start: 0, end: SEGMENT_HEAD.len() as u64 };
         let mut bytes = 0;
         for segment in &segments {
             let mut end = SEGMENT_HEAD.len() as u64;
-            let length = scan(&files::open(directory, *segment)?, *segment, |found| {
+            let mut take = |found: Found| {
                 end = found.head.end(found.start);
                 judge.take(found).iter().for_each(|found| last = log.adopt(found));
-            })?;
+            };
+            let summary = Some(*segment).filter(|segment| trust == Trust::Summaries && *segment != newest);
+            let length = match summary.and_then(|segment| summary::read(directory, segment)) {
+                Some(found) => {
+                    let length = found.head.end(found.start);
+                    take(found);
+                    length
+                }
+                None => scan(&files::open(directory, *segment)?, *segment, take)?,
+            };
             judge.is_after_damage |= length > end;
             log.ledger.set_bytes(*segment, length);
             bytes += length;
@@ -97,16 +149,8 @@ impl Log {
         log.next = judge.last + 1;
         log.durable = judge.last;
         log.opened_at = log.next;
-        log.cut_off(last, judge.undecided.front(), &segments)?;
-        let mut stretches = unproven.iter().map(|found| {
-            let end = found.head.end(found.start);
-            Stretch { segment: found.segment, start: found.start, end }
-        });
-        stretches.try_for_each(|stretch| write_anew(directory, stretch))?;
-        log.current.sync_all()?;
-        files::sync(directory)?;
-        sync_parent(directory)?;
-        Ok(log)
+        let first_dropped = judge.undecided.pop_front();
+        Ok(Read { log, segments, last, unproven, first_dropped })
     }
 
     fn empty(directory: &Path, segment: u32) -> io::Result<Self> {
@@ -122,6 +166,7 @@ impl Log {
             durable: 0,
             is_new: false,
             has_losses: false,
+            is_only_read: false,
         })
     }
 
@@ -162,7 +207,8 @@ impl Log {
             files::remove(&self.directory, *segment)?;
             self.ledger.remove(*segment);
         }
-        self.current = files::open(&self.directory, cut)?;
+        summary::remove(&self.directory, cut)?;
+        self.current = files::open_to_write(&self.directory, cut)?;
         self.segment = cut;
         let length = self.current.metadata()?.len();
         if length > end {
@@ -179,7 +225,7 @@ impl Log {
 
 /// Writes the bytes of a batch once more: they may be in the system's memory and never have got to the disk.
 fn write_anew(directory: &Path, stretch: Stretch) -> io::Result<()> {
-    let file: File = files::open(directory, stretch.segment)?;
+    let file: File = files::open_to_write(directory, stretch.segment)?;
     let mut bytes = vec![0; CHUNK.min((stretch.end - stretch.start) as usize).max(BATCH_HEAD)];
     let mut offset = stretch.start;
     while offset < stretch.end {

@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::thread;
+use std::time::Duration;
 
 use super::format::{BATCH_HEAD, BatchHead, Deed, Lengths, MAGIC, OPERATION_HEAD, Operation, SEGMENT_HEAD};
 use super::index::{Key, Location};
@@ -12,6 +14,12 @@ const CHUNK: usize = 256 << 10;
 
 /// What is tried one by one where a chunk cannot be read: the page of a bad sector.
 const PAGE: usize = 4096;
+
+/// How often reading is tried again in one file: one error in passing is no damage.
+const ATTEMPTS: u32 = 8;
+
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// A batch that was found.
 #[derive(Debug)]
@@ -59,7 +67,7 @@ impl FoundOperation {
 /// Shows `each` batch of `file` in order. Returns the length of the file.
 pub fn scan(file: &File, segment: u32, mut each: impl FnMut(Found)) -> io::Result<u64> {
     let length = file.metadata()?.len();
-    let mut window = Window { file, length, start: 0, bytes: Vec::new() };
+    let mut window = Window { file, length, start: 0, bytes: Vec::new(), attempts: ATTEMPTS };
     let mut offset = SEGMENT_HEAD.len() as u64;
     let mut is_after_damage = false;
     while offset + BATCH_HEAD as u64 <= length {
@@ -124,6 +132,8 @@ struct Window<'a> {
     length: u64,
     start: u64,
     bytes: Vec<u8>,
+    /// How often reading may still be tried again.
+    attempts: u32,
 }
 
 impl Window<'_> {
@@ -137,14 +147,24 @@ impl Window<'_> {
             self.bytes.resize(length, 0);
             self.start = offset;
             if self.file.read_exact_at(&mut self.bytes, offset).is_err() {
-                for (page, bytes) in self.bytes.chunks_mut(PAGE).enumerate() {
-                    if self.file.read_exact_at(bytes, offset + (page * PAGE) as u64).is_err() {
-                        bytes.fill(0);
-                    }
-                }
+                self.read_pages(offset);
             }
         }
         let from = (offset - self.start) as usize;
         &self.bytes[from..from + (end - offset) as usize]
+    }
+
+    /// Reads page by page what could not be read at once.
+    fn read_pages(&mut self, offset: u64) {
+        for (page, bytes) in self.bytes.chunks_mut(PAGE).enumerate() {
+            while self.file.read_exact_at(bytes, offset + (page * PAGE) as u64).is_err() {
+                if self.attempts == 0 {
+                    bytes.fill(0);
+                    break;
+                }
+                self.attempts -= 1;
+                thread::sleep(PAUSE);
+            }
+        }
     }
 }

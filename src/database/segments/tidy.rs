@@ -40,6 +40,7 @@ impl Log {
             }
         })?;
         if live != self.ledger.live_in(segment) {
+            self.doubt(segment);
             let text = format!("segment {segment:08x}: what was in it cannot be read any more");
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
