@@ -137,6 +137,103 @@ proptest! {
     }
 }
 
+/// Smallest limit there is: a few dozen appends fill it.
+const LEAST: u64 = 4 << 20;
+
+/// What a store that has to give up commits may not forget about any of them.
+#[derive(Default)]
+struct FullModel {
+    taken: Counter,
+    seen: BTreeMap<u64, Records>,
+    delivered: BTreeSet<u64>,
+    named: BTreeSet<u64>,
+}
+
+impl FullModel {
+    /// Each sequence is readable, delivered, or named in a gap record; and what was read once never changes.
+    async fn compare(&mut self, store: &Store) {
+        let commits = store.read_all(Lane::Telemetry, ALL).await;
+        let mut readable = BTreeSet::new();
+        for commit in commits {
+            let sequence = commit.header.sequence.0;
+            if let Records::Gap(gap) = &commit.records {
+                self.take_gap(gap);
+            }
+            readable.insert(sequence);
+            let seen = self.seen.entry(sequence).or_insert_with(|| commit.records.clone());
+            assert_eq!(*seen, commit.records, "a sequence means the same for ever");
+        }
+        let telemetry = store.handle.watermarks().borrow().telemetry;
+        for sequence in 1..=telemetry.durable_last.0 {
+            let places = [&readable, &self.delivered, &self.named].map(|set| set.contains(&sequence));
+            assert!(places.contains(&true), "{sequence} is gone without a word");
+            assert!(!(places[0] && places[1]), "{sequence} was delivered and is read again");
+        }
+        assert!(telemetry.durable_last.0 >= readable.last().copied().unwrap_or(0));
+        let status = store.handle.status().borrow().clone();
+        assert!(status.disk_bytes <= LEAST, "{status:?}");
+        assert_eq!((status.quarantined, status.damaged), (0, 0));
+    }
+
+    /// A gap record names what was read before as it was.
+    fn take_gap(&mut self, gap: &Gap) {
+        assert_eq!(gap.reason, GapReason::StoreFull);
+        let sequences = gap.first.0..=gap.last.0;
+        let known: Vec<&Records> = sequences.clone().filter_map(|sequence| self.seen.get(&sequence)).collect();
+        let is_of_readings = |records: &&Records| matches!(records, Records::Readings(_));
+        if known.len() as u64 == gap.last.0 - gap.first.0 + 1 && known.iter().all(is_of_readings) {
+            assert_eq!(known.iter().map(|records| records.count() as u64).sum::<u64>(), gap.records, "{gap:?}");
+        }
+        self.named.extend(sequences);
+    }
+}
+
+async fn run_full(deeds: Vec<Deed>) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = Store::open(directory.path(), LEAST);
+    let mut model = FullModel::default();
+    for deed in deeds {
+        match deed {
+            Deed::Append(lengths) => {
+                for _ in 0..10 {
+                    store.handle.append(model.taken.rows(&lengths)).await.unwrap();
+                }
+            }
+            Deed::Alarms(_) => {}
+            Deed::Flush => {
+                store.handle.flush().await.unwrap();
+                model.compare(&store).await;
+            }
+            Deed::Deliver { from, count, .. } => {
+                store.handle.flush().await.unwrap();
+                model.compare(&store).await;
+                let durable = store.handle.watermarks().borrow().telemetry.durable_last.0;
+                let first = 1 + from.index(durable as usize + 1) as u64;
+                let last = first + count * 10;
+                store.handle.delivered(Lane::Telemetry, Sequence(first), Sequence(last)).await.unwrap();
+                model.delivered.extend(first..=durable.min(last));
+            }
+            Deed::Reopen => {
+                store.close().await;
+                store = Store::open(directory.path(), LEAST);
+                model.compare(&store).await;
+            }
+        }
+    }
+    store.handle.flush().await.unwrap();
+    model.compare(&store).await;
+    store.close().await;
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_store_that_is_full_forgets_nothing_without_a_word(deeds in proptest::collection::vec(deed(), 60..120)) {
+        block_on(run_full(deeds));
+    }
+}
+
 /// Appends until the store has dropped something several times, with a delivery in the middle now and then.
 /// Returns how many readings were delivered.
 async fn overfill(store: &Store, counter: &mut Counter, deliveries: &[u64]) -> i64 {
