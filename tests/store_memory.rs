@@ -11,7 +11,7 @@ fn memory_stays_the_same_while_the_database_grows() {
     const VALUE_BYTES: usize = 3000;
     kernel::keep_memory_together();
     let directory = tempfile::tempdir().unwrap();
-    let database = Database::open(&directory.path().join("database"), EngineKind::Sled).unwrap();
+    let database = Database::open(&directory.path().join("database"), EngineKind::default()).unwrap();
     let before = ProcessStatus::now().memory_bytes;
 
     // As many commits as a plant of 2,500 readings a second gives in an hour.

@@ -4,9 +4,10 @@
 //! [`flush`](Database::flush) that returned `Ok` survives a power cut. Every call blocks; one thread owns the database.
 //! Nothing an engine does wrong gets out as a panic.
 //!
-//! The engines are [`sled`](EngineKind::Sled), which comes as a crate, and a plain log of segments of our own
-//! ([`EngineKind::Segments`]); `cargo bench --bench store_figures` prints what each of them costs. The files of a
-//! database say which engine wrote them, and that engine opens them: the configured one begins new databases.
+//! The engines are a plain log of segments of our own ([`EngineKind::Segments`]) and [`sled`](EngineKind::Sled), which
+//! comes as a crate; `cargo bench --bench store_figures` prints what each of them costs, `deploy/store-engines.md` what
+//! that means. The files of a database say which engine wrote them, and that engine opens them: the configured one
+//! begins new databases.
 
 mod flusher;
 mod segments;
@@ -24,9 +25,9 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum EngineKind {
     /// The crate of this name.
-    #[default]
     Sled,
-    /// The log of segments.
+    /// The log of segments: less written, less memory, and damage costs only what is damaged.
+    #[default]
     Segments,
 }
 
