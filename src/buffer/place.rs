@@ -99,6 +99,11 @@ impl Place {
         self.engine
     }
 
+    /// The engine that keeps the database that is there, or will keep a new one.
+    pub fn kept_by(&self) -> EngineKind {
+        EngineKind::found_in(&self.database()).unwrap_or(self.engine)
+    }
+
     /// The directory.
     pub fn path(&self) -> &Path {
         &self.path

@@ -140,6 +140,7 @@ impl Store {
         let codec = Codec::new()
             .map_err(|error| BufferError::Unavailable { path: place.path().to_owned(), reason: error.to_string() })?;
         let mark = Mark::beside(place.path());
+        let kept_by = place.kept_by();
         let mut store = Self {
             unsaved: false,
             gaps: Vec::new(),
@@ -166,7 +167,7 @@ impl Store {
             volatile: Volatile::new(new_epoch()),
             others_version: 0,
             in_doubt: None,
-            budget: Budget::new(settings.limit_bytes),
+            budget: Budget::new(settings.limit_bytes, kept_by),
             limit_bytes: settings.limit_bytes,
             when_full: settings.when_full,
             read_failures: 0,

@@ -8,8 +8,8 @@ use super::index::Location;
 use super::scan::{FoundOperation, scan};
 use super::{Log, files, put_bytes, removal_bytes};
 
-/// Segments given up after one flush: it must not hold up the next commit for long.
-const AT_ONCE: usize = 2;
+/// Bytes of segments given up after one flush: more than one brings, and not so many that the next commit waits long.
+const AT_ONCE: u64 = 8 << 20;
 
 /// Bytes copied in one batch.
 const BATCH_BYTES: usize = 256 << 10;
@@ -17,8 +17,10 @@ const BATCH_BYTES: usize = 256 << 10;
 impl Log {
     /// Gives up segments as long as there is too much garbage. Everything has to be durable.
     pub fn tidy(&mut self) -> io::Result<()> {
-        for _ in 0..AT_ONCE {
+        let mut given_up = 0;
+        while given_up < AT_ONCE {
             let Some(segment) = self.ledger.to_give_up(self.segment) else { break };
+            given_up += self.ledger.bytes(segment);
             self.give_up(segment)?;
         }
         Ok(())
