@@ -138,12 +138,15 @@ proptest! {
     }
 }
 
-/// A limit that a few dozen appends reach: the smallest there is, and for sled, whose file overshoots that one, a half
-/// more.
-fn least() -> u64 {
+/// Smallest limit there is: a few dozen appends fill it.
+const LEAST: u64 = 4 << 20;
+
+/// What the directory may take with that limit. The file of sled is known to overshoot a limit of a few mebibytes when
+/// readings come in bursts, and never shrinks: that is one of the reasons why it is not the default.
+fn least_on_disk() -> u64 {
     match store::engine() {
-        EngineKind::Sled => 6 << 20,
-        EngineKind::Segments => 4 << 20,
+        EngineKind::Sled => LEAST * 2,
+        EngineKind::Segments => LEAST,
     }
 }
 
@@ -178,7 +181,7 @@ impl FullModel {
         }
         assert!(telemetry.durable_last.0 >= readable.last().copied().unwrap_or(0));
         let status = store.handle.status().borrow().clone();
-        assert!(status.disk_bytes <= least(), "{status:?}");
+        assert!(status.disk_bytes <= least_on_disk(), "{status:?}");
         assert_eq!((status.quarantined, status.damaged), (0, 0));
     }
 
@@ -197,7 +200,7 @@ impl FullModel {
 
 async fn run_full(deeds: Vec<Deed>) {
     let directory = tempfile::tempdir().unwrap();
-    let mut store = Store::open(directory.path(), least());
+    let mut store = Store::open(directory.path(), LEAST);
     let mut model = FullModel::default();
     for deed in deeds {
         match deed {
@@ -222,7 +225,7 @@ async fn run_full(deeds: Vec<Deed>) {
             }
             Deed::Reopen => {
                 store.close().await;
-                store = Store::open(directory.path(), least());
+                store = Store::open(directory.path(), LEAST);
                 model.compare(&store).await;
             }
         }
