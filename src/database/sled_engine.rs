@@ -64,7 +64,6 @@ impl SledEngine {
         if !is_in(path) {
             make(path)?;
         }
-        remove_unfinished_snapshots(path).map_err(surroundings)?;
         let engine = open_unlocked(path)?;
         sync_all_files(path).map_err(surroundings)?;
         let file = File::open(path.join("db")).map_err(surroundings)?;
@@ -76,7 +75,6 @@ impl SledEngine {
     /// Opens a copy, made in the directory `scratch`, of the database in `path`: the engine writes when it opens.
     pub fn open_to_read(path: &Path, scratch: &Path) -> Result<Self, DatabaseError> {
         copy_files(path, scratch).map_err(|error| unavailable(path, error))?;
-        remove_unfinished_snapshots(scratch).map_err(|error| unavailable(scratch, error))?;
         let engine = open_unlocked(scratch)?;
         Ok(Self { flusher: None, engine: Some(engine), path: scratch.to_owned() })
     }
@@ -232,6 +230,8 @@ fn open_unlocked(path: &Path) -> Result<sled::Db, DatabaseError> {
     let begun = Instant::now();
     let mut failed = 0;
     loop {
+        // An opening that failed may have left one, too.
+        remove_unfinished_snapshots(path).map_err(|error| unavailable(path, error))?;
         let error = match catch_unwind(AssertUnwindSafe(|| config(path).open())) {
             Ok(Ok(engine)) => return Ok(engine),
             Ok(Err(error)) => error,
