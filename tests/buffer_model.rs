@@ -217,10 +217,11 @@ async fn run_full(deeds: Vec<Deed>) {
             Deed::Deliver { from, count, .. } => {
                 store.handle.flush().await.unwrap();
                 model.compare(&store).await;
-                let durable = store.handle.watermarks().borrow().telemetry.durable_last.0;
+                let watermarks = *store.handle.watermarks().borrow();
+                let (epoch, durable) = (watermarks.epoch, watermarks.telemetry.durable_last.0);
                 let first = 1 + from.index(durable as usize + 1) as u64;
                 let last = first + count * 10;
-                store.handle.delivered(Lane::Telemetry, Sequence(first), Sequence(last)).await.unwrap();
+                store.handle.delivered(epoch, Lane::Telemetry, Sequence(first), Sequence(last)).await.unwrap();
                 model.delivered.extend(first..=durable.min(last));
             }
             Deed::Reopen => {
