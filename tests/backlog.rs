@@ -45,6 +45,7 @@ async fn a_week_without_broker(site: &Site) -> usize {
         path: site.store(),
         limit_bytes: 512 << 20,
         commit_interval: Duration::from_secs(1),
+        commit_interval_max: Duration::from_secs(1),
         engine: store::engine(),
         when_full: WhenFull::Thin,
     });
