@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use lineside::database::EngineKind;
-use lineside::model::{Fault, Lane, Observed, Row, Scale, Sequence, SeriesId, SeriesInfo, Timestamp, Value, ValueKind};
+use lineside::model::{Fault, Lane, Observed, Row, Scale, SeriesId, SeriesInfo, Timestamp, Value, ValueKind};
 use serde_json::Value as Json;
 use store::Store;
 use support::broker::Broker;
@@ -112,7 +112,7 @@ async fn filled(path: &Path, engine: EngineKind, delivered: u64) {
     }
     store.handle.append_alarms(vec![store::alarm(BEGIN + 5)]).await.unwrap();
     if delivered > 0 {
-        store.handle.delivered(Lane::Telemetry, Sequence(1), Sequence(delivered)).await.unwrap();
+        store.deliver(Lane::Telemetry, 1, delivered).await;
     }
     store.handle.flush().await.unwrap();
     store.close().await;
