@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::refused;
 use crate::cli::{Exit, Failure, written};
 use crate::rules::export::plain;
-use crate::settings::read_text;
+use crate::settings::{FileFault, read_text};
 
 /// Print a rule file without what older programs do not know.
 ///
@@ -27,14 +28,11 @@ impl Export {
     pub fn run(self) -> Result<Exit, Failure> {
         let name = self.file.display().to_string();
         let text = read_text(&self.file).and_then(|text| {
-            let text = text.ok_or_else(|| vec![crate::settings::FileFault::of_file(&name, "there is no such file")])?;
+            let text = text.ok_or_else(|| vec![FileFault::of_file(&name, "there is no such file")])?;
             plain(&text, &name)
         });
-        let refused = |faults: Vec<crate::settings::FileFault>| {
-            let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
-            Failure::Refused(lines.join("\n"))
-        };
-        written(anstream::stdout().lock().write_all(text.map_err(refused)?.as_bytes()))?;
+        let text = text.map_err(|faults| refused(&faults))?;
+        written(anstream::stdout().lock().write_all(text.as_bytes()))?;
         Ok(Exit::Done)
     }
 }

@@ -5,12 +5,12 @@ mod readings;
 mod resend;
 mod rows;
 mod scratch;
-mod source;
+pub(super) mod source;
 mod stats;
-mod time;
+pub(super) mod time;
 mod verify;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
@@ -48,7 +48,7 @@ impl StoreCommand {
 
 /// Which store.
 #[derive(Debug, Args)]
-struct StoreOption {
+pub(super) struct StoreOption {
     /// Directory of the store, read although there may be an agent; without it the agent is asked, or, where none
     /// runs, the directory that the configuration names is read.
     #[arg(long, value_name = "DIRECTORY")]
@@ -61,7 +61,8 @@ struct StoreOption {
 }
 
 impl StoreOption {
-    fn open(&self) -> Result<Source, Failure> {
+    /// The store, through its agent or from its files.
+    pub fn open(&self) -> Result<Source, Failure> {
         let scratch = self.scratch.clone().unwrap_or_else(scratch::usual);
         match &self.store {
             Some(path) => Source::files(path, &scratch),
@@ -73,6 +74,11 @@ impl StoreOption {
                 Source::files(&self.configured()?, &scratch)
             }
         }
+    }
+
+    /// The configuration file that is named, or the usual one.
+    pub fn config_path(&self) -> &Path {
+        &self.agent.config.config
     }
 
     fn configured(&self) -> Result<PathBuf, Failure> {

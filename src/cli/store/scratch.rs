@@ -19,7 +19,7 @@ pub(super) fn usual() -> PathBuf {
 
 /// A directory of this process.
 #[derive(Debug)]
-pub(super) struct Scratch(PathBuf);
+pub(in crate::cli) struct Scratch(PathBuf);
 
 impl Scratch {
     /// Makes one below `parent`. What a command that was killed has left there goes.

@@ -12,7 +12,7 @@ use crate::diagnostics::protocol::{PageHead, Request, StoredCatalogue};
 use crate::model::{Gap, Lane, Sequence};
 
 /// A store that can be read.
-pub(super) enum Source {
+pub(in crate::cli) enum Source {
     /// Through its agent, on this socket.
     Agent(PathBuf),
     /// From its files. The archive is closed before its directory goes.
@@ -101,7 +101,7 @@ impl HistorySource for Source {
 }
 
 /// What a fault of the store is for the command.
-pub(super) fn failure(error: impl Into<HistoryError>) -> Failure {
+pub(in crate::cli) fn failure(error: impl Into<HistoryError>) -> Failure {
     match error.into() {
         HistoryError::Away(text) => Failure::Unreachable(text),
         HistoryError::Buffer(error @ BufferError::InUse { .. }) => Failure::InUse(format!(

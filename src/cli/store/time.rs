@@ -7,7 +7,7 @@ use crate::model::Timestamp;
 use crate::settings::parse_duration;
 
 /// `2026-11-25T06:00:00Z`, `2026-11-25 06:00` and `2026-11-25` in UTC, or `2h`: so long ago.
-pub(super) fn parse(text: &str) -> Result<Timestamp, String> {
+pub(in crate::cli) fn parse(text: &str) -> Result<Timestamp, String> {
     if let Some(ago) = parse_duration(text) {
         return Ok(Timestamp(jiff::Timestamp::now().as_millisecond().saturating_sub(ago.as_millis() as i64)));
     }

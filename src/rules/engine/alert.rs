@@ -171,9 +171,13 @@ impl Alert {
         });
         for cell in cells.iter() {
             let labels = self.labels_of(table, *cell);
-            let found = self.plan.labels(table, cell.of);
+            let is_known = |instance: &Instance| instance.found.is_some() && instance.of == Some(cell.of);
+            let found = match self.alarms.get(&labels) {
+                Some(instance) if is_known(instance) => None,
+                _ => Some(self.plan.labels(table, cell.of)),
+            };
             let instance = self.alarms.entry(labels).or_default();
-            instance.found = Some(found);
+            instance.found = found.or(instance.found.take());
             instance.of = Some(cell.of);
             instance.value = Some(cell.value);
             instance.seen = self.round;

@@ -1,0 +1,101 @@
+//! Rules over the past: what is found in the store is what was announced live, through the agent and from its files.
+
+#![cfg(test)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use lineside::model::Transition;
+use lineside::simulator::Servers;
+use serde_json::Value as Json;
+use support::broker::Broker;
+use support::consumer::Consumer;
+use support::plant::{COUNTER, COUNTER_PROFILE, counters};
+use support::site::{Configuration, Site};
+
+const RULES: &str = r#"
+groups:
+  - name: counters
+    interval: 1s
+    rules:
+      - alert: UpperHalf
+        expr: answers % 20 >= 10
+        annotations: { summary: "{{ $labels.device }} at {{ $value }}" }
+        edge: { evaluate: arrival, priority: high }
+      - record: device:answers:rate
+        expr: rate(answers[5s])
+      - alert: Never
+        expr: quantile(0.5, answers) < 0
+"#;
+
+/// What a command of `lineside rules` says as JSON, and its exit code.
+async fn rules(site: &Site, arguments: &[&str]) -> (Option<i32>, Json) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lineside"));
+    command.arg("rules").args(arguments).arg("--json").arg("--config").arg(site.path().join("lineside.toml"));
+    command.current_dir(site.path()).env_remove("LINESIDE_SOCKET").env_remove("LINESIDE_CONFIG");
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    let said = serde_json::from_slice(&output.stdout);
+    (output.status.code(), said.unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr))))
+}
+
+/// When the alarm was raised and cleared, and what decided it.
+fn episodes(past: &Json) -> BTreeMap<i64, (Option<i64>, f64)> {
+    assert_eq!(past["alarms"].as_array().unwrap().len(), 1, "{past}");
+    let episodes = past["alarms"][0]["episodes"].as_array().unwrap();
+    let episode = |it: &Json| (it["raised"].as_i64().unwrap(), (it["cleared"].as_i64(), it["value"].as_f64().unwrap()));
+    episodes.iter().map(episode).collect()
+}
+
+#[tokio::test]
+async fn the_past_is_what_was_announced_live_through_the_agent_and_from_its_files() {
+    let mut servers = Servers::default();
+    let endpoint = counters(&mut servers, &[1]).await;
+    let broker = Broker::start().await;
+    let mut consumer = Consumer::start(&broker).await;
+    let site = Site::with_profiles(&[(COUNTER, COUNTER_PROFILE)]);
+    std::fs::write(site.path().join("rules.yml"), RULES).unwrap();
+    site.configure(
+        &Configuration::to_port(broker.port(), "batch = { max_age = \"300ms\" }")
+            .link("hall", endpoint.address(), "timeout = \"100ms\"")
+            .device("press-1", "hall", 1, COUNTER, "50ms")
+            .lines("[rules]\nfiles = [\"rules.yml\"]"),
+    );
+
+    // Alarms come and go live, and the past is asked about through the agent, and later from the files.
+    let mut agent = site.start();
+    consumer.until("alarms", |harvest| harvest.transitions("UpperHalf").len() >= 7).await;
+    let live: Vec<(i64, Transition, f64)> = consumer
+        .harvest
+        .transitions("UpperHalf")
+        .iter()
+        .map(|found| (found.time.0, found.transition, found.value.unwrap()))
+        .collect();
+    let (code, through_agent) = rules(&site, &["backtest", "rules.yml", "--from", "1h"]).await;
+    let (now, found) = rules(&site, &["eval", "answers"]).await;
+    agent.terminate();
+    assert!(agent.exit().await.success());
+    let (from_files_code, from_files) = rules(&site, &["backtest", "rules.yml", "--from", "1h"]).await;
+    let at = format!("{}", lineside::model::Timestamp(live[2].0));
+    let (_, then) = rules(&site, &["eval", "answers % 20", "--at", &at]).await;
+
+    // Then each episode is that of the broker, to the millisecond and the value.
+    assert_eq!((code, from_files_code, now), (Some(0), Some(0), Some(0)));
+    for past in [&through_agent, &from_files] {
+        let episodes = episodes(past);
+        let raised = live.iter().filter(|(_, transition, _)| *transition == Transition::Raised);
+        for (time, _, value) in raised {
+            assert_eq!(episodes.get(time).map(|(_, value)| *value), Some(*value), "{episodes:?} {live:?}");
+        }
+        let cleared: Vec<i64> = episodes.values().filter_map(|(cleared, _)| *cleared).collect();
+        let expected = live.iter().filter(|(_, transition, _)| *transition == Transition::Cleared);
+        for (time, ..) in expected {
+            assert!(cleared.contains(time), "{cleared:?} {live:?}");
+        }
+        assert_eq!(past["silent"], serde_json::json!(["Never"]));
+        assert!(past["recorded"]["device:answers:rate"].as_u64() > Some(3), "{past}");
+    }
+    assert!(found["results"][0]["value"].as_f64() > Some(60.0), "{found}");
+    assert!(then["results"][0]["value"].as_f64() >= Some(10.0) || live[2].1 == Transition::Cleared, "{then}");
+}
