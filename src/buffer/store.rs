@@ -4,6 +4,8 @@
 //! records, state of the lanes, numbered by a *generation* - and one durable flush. When it fails nobody knows whether
 //! the batch is on disk. The database is then opened again, and the generation it holds tells.
 
+mod clock;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,9 +31,7 @@ use super::waiting::{Closed, Lost, Waiting};
 use super::{BufferError, BufferSettings, WhenFull};
 use crate::clock::Clock;
 use crate::database::{Batch, Database, DatabaseError};
-use crate::model::{
-    ClockOffset, ClockState, Epoch, Gap, GapReason, Lane, Records, Sequence, SeriesId, SeriesInfo, Timestamp,
-};
+use crate::model::{Epoch, Gap, GapReason, Lane, Records, Sequence, SeriesId, SeriesInfo, Timestamp};
 
 /// Bytes of commits in one batch: what one save holds in memory twice.
 const BATCH_BYTES: usize = 1 << 20;
@@ -462,32 +462,6 @@ impl Store {
         }
         self.budget.see_disk(self.place.disk(disk));
         self.counters.disk_bytes = disk;
-    }
-
-    /// Says by how much the times of this boot were wrong, where something is stored that waits for that.
-    pub fn settle_clock(&mut self, clock: ClockReading) {
-        if clock.state == ClockState::Unsynchronised || !self.clocks.is_waited_for(clock.boot) {
-            return;
-        }
-        let monotonic_ms = i64::try_from(self.clock.monotonic().as_millis()).unwrap_or(i64::MAX);
-        let wall_minus_monotonic_ms = clock.wall_minus_monotonic_ms;
-        let offset = ClockOffset { boot: clock.boot, monotonic_ms, wall_minus_monotonic_ms };
-        tracing::info!(time = %offset.time(), "the clock is right: what was taken before in this boot can be corrected");
-        self.clocks.settle(offset);
-        self.close_at(Lane::Telemetry, &Records::ClockOffset(offset), clock);
-    }
-
-    /// Time since boot.
-    pub fn monotonic(&self) -> Duration {
-        self.clock.monotonic()
-    }
-
-    pub(super) fn clock_reading(&self) -> ClockReading {
-        ClockReading {
-            boot: self.clock.boot(),
-            state: self.clock.state(),
-            wall_minus_monotonic_ms: self.clock.wall_minus_monotonic_ms(),
-        }
     }
 
     pub(super) fn lane(&self, lane: Lane) -> &LaneState {

@@ -155,7 +155,7 @@ impl GuessCommand {
 
     fn proposal(&self, guess: &Guess) -> Proposal {
         let encoding = encoding_word(guess.encoding);
-        let word_order = (guess.encoding.width() > 1).then(|| match guess.word_order {
+        let word_order = (guess.encoding.width() > 1).then_some(match guess.word_order {
             WordOrder::HighFirst => "high-first",
             WordOrder::LowFirst => "low-first",
         });

@@ -1,7 +1,7 @@
 //! `lineside rules test`: unit tests of rules.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anstyle::AnsiColor;
 use clap::Args;
@@ -66,7 +66,7 @@ impl Test {
     }
 }
 
-fn report(path: &PathBuf) -> Report {
+fn report(path: &Path) -> Report {
     let file = path.display().to_string();
     let mut warnings = Vec::new();
     let tested = load(path).and_then(|tests| {

@@ -92,7 +92,7 @@ async fn answer_late(mut line: DuplexStream, is_tcp: bool, late: Arc<AtomicU64>)
             true => [&request[..5], &[5][..], &answer].concat(),
             false => [&answer[..], &crc16(&answer).to_le_bytes()].concat(),
         };
-        if number % 3 > 0 {
+        if !number.is_multiple_of(3) {
             late.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(TIMEOUT + TIMEOUT * (1 + (number % 9) as u32) / 10).await;
         }
