@@ -240,6 +240,24 @@ fn what_is_no_payload_gets_one_line_and_exit_code_2() {
     }
 }
 
+/// What prints no data of its own, or prints it in a format that is read by other programs as it is.
+const WITHOUT_JSON: [&str; 6] = ["run", "forget", "rules export", "store export", "config diff", "command config"];
+
+/// `command`, or each command below it, prints its data as JSON when asked.
+fn assert_gives_json(directory: &Path, command: &str, help: &str) {
+    let below = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let names = below.filter_map(|line| line.strip_prefix("  ")?.split_once("  ").map(|(name, _)| name.trim()));
+    let names: Vec<&str> = names.filter(|name| !name.is_empty() && *name != "help").collect();
+    if names.is_empty() {
+        assert!(help.contains("--json") || WITHOUT_JSON.contains(&command), "{command}: {help}");
+    }
+    for name in names {
+        let help = lineside(directory, &[command, name, "--help"], b"").out;
+        let is_without = WITHOUT_JSON.contains(&format!("{command} {name}").as_str());
+        assert!(help.contains("--json") || is_without, "{command} {name}: {help}");
+    }
+}
+
 #[test]
 fn every_command_explains_itself_and_each_of_its_options() {
     let directory = tempfile::tempdir().unwrap();
@@ -262,7 +280,7 @@ fn every_command_explains_itself_and_each_of_its_options() {
         assert_eq!((help.exit, help.err.as_str()), (0, ""), "{command}");
         assert!(help.out.contains(&format!("Usage: lineside {command}")), "{}", help.out);
         assert!(help.out.lines().all(|line| line.chars().count() <= 100), "{}", help.out);
-        assert!(command == "run" || help.out.contains("--json"), "{}", help.out);
+        assert_gives_json(directory.path(), command, &help.out);
         let options = help.out.lines().skip_while(|line| *line != "Options:");
         let lines: Vec<&str> = options.map(str::trim_start).collect();
         for (option, next) in lines.iter().zip(&lines[1..]).filter(|(line, _)| line.starts_with('-')) {
