@@ -106,7 +106,7 @@ fn assert_polls_kept(status: &serde_json::Value) {
     assert!(skipped <= 1 + due / 20, "{skipped} of {due}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_new_goes_out_at_once_and_a_week_of_backlog_beside_it_within_its_rate() {
     const RATE: f64 = 12.0 * 1024.0;
     let (harvest, _, status) = drained("backlog = { order = \"live-first\", rate = \"12KiB/s\" }").await;
@@ -126,7 +126,7 @@ async fn what_is_new_goes_out_at_once_and_a_week_of_backlog_beside_it_within_its
     assert_polls_kept(&status);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn without_a_rate_a_week_drains_far_faster_than_what_is_new() {
     let (harvest, kept, status) = drained("").await;
 
@@ -139,7 +139,7 @@ async fn without_a_rate_a_week_drains_far_faster_than_what_is_new() {
     assert_polls_kept(&status);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn in_order_what_is_new_waits_for_the_week() {
     let (harvest, _, status) = drained("backlog = { order = \"in-order\" }").await;
 
