@@ -72,6 +72,8 @@ async fn the_past_is_what_was_announced_live_through_the_agent_and_from_its_file
         .iter()
         .map(|found| (found.time.0, found.transition, found.value.unwrap()))
         .collect();
+    // Only what is stored is looked at: by then the readings of the first seven are, a commit interval later.
+    consumer.until("later alarms", |harvest| harvest.transitions("UpperHalf").len() >= 11).await;
     let (code, through_agent) = rules(&site, &["backtest", "rules.yml", "--from", "1h"]).await;
     let (now, found) = rules(&site, &["eval", "answers"]).await;
     agent.terminate();
