@@ -27,8 +27,8 @@ use support::{directory, within};
 
 const LIMIT: u64 = 64 << 20;
 
-/// 2023-11-14T22:13:20Z.
-const BEGIN: i64 = 1_700_000_000_000;
+/// 2023-11-14T22:14:00Z: a full minute, which no commit crosses.
+const BEGIN: i64 = 1_700_000_040_000;
 
 /// A device that never answers, and is asked once: every agent needs one.
 const SILENT: &str = "[[link]]\nname = \"hall\"\ntcp = \"127.0.0.1:1\"\n[[device]]\nname = \"silent\"\nlink = \"hall\"\n\
@@ -160,12 +160,12 @@ async fn without_an_agent_stats_verify_and_export_read_the_files_and_change_noth
         );
         assert!(
             lines[1].starts_with(
-                "2023-11-14T22:13:20.000Z,power_w,press-1,\"press, old\",,W,,bad: timeout,,,,,local,,1,0,"
+                "2023-11-14T22:14:00.000Z,power_w,press-1,\"press, old\",,W,,bad: timeout,,,,,local,,1,0,"
             )
         );
         assert!(
             lines[24]
-                .starts_with("2023-11-14T22:13:43.000Z,power_w,press-1,\"press, old\",2.3,W,,good,,,,,local,,1,92,")
+                .starts_with("2023-11-14T22:14:23.000Z,power_w,press-1,\"press, old\",2.3,W,,good,,,,,local,,1,92,")
         );
         assert_eq!(lines.len(), 301);
         assert_eq!(everything(&path), before, "{engine}");
@@ -269,14 +269,14 @@ async fn alarms_and_spans_of_time_are_exported() {
     let store = path.to_str().unwrap();
 
     let alarms = say(&["export", "--store", store, "--alarms", "--format", "jsonl"]).await;
-    let span = ["--from", "2023-11-14T22:13:30Z", "--until", "2023-11-14T22:13:40Z"];
+    let span = ["--from", "2023-11-14T22:14:10Z", "--until", "2023-11-14T22:14:20Z"];
     let some = say(&[&["export", "--store", store, "running", "-f", "jsonl"][..], &span[..]].concat()).await;
 
     let alarm: Json = serde_json::from_str(alarms.text().trim_end()).unwrap();
     assert_eq!((&alarm["name"], &alarm["transition"]), (&"Test".into(), &"raised".into()));
     let some: Vec<Json> = some.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(some.len(), 10);
-    assert_eq!((&some[0]["time"], &some[0]["value"]), (&"2023-11-14T22:13:30.000Z".into(), &false.into()));
+    assert_eq!((&some[0]["time"], &some[0]["value"]), (&"2023-11-14T22:14:10.000Z".into(), &false.into()));
     assert_eq!((&some[9]["value"], &some[9]["state"]), (&true.into(), &"on".into()));
 }
 

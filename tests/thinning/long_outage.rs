@@ -67,7 +67,10 @@ async fn after_a_week_without_broker_every_reading_is_delivered_thinned_or_in_a_
     let marks = store.handle.watermarks().borrow().telemetry;
     assert_eq!((marks.pending_commits, marks.oldest_undelivered), (0, marks.durable_last.next()));
     assert!(ledger.raw_from.unwrap() > ledger.newest_window.unwrap(), "only the oldest are thinned: {ledger:?}");
-    assert!(ledger.aggregates_of(Window::Minute) > 0 && ledger.aggregates_of(Window::TenMinutes) > 0, "{ledger:?}");
+    // Minutes are enough where the engine holds more in the same room.
+    let needs_tens = store::engine() == EngineKind::Sled;
+    assert!(ledger.aggregates_of(Window::Minute) > 0, "{ledger:?}");
+    assert!(!needs_tens || ledger.aggregates_of(Window::TenMinutes) > 0, "{ledger:?}");
     report(&ledger, largest, stored, drained);
     store.close().await;
 }
