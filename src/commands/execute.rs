@@ -10,11 +10,12 @@ use tokio::time::timeout;
 use super::answer::Outcome;
 use super::bundle;
 use super::gate::Genuine;
-use super::verb::{LogLevel, OneDevice, ReadRaw, ReadTags, Verb};
+use super::verb::{LogLevel, OneDevice, ReadRaw, ReadTags, Resend, Verb};
 use crate::buffer::BufferHandle;
 use crate::diagnostics::Board;
 use crate::diagnostics::protocol::ShownReading;
 use crate::diagnostics::socket::{Directory, shown};
+use crate::diagnostics::stored::{Most, send_again};
 use crate::ingest::{RulesHandle, Wanted};
 use crate::logging::LogHandle;
 use crate::model::{Name, Row, UnitId};
@@ -24,6 +25,13 @@ use crate::rules::engine::AlarmRequest;
 
 /// Nothing on a link takes longer: a device with all its blocks on a slow line that does not answer.
 const LONGEST: Duration = Duration::from_secs(60);
+
+/// Most that one `resend` looks at: a day of one commit a second, or what a slow card reads in the time that a command
+/// has. Its answer says where to go on.
+const RESEND_MOST: Most = Most { commits: 100_000, looking: Duration::from_secs(40) };
+
+/// Runs of sequences in the answer to `resend`: it stays below the limit of every broker.
+const RUNS_SHOWN: usize = 64;
 
 /// What commands reach.
 #[derive(Clone)]
@@ -62,6 +70,8 @@ impl Services {
                 }
                 Verb::LogLevel(change) => self.log_level(change),
                 Verb::LogTail(which) => value_of(&self.log.latest(which.lines)),
+                Verb::Resend(which) => self.resend(which).await,
+                Verb::Forget(which) => self.forget(which).await,
                 Verb::Restart => Outcome::done(json!({ "restart": "now" })),
                 Verb::SupportBundle => bundle::outcome(self).await,
             }
@@ -142,8 +152,39 @@ impl Services {
         }
     }
 
+    async fn resend(&self, which: &Resend) -> Outcome {
+        let answer = match send_again(&self.buffer, which.lane(), which.span(), RESEND_MOST).await {
+            Ok(answer) => answer,
+            Err(error) => return Outcome::failed(error.to_string()),
+        };
+        if answer.runs.is_empty() && answer.next.is_none() {
+            return Outcome::failed("nothing to send again: the store holds nothing of that range");
+        }
+        let shown = &answer.runs[..answer.runs.len().min(RUNS_SHOWN)];
+        Outcome::done(json!({
+            "lane": which.lane().to_string(),
+            "commits": answer.resent.commits,
+            "undelivered": answer.resent.undelivered,
+            "records": answer.records,
+            "runs": shown,
+            "runs_not_shown": answer.runs.len() - shown.len(),
+            "next": answer.next,
+        }))
+    }
+
+    async fn forget(&self, which: &OneDevice) -> Outcome {
+        let (link, name) = match self.device(&which.device) {
+            Ok(found) => found,
+            Err(reason) => return Outcome::failed(reason),
+        };
+        match link.forget(&name).await {
+            Ok(was_known) => Outcome::done(json!({ "device": name.as_str(), "was_known": was_known })),
+            Err(error) => Outcome::failed(format!("{name}: {error}")),
+        }
+    }
+
     /// The device of this name and its link.
-    fn device(&self, device: &str) -> Result<(LinkHandle, Name), String> {
+    pub(super) fn device(&self, device: &str) -> Result<(LinkHandle, Name), String> {
         let directory = self.directory.borrow();
         let link = directory.devices.get(device).and_then(|link| directory.links.get(link)).cloned();
         match (link, Name::new(device)) {

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::write::Wish;
+use crate::buffer::history::HistorySpan;
 use crate::config::Role;
+use crate::model::{Lane, Sequence, Timestamp};
 use crate::settings::parse_duration;
 
 /// Most lines of the log in one answer.
@@ -38,13 +40,17 @@ pub enum Verb {
     LogLevel(LogLevel),
     /// The latest lines of the log.
     LogTail(LogTail),
+    /// Send stored readings, or alarms, to the broker again, under the sequences they have.
+    Resend(Resend),
+    /// Drop what was learned of a device: what it refuses, how fast it answers.
+    Forget(OneDevice),
     /// Stop in order and start again.
     Restart,
     /// What the makers need to find a fault, without secrets, in parts.
     SupportBundle,
 }
 
-/// Arguments of `poll-now`.
+/// Arguments of `poll-now` and `forget`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OneDevice {
@@ -128,6 +134,80 @@ fn fifty() -> usize {
     50
 }
 
+/// Arguments of `resend`: at least one of the four bounds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resend {
+    /// Nothing older.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Moment>,
+    /// Nothing of this time or newer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Moment>,
+    /// Sequence of the first commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<u64>,
+    /// Sequence of the last commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<u64>,
+    /// Alarm transitions instead of readings.
+    #[serde(default)]
+    pub alarms: bool,
+}
+
+impl Resend {
+    fn checked(self) -> Result<Self, String> {
+        if [self.first, self.last].iter().all(Option::is_none) && [self.from, self.until].iter().all(Option::is_none) {
+            return Err("resend: which part? \"from\", \"until\", \"first\" or \"last\" says so".to_owned());
+        }
+        let span = self.span();
+        if span.first > span.last || span.from >= span.until {
+            return Err("resend: the end of the range is before its beginning".to_owned());
+        }
+        Ok(self)
+    }
+
+    /// What it means to the store.
+    pub fn span(&self) -> HistorySpan {
+        let all = HistorySpan::default();
+        HistorySpan {
+            first: self.first.map_or(all.first, Sequence),
+            last: self.last.map_or(all.last, Sequence),
+            from: self.from.map_or(all.from, |moment| moment.0),
+            until: self.until.map_or(all.until, |moment| moment.0),
+            gaps_only: false,
+        }
+    }
+
+    /// Which lane is meant.
+    pub fn lane(&self) -> Lane {
+        if self.alarms { Lane::Alarms } else { Lane::Telemetry }
+    }
+}
+
+/// A moment: milliseconds since 1970, or RFC 3339 with its zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Value", into = "Timestamp")]
+pub struct Moment(pub Timestamp);
+
+impl TryFrom<Value> for Moment {
+    type Error = &'static str;
+
+    fn try_from(value: Value) -> Result<Self, Self::Error> {
+        let text = || value.as_str()?.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond);
+        let moment = value.as_i64().or_else(text);
+        moment
+            .map(|moment| Self(Timestamp(moment)))
+            .ok_or("must be a time such as \"2026-11-25T06:00:00Z\", or a whole number of milliseconds since 1970")
+    }
+}
+
+impl From<Moment> for Timestamp {
+    fn from(moment: Moment) -> Self {
+        moment.0
+    }
+}
+
 /// A span of time as people write it: `"30m"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -150,7 +230,7 @@ impl From<Span> for String {
 
 impl Verb {
     /// Every command by its name.
-    pub const NAMES: [&str; 10] = [
+    pub const NAMES: [&str; 12] = [
         "status",
         "poll-now",
         "read",
@@ -159,6 +239,8 @@ impl Verb {
         "alarm-shelve",
         "log-level",
         "log-tail",
+        "resend",
+        "forget",
         "restart",
         "support-bundle",
     ];
@@ -179,6 +261,8 @@ impl Verb {
             "log-level" => some(command, arguments).and_then(LogLevel::checked).map(Self::LogLevel),
             "log-tail" if arguments.is_null() => Ok(Self::LogTail(LogTail { lines: fifty() })),
             "log-tail" => some(command, arguments).and_then(LogTail::checked).map(Self::LogTail),
+            "resend" => some(command, arguments).and_then(Resend::checked).map(Self::Resend),
+            "forget" => some(command, arguments).map(Self::Forget),
             "restart" => none(command, arguments).map(|()| Self::Restart),
             "support-bundle" => none(command, arguments).map(|()| Self::SupportBundle),
             _ => Err(format!("no command {:?}; commands are {}", cut(command), Self::NAMES.join(", "))),
@@ -189,9 +273,13 @@ impl Verb {
     pub fn role(&self) -> Role {
         match self {
             Self::Status | Self::Read(_) | Self::ReadRaw(_) | Self::LogTail(_) => Role::Viewer,
-            Self::PollNow(_) | Self::Write(_) | Self::AlarmAck(_) | Self::AlarmShelve(_) | Self::LogLevel(_) => {
-                Role::Operator
-            }
+            Self::PollNow(_)
+            | Self::Write(_)
+            | Self::AlarmAck(_)
+            | Self::AlarmShelve(_)
+            | Self::LogLevel(_)
+            | Self::Resend(_)
+            | Self::Forget(_) => Role::Operator,
             Self::Restart | Self::SupportBundle => Role::Engineer,
         }
     }
@@ -205,6 +293,8 @@ impl Verb {
             | Self::AlarmAck(_)
             | Self::AlarmShelve(_)
             | Self::LogLevel(_)
+            | Self::Resend(_)
+            | Self::Forget(_)
             | Self::Restart => true,
         }
     }
@@ -256,6 +346,24 @@ mod tests {
         assert!(matches!(Verb::parse("read", &raw), Ok(Verb::ReadRaw(_))));
         assert_eq!(Verb::parse("status", &json!({})), Ok(Verb::Status));
         assert_eq!(Verb::parse("log-tail", &Value::Null), Ok(Verb::LogTail(LogTail { lines: 50 })));
+        assert_eq!(Verb::parse("forget", &device), Ok(Verb::Forget(OneDevice { device: "press-1".to_owned() })));
+    }
+
+    #[test]
+    fn what_is_sent_again_is_named_by_times_or_sequences() {
+        let resend = |arguments: Value| Verb::parse("resend", &arguments);
+        let times = json!({ "from": "2023-11-14T22:13:20Z", "until": 1_700_000_001_000_i64 });
+        let Ok(Verb::Resend(wanted)) = resend(times) else { panic!("not understood") };
+        let span = wanted.span();
+        assert_eq!((span.from, span.until), (Timestamp(1_700_000_000_000), Timestamp(1_700_000_001_000)));
+        assert_eq!((span.last, wanted.lane()), (Sequence(u64::MAX), Lane::Telemetry));
+
+        let refused = |arguments| resend(arguments).unwrap_err();
+        assert!(refused(json!({ "alarms": true })).starts_with("resend: which part?"));
+        assert!(refused(json!({ "first": 9, "last": 8 })).ends_with("before its beginning"));
+        assert!(refused(json!({ "from": 5, "until": 5 })).ends_with("before its beginning"));
+        assert!(refused(json!({ "from": "2h" })).contains("must be a time such as"));
+        assert!(refused(json!({ "first": -1 })).starts_with("resend: "));
     }
 
     #[test]

@@ -6,7 +6,7 @@ pub mod process;
 pub mod protocol;
 pub mod remote;
 pub mod socket;
-mod stored;
+pub mod stored;
 pub mod wear;
 
 use std::sync::Arc;

@@ -129,6 +129,9 @@ pub struct ResendAnswer {
     /// How many of the commits.
     #[serde(flatten)]
     pub resent: Resent,
+    /// Where to go on; nothing when all of it was looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Sequence>,
 }
 
 /// Every series of a store.

@@ -1,9 +1,11 @@
 //! What the socket answers about the store.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::OwnedWriteHalf;
+use tokio::time::Instant;
 
 use super::protocol::{Notice, PageHead, ResendAnswer, StoredCatalogue};
 use super::socket::send;
@@ -44,20 +46,47 @@ pub(super) async fn page(
     Ok(())
 }
 
-/// Finds what is stored of the span first, so that what is gone is not waited for.
 pub(super) async fn resend(
     writer: &mut OwnedWriteHalf,
     buffer: &BufferHandle,
     lane: Lane,
     span: HistorySpan,
 ) -> io::Result<()> {
-    let (mut runs, mut records): (Vec<(u64, u64)>, u64) = (Vec::new(), 0);
-    let mut from = Some(span.first);
-    while let Some(begin) = from {
-        let page = match buffer.page(lane, span, begin).await {
-            Ok(page) => page,
-            Err(error) => return refuse(writer, &error).await,
-        };
+    match send_again(buffer, lane, span, Most::default()).await {
+        Ok(answer) => send(writer, &answer).await,
+        Err(error) => refuse(writer, &error).await,
+    }
+}
+
+/// How much of a span is sent again at once; everything unless said otherwise.
+#[derive(Debug, Clone, Copy)]
+pub struct Most {
+    /// Commits; a page more is possible.
+    pub commits: u64,
+    /// How long it may be looked for them.
+    pub looking: Duration,
+}
+
+impl Default for Most {
+    fn default() -> Self {
+        Self { commits: u64::MAX, looking: Duration::MAX }
+    }
+}
+
+/// Has what is stored of `span` sent again. Finds it first, so that what is gone is not waited for.
+///
+/// # Errors
+/// The store cannot be read, or not be told; nothing more goes out than would have.
+pub async fn send_again(
+    buffer: &BufferHandle,
+    lane: Lane,
+    span: HistorySpan,
+    most: Most,
+) -> Result<ResendAnswer, BufferError> {
+    let (mut runs, mut records, mut commits): (Vec<(u64, u64)>, u64, u64) = (Vec::new(), 0, 0);
+    let (begun, mut from) = (Instant::now(), Some(span.first));
+    while let Some(begin) = from.filter(|_| commits < most.commits && begun.elapsed() < most.looking) {
+        let page = buffer.page(lane, span, begin).await?;
         for commit in &page.commits {
             records += commit.records();
             match runs.last_mut() {
@@ -65,12 +94,11 @@ pub(super) async fn resend(
                 Some(_) | None => runs.push((commit.sequence.0, commit.sequence.0)),
             }
         }
+        commits += page.commits.len() as u64;
         from = page.next;
     }
-    match buffer.send_again(lane, runs.clone()).await {
-        Ok(resent) => send(writer, &ResendAnswer { runs, records, resent }).await,
-        Err(error) => refuse(writer, &error).await,
-    }
+    let resent = buffer.send_again(lane, runs.clone()).await?;
+    Ok(ResendAnswer { runs, records, resent, next: from })
 }
 
 async fn refuse(writer: &mut OwnedWriteHalf, error: &BufferError) -> io::Result<()> {

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::support::broker::{Broker, Setup};
 use super::support::certificates::Certificates;
 use super::support::commander::{Signer, order};
+use super::support::consumer::Consumer;
 use super::support::plant::{COUNTER, COUNTER_PROFILE, counters};
 use super::support::site::{BASE, Configuration, Site};
 use super::{Plant, subscribed};
@@ -107,10 +108,50 @@ async fn each_command_is_carried_out_and_answered() {
         bundle.contains("\"configuration\"") && bundle.contains("press-1") && !bundle.contains("hunter2"),
         "{bundle}"
     );
+    let learned = laptop.done(&["forget", "device=press-1"]).await;
+    assert!(learned["device"] == "press-1" && learned["was_known"].is_boolean(), "{learned}");
     laptop.done(&["restart"]).await;
     agent.logged_times("lineside started", 2).await;
     agent.logged_times("connected to the broker", 2).await;
     assert_eq!(laptop.done(&["status"]).await["gateway"], "gw-01");
+}
+
+#[tokio::test]
+async fn what_is_sent_again_from_afar_has_its_old_sequences_and_what_was_learned_is_dropped() {
+    let mut plant = Plant::start().await;
+    let mut consumer = Consumer::start(&plant.broker).await;
+    let delivered = |status: &Value| status["lanes"]["telemetry"]["oldest_undelivered"].as_u64() > Some(4);
+    plant.site.until("four commits to be delivered", delivered).await;
+    let ask = async |plant: &mut Plant, id: &str, command: &str, arguments: Value| {
+        let payload = plant.operator.sign(&order(id, command, arguments));
+        plant.commander.ask(id, &payload).await
+    };
+
+    let sent = ask(&mut plant, "1", "resend", json!({ "first": 2, "last": 4 })).await;
+    let nothing = ask(&mut plant, "2", "resend", json!({ "until": "2023-01-01T00:00:00Z" })).await;
+    let vague = ask(&mut plant, "3", "resend", json!({ "alarms": true })).await;
+
+    assert_eq!((sent.state, &sent.result["runs"]), (State::Done, &json!([[2, 4]])), "{sent:?}");
+    assert_eq!((&sent.result["commits"], &sent.result["next"]), (&json!(3), &Value::Null), "{sent:?}");
+    assert_eq!((nothing.state, vague.state), (State::Failed, State::Rejected), "{nothing:?} {vague:?}");
+    assert!(vague.reason.unwrap().starts_with("resend: which part?"));
+    let again = sent.result["records"].as_u64().unwrap();
+    consumer.until("the old sequences again", |harvest| harvest.repeats >= again).await;
+    assert_eq!(consumer.harvest.repeats, again, "{}", consumer.harvest.summary());
+    assert!(consumer.harvest.owed().is_empty(), "{:?}", consumer.harvest.owed());
+
+    // And what the device taught, a register that it refuses, is dropped.
+    let more = COUNTER_PROFILE.replace("point = [", "point = [\n  { name = \"missing\", address = 900 },");
+    std::fs::write(plant.site.path().join(format!("profiles/{COUNTER}.toml")), more).unwrap();
+    plant.agent.hang_up();
+    let lessons = |status: &Value| status["links"][0]["devices"][0]["learned"]["lessons"]["refused"].clone();
+    plant.site.until("a lesson", |status| lessons(status).as_array().is_some_and(|refused| refused.len() == 1)).await;
+    let forgotten = ask(&mut plant, "4", "forget", json!({ "device": "press-1" })).await;
+    assert_eq!((forgotten.state, &forgotten.result["was_known"]), (State::Done, &json!(true)), "{forgotten:?}");
+    let nobody = ask(&mut plant, "5", "forget", json!({ "device": "press-9" })).await;
+    assert_eq!((nobody.state, nobody.reason.as_deref()), (State::Failed, Some("no device \"press-9\"")));
+    let announced = plant.broker.subscribe(&format!("{BASE}/state")).await.next().await.payload;
+    assert!(announced.contains("\"resend\"") && announced.contains("\"forget\""), "{announced}");
 }
 
 #[tokio::test]

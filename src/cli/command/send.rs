@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
+use super::super::store::time;
 use super::super::{Exit, Failure, runtime, write_json, written};
 use super::broker::{BrokerOptions, json_message};
 use super::key::Signer;
@@ -24,7 +25,7 @@ use crate::settings::parse_duration;
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Send {
-    /// What to do: status, poll-now, read, alarm-ack, alarm-shelve, log-level, log-tail, restart, support-bundle.
+    /// What to do; one of those below.
     #[arg(value_name = "COMMAND")]
     command: String,
     /// With what: device=press-1, for=30m, labels.device=press-1, points='["a"]'.
@@ -58,8 +59,23 @@ pub(super) struct Send {
     broker: BrokerOptions,
 }
 
-const EXAMPLES: &str = "Examples:
+const EXAMPLES: &str = "Commands, least role, arguments:
+  status          viewer
+  read            viewer    device= [points=] | link= unit_id= table= address= count=
+  log-tail        viewer    [lines=]
+  poll-now        operator  device=
+  write           operator  device= point= value= [dry_run=] [for=]
+  alarm-ack       operator  name= [labels.KEY=]
+  alarm-shelve    operator  name= for= [labels.KEY=]
+  log-level       operator  level= for=
+  resend          operator  [from=] [until=] [first=] [last=] [alarms=true]
+  forget          operator  device=
+  restart         engineer
+  support-bundle  engineer
+
+Examples:
   lineside command send read device=press-1 --gateway lyon/gw-01 --key anna.key --broker mqtts://broker
+  lineside command send resend from=2h until=2026-11-25T06:00:00Z ...   stored readings go out again
   lineside command send log-level level=lineside::poll=debug,info for=10m ...
   lineside command send status --print ...   prints topic and message for mosquitto_pub";
 
@@ -71,6 +87,7 @@ fn span(text: &str) -> Result<Duration, String> {
 impl Send {
     pub fn run(self) -> Result<Exit, Failure> {
         let arguments = arguments(&self.arguments).map_err(Failure::Refused)?;
+        let arguments = if self.command == "resend" { in_full(arguments) } else { arguments };
         Verb::parse(&self.command, &arguments).map_err(Failure::Refused)?;
         let topics = self.broker.topics(&self.gateway)?;
         let now = SystemClock::new(true).wall();
@@ -205,6 +222,17 @@ fn arguments(written: &[String]) -> Result<Value, String> {
         }
     }
     Ok(if all.is_empty() { Value::Null } else { Value::Object(all) })
+}
+
+/// `2h` and `2026-11-25` as the moments they are here and now: the gateway takes none that depends on when it looks.
+fn in_full(mut arguments: Value) -> Value {
+    for key in ["from", "until"] {
+        let moment = arguments.get(key).and_then(Value::as_str).and_then(|text| time::parse(text).ok());
+        if let Some(moment) = moment {
+            arguments[key] = json!(moment);
+        }
+    }
+    arguments
 }
 
 #[cfg(test)]
