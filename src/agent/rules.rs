@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::advice::advice;
-use crate::config::{Config, DeviceConfig, Forward, GatewayConfig, LinkConfig};
+use crate::config::{Condition, Config, DeviceConfig, Forward, GatewayConfig, Interlock, LinkConfig, WriteConfig};
 use crate::model::{Scale, SeriesId, Timestamp};
 use crate::rules::engine::{DeviceSeries, Engine, EngineError, RuleSetup, UP};
 use crate::rules::file;
+use crate::rules::interlock;
 use crate::rules::live::{Labels, NAME, SeriesSpec};
-use crate::rules::spec::{GroupSpec, Place, RuleKind, RuleSpec};
+use crate::rules::spec::{GroupSpec, InterlockSpec, Place, RuleKind, RuleSpec};
 use crate::rules::text::Surroundings;
-use crate::rules::unmatched::{Unmatched, unmatched};
+use crate::rules::unmatched::{Unmatched, is_made, shown, takes, unmatched};
 use crate::settings::{FileFault, show_duration};
 
 /// A sample stands for its series this many intervals.
@@ -29,12 +30,19 @@ const LOOK_BACK_OF_UP: Duration = Duration::from_secs(150);
 /// # Errors
 /// Everything that is wrong with them.
 pub fn load(config: &Config) -> Result<Vec<GroupSpec>, Vec<FileFault>> {
-    let mut groups = file::load(&config.rules.files)?;
+    let (found, conditions) = (file::load(&config.rules.files), interlocks(&config.writes));
+    let (mut groups, interlocks) = match (found, conditions) {
+        (Ok(groups), Ok(interlocks)) => (groups, interlocks),
+        (groups, interlocks) => {
+            let faults = groups.err().into_iter().chain(interlocks.err()).flatten();
+            return Err(faults.collect());
+        }
+    };
     let refused = |error: anyhow::Error| vec![FileFault::of_file("rules", error.to_string())];
     groups.extend(aggregates(&config.links).map_err(refused)?);
     let series = specs(&config.links, None);
     let memory_limit = Some(config.rules.memory_bytes);
-    let setup = RuleSetup { groups: groups.clone(), series, memory_limit, ..setup_of(&config.gateway) };
+    let setup = RuleSetup { groups: groups.clone(), interlocks, series, memory_limit, ..setup_of(&config.gateway) };
     match Engine::new(setup, Timestamp(0)) {
         Ok(_) => {
             unmatched_selectors(&groups, config).iter().for_each(|found| tracing::warn!("{found}"));
@@ -67,6 +75,57 @@ pub fn unmatched_selectors(groups: &[GroupSpec], config: &Config) -> Vec<String>
     };
     let unmatched = unmatched(groups, &series).into_iter().map(warning);
     unmatched.chain(advice(groups, config)).collect()
+}
+
+/// Conditions of writes in PromQL.
+fn interlocks(writes: &[WriteConfig]) -> Result<Vec<InterlockSpec>, Vec<FileFault>> {
+    let (mut all, mut faults) = (Vec::new(), Vec::new());
+    for condition in conditions(writes) {
+        match interlock::interlock(&condition.text) {
+            Ok(spec) => all.push(spec),
+            Err(reasons) => faults.extend(reasons.into_iter().map(|reason| of_place(condition, reason))),
+        }
+    }
+    if faults.is_empty() { Ok(all) } else { Err(faults) }
+}
+
+fn conditions(writes: &[WriteConfig]) -> impl Iterator<Item = &Condition> {
+    writes.iter().flat_map(|write| &write.interlocks).filter_map(|interlock| match interlock {
+        Interlock::Condition(condition) => Some(condition),
+        Interlock::Compared(_) => None,
+    })
+}
+
+fn of_place(condition: &Condition, reason: String) -> FileFault {
+    FileFault { reason, ..condition.place.clone() }
+}
+
+/// What a person should know about interlocks that are in order: a write is refused while a series is missing.
+pub fn doubtful_interlocks(groups: &[GroupSpec], config: &Config) -> Vec<String> {
+    let series = series(config);
+    let mut doubtful = Vec::new();
+    for condition in conditions(&config.writes) {
+        let Ok(spec) = interlock::interlock(&condition.text) else { continue };
+        let is_aggregated = interlock::is_aggregated(&spec.expression);
+        for matchers in interlock::inputs(&spec.expression) {
+            let found = series.iter().filter(|spec| takes(&matchers, &spec.labels)).count();
+            let selector = shown(&matchers);
+            let reason = match found {
+                0 if is_made(&matchers, groups) => continue,
+                0 => format!(
+                    "there is no series {selector}, so nothing would be written (in PromQL a tag is \
+                     point{{device=\"press-1\"}})"
+                ),
+                1 => continue,
+                _ if is_aggregated => continue,
+                _ => format!(
+                    "{found} series match {selector}, and one that fits is enough: name the device, or max(...)"
+                ),
+            };
+            doubtful.push(of_place(condition, reason).to_string());
+        }
+    }
+    doubtful
 }
 
 /// Rules that nobody wrote: mean, least and greatest value of what is forwarded as aggregates.
@@ -112,15 +171,18 @@ fn aggregates(links: &[LinkConfig]) -> anyhow::Result<Vec<GroupSpec>> {
 /// Everything the engine needs; `series` holds the id of each tag of each device.
 pub(super) fn setup(
     groups: &[GroupSpec],
+    writes: &[WriteConfig],
     gateway: &GatewayConfig,
     links: &[LinkConfig],
     series: &[Vec<Vec<SeriesId>>],
 ) -> RuleSetup {
-    let (series, devices) = match groups.is_empty() {
+    // Those with faults were refused before; whatever is not in force allows nothing.
+    let interlocks = interlocks(writes).unwrap_or_default();
+    let (series, devices) = match groups.is_empty() && interlocks.is_empty() {
         true => (Vec::new(), Vec::new()),
         false => (specs(links, Some(series)), devices(links, series)),
     };
-    RuleSetup { groups: groups.to_vec(), series, devices, ..setup_of(gateway) }
+    RuleSetup { groups: groups.to_vec(), interlocks, series, devices, ..setup_of(gateway) }
 }
 
 /// Devices by what they answer.

@@ -133,7 +133,8 @@ impl Check {
 fn checked_rules(config: Config) -> Result<(Config, Vec<String>), config::ConfigError> {
     match agent::load_rules(&config) {
         Ok(groups) => {
-            let unmatched = agent::unmatched_selectors(&groups, &config);
+            let mut unmatched = agent::unmatched_selectors(&groups, &config);
+            unmatched.extend(agent::doubtful_interlocks(&groups, &config));
             Ok((config, unmatched))
         }
         Err(faults) => Err(config::ConfigError { faults }),

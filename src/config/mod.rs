@@ -20,7 +20,7 @@ pub use link::{DeviceConfig, Endpoint, LinkConfig, Parity, SerialSettings, TagCo
 pub use overlay::{OVERLAY_FILE, lay_over, named};
 pub use remote::{KeyConfig, RemoteConfig, Role};
 pub use site::host_and_port;
-pub use write::{Comparison, Interlock, Lease, WriteConfig};
+pub use write::{Compared, Comparison, Condition, Interlock, Lease, WriteConfig};
 
 use crate::database::EngineKind;
 use crate::model::Name;

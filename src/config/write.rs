@@ -4,10 +4,16 @@ use std::time::Duration;
 
 use super::remote::Role;
 use crate::model::Name;
-use crate::settings::{Item, Section};
+use crate::settings::{FileFault, Item, Section};
 
 /// Longest time until a value returns to a safe one.
 const LEASE_MOST: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Longest interlock, in bytes: deeper parentheses than fit would cost the stack.
+const INTERLOCK_MAX: usize = 2048;
+
+/// A leased value returns without the broker after so long unless the owner says otherwise.
+const WITHOUT_BROKER: Duration = Duration::from_secs(30);
 
 /// One tag that may be written, and within which bounds. Everything that is not listed cannot be written.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,11 +50,31 @@ pub struct Lease {
     pub longest: Duration,
     /// To which value.
     pub safe: f64,
+    /// It returns as well when the broker was away for so long: nobody could take it back.
+    pub without_broker: Duration,
+}
+
+/// What must be true at the moment of writing.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Interlock {
+    /// A tag compared with a number.
+    Compared(Compared),
+    /// PromQL over the series of this gateway.
+    Condition(Condition),
+}
+
+/// An expression of PromQL that allows a write as long as it has a result.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Condition {
+    /// As it is written.
+    pub text: String,
+    /// Where it is written: a fault without its reason.
+    pub place: FileFault,
 }
 
 /// `press-1/temperature_c < 60`: a tag that is read just before the write, compared with a number.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Interlock {
+pub struct Compared {
     /// Name of the device.
     pub device: Name,
     /// Name of its point.
@@ -102,27 +128,35 @@ impl Comparison {
 
 impl std::fmt::Display for Interlock {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Compared(compared) => compared.fmt(f),
+            Self::Condition(condition) => f.write_str(&condition.text),
+        }
+    }
+}
+
+impl std::fmt::Display for Compared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let word = Comparison::NAMED.iter().find(|(_, comparison)| *comparison == self.comparison);
         write!(f, "{}/{} {} {}", self.device, self.point, word.map_or("", |(word, _)| word), self.number)
     }
 }
 
-impl std::str::FromStr for Interlock {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const FORM: &str = "must compare a tag with a number: \"press-1/temperature_c < 60\" (<, <=, >, >=, ==, !=)";
+impl Compared {
+    /// A device, a slash without spaces around it, a point, and a comparison with a number; nothing when it is anything
+    /// else.
+    fn read(text: &str) -> Option<Self> {
         let found =
             Comparison::NAMED.iter().filter_map(|(word, comparison)| Some((text.find(word)?, word, comparison)));
-        let (at, word, comparison) = found.min_by_key(|(at, word, _)| (*at, 2 - word.len())).ok_or(FORM)?;
-        let (tag, number) = (text[..at].trim(), text[at + word.len()..].trim());
-        let (device, point) = tag.split_once('/').ok_or(FORM)?;
-        let number: f64 = number.parse().map_err(|_| FORM)?;
-        let device = Name::new(device.trim()).map_err(|_| FORM)?;
-        if point.trim().is_empty() || !number.is_finite() {
-            return Err(FORM);
+        let (at, word, comparison) = found.min_by_key(|(at, word, _)| (*at, 2 - word.len()))?;
+        let (device, point) = text[..at].trim().split_once('/')?;
+        let number: f64 = text[at + word.len()..].trim().parse().ok().filter(|number: &f64| number.is_finite())?;
+        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        if point.is_empty() || !point.chars().all(is_name) {
+            return None;
         }
-        Ok(Self { device, point: point.trim().to_owned(), comparison: *comparison, number })
+        let device = Name::new(device).ok()?;
+        Some(Self { device, point: point.to_owned(), comparison: *comparison, number })
     }
 }
 
@@ -157,6 +191,7 @@ fn one(mut section: Section<'_, '_>) -> Option<WriteConfig> {
     {
         item.fault("must lie within range");
     }
+    let without_broker = section.duration("without_broker", Duration::from_secs(1)..=LEASE_MOST);
     match (longest, safe) {
         (Some(_), None) if safe_item.is_none() => section.missing("safe", "the value to return to when the lease ends"),
         (None, Some(_)) => section.missing("lease", "after how long at most the value returns to the safe one"),
@@ -175,7 +210,11 @@ fn one(mut section: Section<'_, '_>) -> Option<WriteConfig> {
         role: role.unwrap_or(Role::Operator),
         interlocks: interlocks?,
         tolerance,
-        lease: longest.zip(safe).map(|(longest, safe)| Lease { longest, safe }),
+        lease: longest.zip(safe).map(|(longest, safe)| Lease {
+            longest,
+            safe,
+            without_broker: without_broker.unwrap_or(WITHOUT_BROKER),
+        }),
         multiple,
     })
 }
@@ -197,9 +236,31 @@ fn interlocks(item: Item<'_, '_>) -> Option<Vec<Interlock>> {
     let items = if item.as_word().is_some() { vec![item] } else { item.list()? };
     let mut all = Vec::new();
     for item in items {
-        all.push(item.check(item.text()?.parse())?);
+        all.push(interlock(&item)?);
     }
     Some(all)
+}
+
+/// Of PromQL only the grammar is looked at here; the rest is up to those who evaluate it.
+fn interlock(item: &Item<'_, '_>) -> Option<Interlock> {
+    let text = item.text()?;
+    if text.len() > INTERLOCK_MAX {
+        item.fault(format!("must be at most {INTERLOCK_MAX} bytes long"));
+        return None;
+    }
+    if let Some(compared) = Compared::read(&text) {
+        return Some(Interlock::Compared(compared));
+    }
+    match promql_parser::parser::parse(&text) {
+        Ok(_) => Some(Interlock::Condition(Condition { text, place: item.place() })),
+        Err(reason) => {
+            item.fault(format!(
+                "must be a tag compared with a number, \"press-1/temperature_c < 60\", or PromQL, \
+                 \"max(door_open{{device=\"press-1\"}}) == 0\": {reason}"
+            ));
+            None
+        }
+    }
 }
 
 fn above_zero(item: &Item<'_, '_>) -> Option<f64> {
@@ -215,15 +276,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_interlock_is_a_tag_compared_with_a_number() {
-        let read = |text: &str| text.parse::<Interlock>();
-        let interlock = read("press-1/temperature_c <= 60.5").unwrap();
-        assert_eq!((interlock.comparison, interlock.number), (Comparison::AtMost, 60.5));
-        assert_eq!(interlock.to_string(), "press-1/temperature_c <= 60.5");
-        assert!(interlock.comparison.holds(60.5, interlock.number));
+    fn a_tag_compared_with_a_number_is_told_from_promql() {
+        let read = |text: &str| Compared::read(text);
+        let compared = read("press-1/temperature_c <= 60.5").unwrap();
+        assert_eq!((compared.comparison, compared.number), (Comparison::AtMost, 60.5));
+        assert_eq!(compared.to_string(), "press-1/temperature_c <= 60.5");
+        assert!(compared.comparison.holds(60.5, compared.number));
         assert_eq!(read("a/b!=-1").unwrap().comparison, Comparison::Unequal);
-        for bad in ["", "a/b", "a < 1", "a/b < c", "a/b < inf", "A/b < 1", "a/ < 1", "a/b = 1"] {
-            assert!(read(bad).is_err(), "{bad}");
+        for other in ["", "a/b", "a < 1", "a/b < c", "a/b < inf", "A/b < 1", "a/ < 1", "a/b = 1"] {
+            assert!(read(other).is_none(), "{other}");
+        }
+        for promql in ["a / b < 1", "sum(a)/b < 1", "a/b < 1 and c > 2", "a{device=\"b/c\"} < 1"] {
+            assert!(read(promql).is_none() && promql_parser::parser::parse(promql).is_ok(), "{promql}");
         }
     }
 }

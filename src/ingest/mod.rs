@@ -22,6 +22,9 @@ use rules::{RuleRequest, Rules};
 /// Cycles taken from the queue in one go.
 const CYCLES_AT_ONCE: usize = 64;
 
+/// Said when interlocks are asked for and there are none.
+const NO_INTERLOCKS: &str = "no interlock is in force";
+
 /// Cycles a reader of the live stream may lag behind before it misses some.
 const LIVE_CYCLES: usize = 256;
 
@@ -147,6 +150,15 @@ impl Ingest {
             RuleRequest::View(reply) => {
                 drop(reply.send(self.rules.as_ref().map(|rules| rules.views()).unwrap_or_default()));
             }
+            RuleRequest::InterlockDevices { text, reply } => {
+                let rules = self.rules.as_ref().ok_or_else(|| NO_INTERLOCKS.to_owned());
+                drop(reply.send(rules.and_then(|rules| rules.interlock_devices(&text))));
+            }
+            RuleRequest::Interlock { text, reply } => {
+                self.catch_up().await;
+                let rules = self.rules.as_mut().ok_or_else(|| NO_INTERLOCKS.to_owned());
+                drop(reply.send(rules.and_then(|rules| rules.allows(&text))));
+            }
             RuleRequest::Act { wanted, reply } => {
                 let answers = match &mut self.rules {
                     Some(rules) => rules.act(wanted).await,
@@ -157,13 +169,22 @@ impl Ingest {
         }
     }
 
+    /// Takes what has been polled by now.
+    async fn catch_up(&mut self) {
+        let mut cycles = Vec::new();
+        for _ in 0..self.cycles.len() {
+            cycles.extend(self.cycles.try_recv());
+        }
+        self.store(&mut cycles).await;
+    }
+
     /// Puts other rules in force. They take up where those before, or those before the start, left off.
     async fn replace(&mut self, setup: RuleSetup) -> Result<(), Vec<EngineError>> {
         let remembered = match &self.rules {
             Some(rules) => rules.remembered(),
             None => self.buffer.rule_state().await.unwrap_or_default(),
         };
-        if setup.groups.is_empty() && self.rules.is_none() && remembered.is_empty() {
+        if setup.is_empty() && self.rules.is_none() && remembered.is_empty() {
             return Ok(());
         }
         // Windows are rebuilt from what is durable. At the start there is nothing else.
@@ -172,10 +193,10 @@ impl Ingest {
         {
             tracing::warn!(%error, "the latest readings are missing in the windows of the rules");
         }
-        let has_rules = !setup.groups.is_empty();
+        let (has_rules, is_needed) = (!setup.groups.is_empty(), !setup.is_empty());
         let rules = Rules::start(self.parts.clone(), setup, &remembered).await?;
         self.rules_status.send_replace(has_rules.then(|| rules.status.clone()));
-        self.rules = has_rules.then(|| Box::new(rules));
+        self.rules = is_needed.then(|| Box::new(rules));
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 //! After a restart windows are rebuilt from the store, and evaluations that were due before the last stored reading are
 //! made up for. Arrival needs no making up: what a reading led to is stored with it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +34,9 @@ const HOLE_LEAST: Duration = Duration::from_secs(5);
 /// Commits read at once when windows are rebuilt.
 const COMMITS_AT_ONCE: usize = 64;
 
+/// Said to whoever asks while the agent stops.
+const GONE: &str = "nobody evaluates it now: the agent is stopping";
+
 /// Requests that may wait: what a few people ask at once.
 const REQUESTS_QUEUED: usize = 8;
 
@@ -56,6 +59,8 @@ pub struct RulesStatus {
 pub(super) enum RuleRequest {
     Replace { setup: RuleSetup, reply: oneshot::Sender<Result<(), Vec<EngineError>>> },
     View(oneshot::Sender<Vec<AlarmView>>),
+    InterlockDevices { text: String, reply: oneshot::Sender<Result<BTreeSet<String>, String>> },
+    Interlock { text: String, reply: oneshot::Sender<Result<(), String>> },
     Act { wanted: Wanted, reply: oneshot::Sender<Vec<Result<AlarmRecord, NotPossible>>> },
 }
 
@@ -106,6 +111,26 @@ impl RulesHandle {
         let (reply, answer) = oneshot::channel();
         let sent = self.requests.send(RuleRequest::View(reply)).await;
         if sent.is_ok() { answer.await.unwrap_or_default() } else { Vec::new() }
+    }
+
+    /// Names of the devices whose series an interlock looks at.
+    ///
+    /// # Errors
+    /// No interlock that is written so is in force.
+    pub async fn interlock_devices(&self, text: &str) -> Result<BTreeSet<String>, String> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.requests.send(RuleRequest::InterlockDevices { text: text.to_owned(), reply }).await;
+        if sent.is_ok() { answer.await.unwrap_or_else(|_| Err(GONE.to_owned())) } else { Err(GONE.to_owned()) }
+    }
+
+    /// Whether an interlock allows a write now; what was polled before this is asked counts.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn allows(&self, text: &str) -> Result<(), String> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.requests.send(RuleRequest::Interlock { text: text.to_owned(), reply }).await;
+        if sent.is_ok() { answer.await.unwrap_or_else(|_| Err(GONE.to_owned())) } else { Err(GONE.to_owned()) }
     }
 
     /// Does what a person wants of alarms. Empty when no alarm fits. What was done is durable when this returns: who
@@ -283,6 +308,17 @@ impl Rules {
             self.finish(Vec::new(), alarms, outcome).await;
         }
         answers
+    }
+
+    /// Names of the devices whose series an interlock looks at.
+    pub fn interlock_devices(&self, text: &str) -> Result<BTreeSet<String>, String> {
+        self.engine.interlock_devices(text)
+    }
+
+    /// Whether an interlock allows a write now.
+    pub fn allows(&mut self, text: &str) -> Result<(), String> {
+        self.timeline.see(&self.parts.clock);
+        self.engine.allows(text, self.timeline.now(&self.parts.clock))
     }
 
     /// Alarms that are not normal, and those about to be.

@@ -6,6 +6,7 @@
 mod alert;
 mod cycle;
 mod inputs;
+mod interlocks;
 mod memory;
 mod outcome;
 mod published;
@@ -19,6 +20,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::alert::{Alert, Moment};
+use self::interlocks::Interlocks;
+pub use self::interlocks::STEP as INTERLOCK_STEP;
 pub use self::outcome::{EngineError, EngineStatus, Outcome, Recorded, RuleSetup};
 use self::published::Recording;
 pub use self::published::alert_series;
@@ -79,6 +82,7 @@ pub struct Engine {
     look_back: Option<Duration>,
     /// Alarms are series too.
     publishes_alerts: bool,
+    interlocks: Interlocks,
 }
 
 impl Engine {
@@ -87,7 +91,7 @@ impl Engine {
     /// # Errors
     /// Every rule that cannot be evaluated.
     pub fn new(setup: RuleSetup, now: Timestamp) -> Result<Self, Vec<EngineError>> {
-        let RuleSetup { groups, series, devices, external, look_back, surroundings, memory_limit } = setup;
+        let RuleSetup { groups, interlocks, series, devices, external, look_back, surroundings, memory_limit } = setup;
         let surroundings = Arc::new(surroundings);
         let mut errors = cycle::cycles(&groups);
         let mut engine = Self {
@@ -109,6 +113,7 @@ impl Engine {
             failures: 0,
             look_back,
             publishes_alerts: false,
+            interlocks: Interlocks::default(),
         };
         for (owner, spec) in groups.into_iter().enumerate() {
             let planner = Planner { owner, query_offset: spec.query_offset, step: spec.interval };
@@ -127,6 +132,7 @@ impl Engine {
         if !errors.is_empty() {
             return Err(errors);
         }
+        engine.interlocks = Interlocks::new(interlocks, &mut engine.table);
         engine.publishes_alerts = engine.selects_alerts();
         series.into_iter().for_each(|spec| engine.add_series(spec));
         engine.up = Up::new(devices, &engine.table);
@@ -183,6 +189,7 @@ impl Engine {
             self.touched.clear();
             for (id, observed) in row.series.iter().zip(&row.observed) {
                 let Some(position) = self.table.position(*id) else { continue };
+                self.interlocks.note(position, observed);
                 let Some(value) = number(observed) else { continue };
                 let value = self.table.series(position).spec.scale.apply(value);
                 if self.push(position, Sample { time: row.time, value }) && !self.arrivals[position].is_empty() {
@@ -207,7 +214,9 @@ impl Engine {
     pub fn take_history(&mut self, rows: &[Row]) {
         for row in rows {
             for (id, observed) in row.series.iter().zip(&row.observed) {
-                let (Some(position), Some(value)) = (self.table.position(*id), number(observed)) else { continue };
+                let Some(position) = self.table.position(*id) else { continue };
+                self.interlocks.note(position, observed);
+                let Some(value) = number(observed) else { continue };
                 let value = self.table.series(position).spec.scale.apply(value);
                 self.push(position, Sample { time: row.time, value });
             }
@@ -373,9 +382,9 @@ impl Engine {
         })
     }
 
-    /// Whether there are no rules.
+    /// Whether there is nothing to evaluate.
     pub fn is_empty(&self) -> bool {
-        self.groups.is_empty()
+        self.groups.is_empty() && self.interlocks.is_empty()
     }
 
     /// Figures about the engine.

@@ -15,6 +15,7 @@ pub mod eval;
 pub mod export;
 pub mod file;
 pub mod general;
+pub mod interlock;
 pub mod live;
 pub mod plan;
 pub mod range;

@@ -26,6 +26,15 @@ pub struct GroupSpec {
     pub rules: Vec<RuleSpec>,
 }
 
+/// A condition of writes, evaluated on request.
+#[derive(Debug, Clone)]
+pub struct InterlockSpec {
+    /// As it is written.
+    pub text: String,
+    /// What it says.
+    pub expression: Expr,
+}
+
 /// Where a rule is written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Place {

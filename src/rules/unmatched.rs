@@ -48,8 +48,14 @@ pub fn unmatched(groups: &[GroupSpec], series: &[Labels]) -> Vec<Unmatched> {
     found
 }
 
-fn takes(matchers: &[Matcher], labels: &BTreeMap<String, String>) -> bool {
+/// Whether matchers take a series with these labels.
+pub fn takes(matchers: &[Matcher], labels: &BTreeMap<String, String>) -> bool {
     matchers.iter().all(|matcher| matcher.is_match(labels.get(&matcher.name).map_or("", String::as_str)))
+}
+
+/// Whether some rule may make a series that the matchers take.
+pub fn is_made(matchers: &[Matcher], groups: &[GroupSpec]) -> bool {
+    groups.iter().flat_map(|group| &group.rules).any(|rule| made_by(matchers, rule))
 }
 
 /// Whether a rule may make such a series: of its labels only those that it sets are known.
@@ -65,7 +71,8 @@ fn made_by(matchers: &[Matcher], rule: &RuleSpec) -> bool {
     }
 }
 
-fn shown(matchers: &[Matcher]) -> String {
+/// A selector as one writes it.
+pub fn shown(matchers: &[Matcher]) -> String {
     let is_name = |matcher: &&Matcher| matcher.name == NAME && matches!(matcher.op, MatchOp::Equal);
     let name = matchers.iter().find(is_name).map_or("", |matcher| &matcher.value);
     let others: Vec<String> = matchers.iter().filter(|it| !is_name(it)).map(ToString::to_string).collect();

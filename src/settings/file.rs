@@ -76,6 +76,12 @@ impl<'i> Source<'i> {
         self.note(FileFault { file: self.file.to_owned(), line, key, value, reason, section });
     }
 
+    /// Where something stands: a fault without its reason.
+    pub(super) fn place(&self, offset: usize, key: String, value: String, section: Option<String>) -> FileFault {
+        let line = Some(self.line(offset));
+        FileFault { file: self.file.to_owned(), line, key, value: Some(value), reason: String::new(), section }
+    }
+
     /// Notes faults of another file, which the value at `offset` names.
     pub(super) fn adopt(&self, offset: usize, faults: Vec<FileFault>) {
         let line = self.line(offset);

@@ -34,6 +34,12 @@ impl<'s, 'i> Item<'s, 'i> {
         self.note(Some("***".to_owned()), reason.into());
     }
 
+    /// Where this value stands: a fault without its reason, for what is found out later.
+    pub fn place(&self) -> FileFault {
+        let written = self.source.text.get(self.value.span()).unwrap_or_default();
+        self.source.place(self.value.span().start, self.key.clone(), excerpt(written), self.called.clone())
+    }
+
     fn note(&self, value: Option<String>, reason: String) {
         self.source.fault(Some(self.value.span().start), self.key.clone(), value, reason, self.called.clone());
     }

@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::commands::answer::{Outcome, State};
 use crate::commands::execute::Services;
 use crate::commands::fail_point;
-use crate::config::Interlock;
+use crate::config::{Compared, Interlock};
 use crate::diagnostics::socket::shown;
 use crate::modbus::codec;
 use crate::model::Observed;
@@ -81,8 +81,24 @@ impl Services {
         }
     }
 
-    /// Whether an interlock allows it now: read now, from a device that is what it should be, beyond doubt.
     async fn allows(&self, interlock: &Interlock) -> Result<(), String> {
+        match interlock {
+            Interlock::Compared(compared) => self.compares(compared).await,
+            Interlock::Condition(condition) => self.holds(&condition.text).await,
+        }
+    }
+
+    /// Whether PromQL over the live series has a result; what it looks at is polled first.
+    async fn holds(&self, text: &str) -> Result<(), String> {
+        for device in self.rules.interlock_devices(text).await? {
+            let (link, name) = self.device(&device)?;
+            link.poll_now(&name).await.map_err(|error| format!("{device}: {error}"))?;
+        }
+        self.rules.allows(text).await
+    }
+
+    /// Whether a tag compares so with a number: read now, from a device that is what it should be, beyond doubt.
+    async fn compares(&self, interlock: &Compared) -> Result<(), String> {
         let directory = self.directory.borrow().clone();
         let link = directory.devices.get(interlock.device.as_str()).and_then(|link| directory.links.get(link));
         let link = link.ok_or_else(|| format!("there is no device {}", interlock.device))?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::DeviceSeries;
 use crate::model::{AlarmRecord, Timestamp};
 use crate::rules::live::{Labels, SeriesSpec};
-use crate::rules::spec::{Action, GroupSpec, Place};
+use crate::rules::spec::{Action, GroupSpec, InterlockSpec, Place};
 use crate::rules::text::Surroundings;
 
 /// Why a rule cannot be evaluated here.
@@ -120,6 +120,8 @@ pub struct EngineStatus {
 pub struct RuleSetup {
     /// The rules.
     pub groups: Vec<GroupSpec>,
+    /// Conditions of writes.
+    pub interlocks: Vec<InterlockSpec>,
     /// The series there are.
     pub series: Vec<SeriesSpec>,
     /// Which of them tell whether a device answers.
@@ -132,4 +134,11 @@ pub struct RuleSetup {
     pub memory_limit: Option<u64>,
     /// What templates can name beside labels and value.
     pub surroundings: Surroundings,
+}
+
+impl RuleSetup {
+    /// Whether there is nothing to evaluate.
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty() && self.interlocks.is_empty()
+    }
 }
