@@ -6,9 +6,6 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 use std::process::Command;
 
 use lineside::clock::{Clock, SystemClock};
@@ -18,7 +15,8 @@ use serde_json::Value as Json;
 use support::broker::Broker;
 use support::consumer::Consumer;
 use support::plant::{COUNTER, COUNTER_PROFILE, counters};
-use support::site::{Agent, Configuration, Site};
+use support::site::{Configuration, Site};
+use support::test_clock::TestClock;
 
 /// A clock without battery: ten years behind.
 const BEHIND_MS: i64 = -10 * 365 * 86_400_000;
@@ -34,34 +32,6 @@ groups:
       - record: device:answers:count
         expr: count_over_time(answers[5s])
 "#;
-
-/// The clock of the agent, as the test sets it.
-struct TestClock {
-    file: File,
-    path: PathBuf,
-    library: PathBuf,
-}
-
-impl TestClock {
-    fn new(site: &Site) -> Self {
-        let (path, library) = (site.path().join("clock"), site.path().join("set_clock.so"));
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/set_clock.c");
-        support::run("cc", &["-shared", "-fPIC", "-O1", "-o", library.to_str().unwrap(), source]);
-        let this = Self { file: File::create(&path).unwrap(), path, library };
-        this.set(BEHIND_MS, false);
-        this
-    }
-
-    fn set(&self, added_ms: i64, is_synchronised: bool) {
-        let mut bytes = added_ms.to_ne_bytes().to_vec();
-        bytes.extend(i64::from(is_synchronised).to_ne_bytes());
-        self.file.write_all_at(&bytes, 0).unwrap();
-    }
-
-    fn start(&self, site: &Site) -> Agent {
-        site.start_with(|command| command.env("LD_PRELOAD", &self.library).env("LINESIDE_TEST_CLOCK", &self.path))
-    }
-}
 
 /// What is stored, row by row, without an agent.
 fn exported(site: &Site, selector: &str) -> Vec<Json> {
@@ -91,6 +61,7 @@ async fn a_clock_that_is_set_loses_nothing_repeats_nothing_and_what_was_wrong_is
         .lines("[rules]\nfiles = [\"rules.yml\"]");
     site.configure(&configuration);
     let clock = TestClock::new(&site);
+    clock.set(BEHIND_MS, false);
     let counted = |harvest: &support::consumer::Harvest| harvest.numbers("press-1", "answers").len();
 
     // The clock is ten years behind, then right, then set back by an hour, while the agent counts.

@@ -10,7 +10,6 @@ use super::fallback::Fallback;
 use super::notify::Notifier;
 use super::trial::Trial;
 use super::{Agent, Event, Surroundings};
-use crate::clock::{Clock, SystemClock};
 use crate::commands::AgentOrder;
 use crate::commands::revisions::Revisions;
 use crate::config::Config;
@@ -138,7 +137,7 @@ async fn settle(agent: &mut Agent, trial: Option<Trial>) -> Option<Trial> {
 
 /// A configuration with faults changes nothing; the faults go to the log.
 async fn reload(agent: &mut Agent, path: &Path) {
-    let loaded = match Revisions::load(path, SystemClock::new(false).wall()) {
+    let loaded = match Revisions::load(path) {
         Ok((loaded, troubles)) => {
             for trouble in troubles {
                 tracing::error!(trouble, "the configuration from afar is not in force, the owner's own is");

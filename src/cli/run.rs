@@ -7,7 +7,6 @@ use clap::Args;
 use super::{ConfigOption, Exit, Failure, runtime};
 use crate::agent::{self, service};
 use crate::buffer::BufferError;
-use crate::clock::{Clock, SystemClock};
 use crate::commands::revisions::Revisions;
 use crate::config;
 use crate::logging;
@@ -21,8 +20,7 @@ pub(super) struct Run {
 
 impl Run {
     pub fn run(self) -> Result<Exit, Failure> {
-        let now = SystemClock::new(false).wall();
-        let loaded = Revisions::load(&self.config.config, now);
+        let loaded = Revisions::load(&self.config.config);
         let (config, troubles) = loaded.map_err(|error| Failure::Refused(error.to_string()))?;
         if let Err(faults) = agent::load_rules(&config) {
             return Err(Failure::Refused(config::ConfigError { faults }.to_string()));

@@ -110,17 +110,15 @@ impl Audit {
         Some(line)
     }
 
-    /// Adds a refusal: the first of a kind in a minute, with how many came since the one before.
-    pub fn refused(&mut self, time: Timestamp, kind: &str, by: &str, text: &str) -> Option<AuditLine> {
+    /// Counts a refusal. The first of a kind in a minute is to be written, with how many came since the one before.
+    pub fn refusal_due(&mut self, time: Timestamp, kind: &str) -> Option<String> {
         let (since, left_out) = self.refusals.get(kind).copied().unwrap_or((Timestamp(i64::MIN), 0));
         if time.since(since) < REFUSALS_EVERY && since <= time {
             self.refusals.insert(kind.to_owned(), (since, left_out + 1));
             return None;
         }
         self.refusals.insert(kind.to_owned(), (time, 0));
-        let before =
-            if left_out > 0 { format!(" ({left_out} more of this kind since the last line)") } else { String::new() };
-        self.note(time, "refusal", by, &format!("{kind}: {text}{before}"))
+        Some(if left_out > 0 { format!(" ({left_out} more of this kind since the last line)") } else { String::new() })
     }
 
     fn put_aside(&mut self) {
@@ -248,10 +246,13 @@ mod tests {
     fn a_flood_of_refusals_is_one_line_a_minute() {
         let directory = tempfile::tempdir().unwrap();
         let mut audit = Audit::open(directory.path());
-        for number in 0..1000 {
-            audit.refused(Timestamp(number * 100), "signature", "", "does not fit");
-        }
-        audit.refused(Timestamp(5), "role", "anna", "no");
+        let mut refused = |time: i64, kind: &str| {
+            if let Some(more) = audit.refusal_due(Timestamp(time), kind) {
+                audit.note(Timestamp(time), "refusal", "", &format!("{kind}: no{more}")).unwrap();
+            }
+        };
+        (0..1000).for_each(|number| refused(number * 100, "signature"));
+        refused(5, "role");
 
         let lines = lines(directory.path()).unwrap();
         assert_eq!(lines.len(), 3);

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 
 use super::desired::{self, GenuineDesired};
 use super::gate::Refusal;
+use super::lent::Lent;
 use super::revisions::{Reason, Revision, Revisions, Standing};
 use super::{AgentOrder, Commands, TrialOrder, Verdict, fail_point};
 use crate::diagnostics::protocol::Notice;
@@ -18,7 +19,7 @@ const WINDOW_HERE: Duration = Duration::from_secs(60);
 
 /// What is known of configurations, and what is under way.
 pub(super) struct Configurations {
-    pub revisions: Result<Revisions, String>,
+    pub revisions: Lent<Revisions>,
     trial: Option<Revision>,
     pub trials: JoinSet<(Revision, Verdict)>,
     asker: Option<oneshot::Sender<Result<Value, Notice>>>,
@@ -27,7 +28,7 @@ pub(super) struct Configurations {
 
 impl Configurations {
     pub fn new(revisions: Result<Revisions, String>) -> Self {
-        Self { revisions, trial: None, trials: JoinSet::new(), asker: None, reports: JoinSet::new() }
+        Self { revisions: revisions.into(), trial: None, trials: JoinSet::new(), asker: None, reports: JoinSet::new() }
     }
 }
 
@@ -43,13 +44,13 @@ impl Commands {
             desired::verify(&config, &self.parts.gateway, &received.payload)
         };
         match verified {
-            Ok(genuine) => self.take_genuine_desired(genuine),
-            Err(refusal) => self.note_refusal(&refusal, ""),
+            Ok(genuine) => self.take_genuine_desired(genuine).await,
+            Err(refusal) => self.note_refusal(&refusal, "").await,
         }
     }
 
-    fn take_genuine_desired(&mut self, genuine: GenuineDesired) {
-        let GenuineDesired { desired, key, digest } = genuine;
+    async fn take_genuine_desired(&mut self, genuine: GenuineDesired) {
+        let GenuineDesired { mut desired, key, digest } = genuine;
         let step = Revision {
             revision: desired.revision,
             digest,
@@ -58,12 +59,9 @@ impl Commands {
             standing: Standing::Trial,
             reasons: Vec::new(),
         };
-        let revisions = match &self.configurations.revisions {
+        let revisions = match self.configurations.revisions.get() {
             Ok(revisions) => revisions,
-            Err(trouble) => {
-                let refusal = Refusal::Journal(trouble.clone());
-                return self.note_refusal(&refusal, &step.by);
-            }
+            Err(trouble) => return self.note_refusal(&Refusal::Journal(trouble), &step.by).await,
         };
         // The broker hands it out again on every connection: what became of it is known.
         if revisions.standing(&step.digest).is_some() {
@@ -72,31 +70,31 @@ impl Commands {
         let highest = revisions.highest();
         if step.revision <= highest {
             let reason = format!("{highest} was seen already: revisions only rise");
-            return self.refuse_revision(step, Reason::new("", "revision", reason));
+            return self.refuse_revision(step, Reason::new("", "revision", reason)).await;
         }
         if self.configurations.trial.is_some() {
-            return self.refuse_revision(step, Reason::new("", "", "another configuration is on trial"));
+            return self.refuse_revision(step, Reason::new("", "", "another configuration is on trial")).await;
         }
-        let staged = revisions.stage(&step, &desired.files);
-        match staged {
+        let (of, files) = (step.clone(), std::mem::take(&mut desired.files));
+        let staged = self.configurations.revisions.with(move |revisions| revisions.stage(&of, &files));
+        match staged.await.and_then(|staged| staged) {
             Ok(directory) => {
                 fail_point::reached("config-staged");
                 let (window, share) = (desired.window(), desired.share.unwrap_or(1.0));
-                self.try_out(step, TrialOrder { directory: Some(directory), window, share });
+                self.try_out(step, TrialOrder { directory: Some(directory), window, share }).await;
             }
-            Err(trouble) => self.refuse_revision(step, Reason::new("", "", trouble)),
+            Err(trouble) => self.refuse_revision(step, Reason::new("", "", trouble)).await,
         }
     }
 
     /// Has it tried. Until it has proved itself a restart goes back to the one before.
-    fn try_out(&mut self, step: Revision, order: TrialOrder) {
-        let Ok(revisions) = &mut self.configurations.revisions else { return };
-        if let Err(trouble) = revisions.note(step.clone()) {
-            return self.refuse_revision(step, Reason::new("", "", trouble));
+    async fn try_out(&mut self, step: Revision, order: TrialOrder) {
+        if let Err(trouble) = self.note_step(step.clone()).await {
+            return self.refuse_revision(step, Reason::new("", "", trouble)).await;
         }
         fail_point::reached("config-trial");
         tracing::info!(revision = step.revision, by = step.by, "configuration is to be tried");
-        self.note("configuration", &step.by, &format!("revision {} is tried", step.revision));
+        self.note("configuration", &step.by, &format!("revision {} is tried", step.revision)).await;
         self.configurations.trial = Some(step.clone());
         self.report(None);
         let orders = self.parts.orders.clone();
@@ -111,8 +109,13 @@ impl Commands {
         });
     }
 
+    /// Remembers a step; durable when this returns.
+    async fn note_step(&mut self, step: Revision) -> Result<(), String> {
+        self.configurations.revisions.with(move |revisions| revisions.note(step)).await?
+    }
+
     /// Remembers what became of a trial, and says it.
-    pub(super) fn conclude_trial(&mut self, step: Revision, verdict: Verdict) {
+    pub(super) async fn conclude_trial(&mut self, step: Revision, verdict: Verdict) {
         fail_point::reached("config-verdict");
         self.configurations.trial = None;
         let (standing, reasons) = match verdict {
@@ -121,13 +124,10 @@ impl Commands {
             Verdict::RolledBack(reasons) => (Standing::RolledBack, reasons),
         };
         let step = Revision { standing, reasons, time: self.parts.clock.wall(), ..step };
-        tracing::info!(revision = step.revision, ?standing, "configuration settled");
-        self.note("configuration", &step.by, &format!("revision {}: {standing:?}", step.revision));
-        let noted = match &mut self.configurations.revisions {
-            Ok(revisions) => revisions.note(step.clone()),
-            Err(trouble) => Err(trouble.clone()),
-        };
+        self.note("configuration", &step.by, &format!("revision {}: {standing:?}", step.revision)).await;
+        let noted = self.note_step(step.clone()).await;
         fail_point::reached("config-settled");
+        tracing::info!(revision = step.revision, ?standing, "configuration settled");
         if let Err(trouble) = noted {
             tracing::error!(trouble, "what became of a configuration cannot be remembered");
             if standing == Standing::Confirmed {
@@ -142,7 +142,7 @@ impl Commands {
 
     /// What cannot be remembered must not stay: after a restart another one would be in force.
     fn go_back(&mut self) {
-        let Ok(revisions) = &self.configurations.revisions else { return };
+        let Ok(revisions) = self.configurations.revisions.get() else { return };
         let directory = revisions.in_force().and_then(|step| revisions.files(step));
         let (orders, order) = (self.parts.orders.clone(), TrialOrder { directory, window: WINDOW_HERE, share: 0.0 });
         self.answers.spawn(async move {
@@ -152,18 +152,23 @@ impl Commands {
     }
 
     /// Goes back to an earlier revision on the spot, or with 0 to the owner's own configuration.
-    pub(super) fn roll_back_here(&mut self, revision: u64, by: &str, asker: oneshot::Sender<Result<Value, Notice>>) {
+    pub(super) async fn roll_back_here(
+        &mut self,
+        revision: u64,
+        by: &str,
+        asker: oneshot::Sender<Result<Value, Notice>>,
+    ) {
         match self.earlier(revision, by) {
             Ok((step, order)) => {
                 self.configurations.asker = Some(asker);
-                self.try_out(step, order);
+                self.try_out(step, order).await;
             }
             Err(reason) => drop(asker.send(Err(Notice::Refused(reason)))),
         }
     }
 
     fn earlier(&self, revision: u64, by: &str) -> Result<(Revision, TrialOrder), String> {
-        let revisions = self.configurations.revisions.as_ref().map_err(Clone::clone)?;
+        let revisions = self.configurations.revisions.get()?;
         if self.configurations.trial.is_some() {
             return Err("another configuration is on trial".to_owned());
         }
@@ -186,7 +191,7 @@ impl Commands {
 
     /// What was tried and what is in force, for people.
     pub(super) fn shown_revisions(&self) -> Result<Value, Notice> {
-        let revisions = self.configurations.revisions.as_ref().map_err(|trouble| Notice::Error(trouble.clone()))?;
+        let revisions = self.configurations.revisions.get().map_err(Notice::Error)?;
         let in_force = revisions.in_force().map_or(0, |step| step.revision);
         let files = |step: &Revision| revisions.files(step).map(|files| files.display().to_string());
         let all = revisions.history().into_iter().map(|step| {
@@ -199,11 +204,10 @@ impl Commands {
     }
 
     /// It is not tried, and remembered only by whoever reads the report: an attacker must not fill the disk.
-    fn refuse_revision(&mut self, step: Revision, reason: Reason) {
+    async fn refuse_revision(&mut self, step: Revision, reason: Reason) {
         tracing::warn!(revision = step.revision, reason = reason.reason, "configuration refused");
         let text = format!("revision {}: {}", step.revision, reason.reason);
-        let line = self.audit.refused(self.parts.clock.wall(), "revision", &step.by, &text);
-        self.forward(line);
+        self.note_refused("revision", &step.by, &text).await;
         self.count(|status| *status.refused.entry("revision").or_default() += 1);
         if let Some(asker) = self.configurations.asker.take() {
             let _ = asker.send(Err(Notice::Refused(reason.reason.clone())));
@@ -247,7 +251,7 @@ impl Commands {
     }
 
     fn reported(&self, refused: Option<Revision>) -> Value {
-        let (in_force, latest) = match &self.configurations.revisions {
+        let (in_force, latest) = match self.configurations.revisions.get() {
             Ok(revisions) => (revisions.in_force(), refused.as_ref().or(revisions.latest())),
             Err(trouble) => {
                 let reason = Reason::new("", "", trouble.clone());

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::task::spawn_blocking;
+
 use super::gate::Genuine;
 use super::order::Order;
 use super::signature;
@@ -36,12 +38,13 @@ impl Commands {
         let answer = match request {
             Request::Writes => Ok(self.shown_permissions()),
             Request::ConfigHistory => self.shown_revisions(),
-            Request::ConfigRollback { revision, by } => return self.roll_back_here(revision, &by, reply),
+            Request::ConfigRollback { revision, by } => return self.roll_back_here(revision, &by, reply).await,
             Request::WritesLock { locked, by } => {
                 tracing::warn!(locked, by, "writing from afar is locked or free");
-                self.note("lock", &format!("(here) {by}"), if locked { "writes off" } else { "writes on" });
-                let lock = self.guard.lock();
-                let done = if locked { lock.lock() } else { lock.lift() };
+                self.note("lock", &format!("(here) {by}"), if locked { "writes off" } else { "writes on" }).await;
+                let lock = self.guard.lock().clone();
+                let done = spawn_blocking(move || if locked { lock.lock() } else { lock.lift() }).await;
+                let done = done.unwrap_or_else(|error| Err(std::io::Error::other(error)));
                 done.map(|()| self.shown_permissions()).map_err(|error| Notice::Error(error.to_string()))
             }
             Request::Write { device, point, value, dry_run, span, by } => {
@@ -81,7 +84,7 @@ impl Commands {
         let ticket = self.ticket(&genuine, Origin::Here);
         match self.begin_with(&genuine, ticket).await {
             Err(refusal) => asker.refuse(refusal.to_string()),
-            Ok(ticket) => self.start(genuine, ticket, asker),
+            Ok(ticket) => self.start(genuine, ticket, asker).await,
         }
     }
 }

@@ -24,16 +24,16 @@ impl Commands {
         };
         match verified {
             Ok(genuine) => self.take_genuine(genuine, reply, now).await,
-            Err(refusal) => self.refuse(&id, None, &refusal, &reply),
+            Err(refusal) => self.refuse(&id, None, &refusal, &reply).await,
         }
     }
 
     pub(super) async fn take_genuine(&mut self, genuine: Genuine, reply: Reply, now: Now) {
         let id = genuine.order.id.clone();
-        if let Some(known) = self.journal.as_ref().and_then(|journal| journal.entry(&id)).cloned() {
+        if let Some(known) = self.journal.get().ok().and_then(|journal| journal.entry(&id)).cloned() {
             match known.digest == genuine.digest {
                 true => self.repeat(&known, &reply),
-                false => self.refuse(&id, Some(&genuine), &Refusal::IdUsed(id.clone()), &reply),
+                false => self.refuse(&id, Some(&genuine), &Refusal::IdUsed(id.clone()), &reply).await,
             }
             return;
         }
@@ -46,8 +46,8 @@ impl Commands {
             Err(refusal) => Err(refusal),
         };
         match self.begin_with(&genuine, ticket).await {
-            Err(refusal) => self.refuse(&id, Some(&genuine), &refusal, &reply),
-            Ok(ticket) => self.start(genuine, ticket, Asker::Afar(reply)),
+            Err(refusal) => self.refuse(&id, Some(&genuine), &refusal, &reply).await,
+            Ok(ticket) => self.start(genuine, ticket, Asker::Afar(reply)).await,
         }
     }
 
@@ -66,10 +66,10 @@ impl Commands {
         let mut ticket = ticket?;
         let mut begun = self.begin(genuine).await;
         if let (Ok(()), Some(ticket)) = (&begun, &mut ticket) {
-            begun = self.begin_lease(ticket).map_err(Refusal::Journal);
+            begun = self.begin_lease(ticket).await.map_err(Refusal::Journal);
         }
         if let (Err(refusal), Some(ticket)) = (&begun, &ticket) {
-            self.end_write(ticket, &Outcome::failed(refusal.to_string()));
+            self.end_write(ticket, &Outcome::failed(refusal.to_string())).await;
         }
         begun.map(|()| ticket)
     }

@@ -27,6 +27,7 @@ pub mod gate;
 mod here;
 mod intake;
 pub mod journal;
+mod lent;
 mod log_file;
 pub mod order;
 mod reply;
@@ -61,6 +62,7 @@ use configuration::Configurations;
 use execute::Services;
 use gate::{Gate, Genuine, Now, Refusal};
 use journal::Journal;
+use lent::Lent;
 use reply::Reply;
 use revisions::{Reason, Revisions};
 use verb::Verb;
@@ -167,8 +169,8 @@ pub struct Commands {
     parts: CommandParts,
     inbox: mpsc::Receiver<Received>,
     gate: Gate,
-    journal: Option<Journal>,
-    audit: Audit,
+    journal: Lent<Journal>,
+    audit: Lent<Audit>,
     deeds: mpsc::Receiver<Deed>,
     rule_writes: mpsc::Receiver<RuleWrite>,
     guard: WriteGuard,
@@ -230,8 +232,8 @@ impl Commands {
             parts,
             inbox,
             gate: Gate::new(counters),
-            journal: Some(journal),
-            audit,
+            journal: Ok(journal).into(),
+            audit: Ok(audit).into(),
             deeds,
             rule_writes,
             guard,
@@ -260,9 +262,11 @@ impl Commands {
                 Some(Ok(carried)) = self.running.join_next() => self.conclude(carried).await,
                 Some(_) = self.answers.join_next() => {}
                 Some(_) = self.forwards.join_next() => {}
-                Some(Ok((step, verdict))) = self.configurations.trials.join_next() => self.conclude_trial(step, verdict),
+                Some(Ok((step, verdict))) = self.configurations.trials.join_next() => {
+                    self.conclude_trial(step, verdict).await;
+                }
                 Some(_) = self.configurations.reports.join_next() => {}
-                Some(Ok(returned)) = self.returns.join_next() => self.has_returned(returned),
+                Some(Ok(returned)) = self.returns.join_next() => self.has_returned(returned).await,
                 () = wait_until(self.log_until) => self.restore_log_level(),
                 () = wait_until(self.returning.next()) => self.look_at_leases(),
                 Ok(()) = self.parts.permissions.changed() => {
@@ -292,12 +296,12 @@ impl Commands {
     }
 
     /// Carries out what is journalled.
-    fn start(&mut self, genuine: Genuine, ticket: Option<Ticket>, to: Asker) {
+    async fn start(&mut self, genuine: Genuine, ticket: Option<Ticket>, to: Asker) {
         fail_point::reached("begun");
         self.gate.used(&genuine.key, genuine.order.counter);
         tracing::info!(id = genuine.order.id, key = genuine.key, command = genuine.order.command, "command accepted");
         let text = format!("{} {} {}", genuine.order.command, genuine.order.arguments, genuine.order.id);
-        self.note("command", &genuine.key, &text);
+        self.note("command", &genuine.key, &text).await;
         self.count(|status| status.accepted += 1);
         let (services, accepted) = (self.parts.services.clone(), self.answer(&genuine, State::Accepted));
         let clock = self.parts.clock.clone();
@@ -328,11 +332,11 @@ impl Commands {
 
     /// Journals what came of a command, and says it.
     async fn conclude(&mut self, carried: Carried) {
-        self.settle_write(&carried);
+        self.settle_write(&carried).await;
         let state = serde_json::to_value(carried.outcome.state).unwrap_or_default();
         let reason = carried.outcome.reason.as_deref().unwrap_or_default();
         let text = format!("{} {}: {} {reason}", carried.genuine.order.command, carried.genuine.order.id, state);
-        self.note("answer", &carried.genuine.key, &text);
+        self.note("answer", &carried.genuine.key, &text).await;
         let Carried { genuine, outcome, to, .. } = carried;
         let (id, ended, time) = (genuine.order.id.clone(), outcome.clone(), self.parts.clock.wall());
         if let Err(trouble) = self.with_journal(move |journal| journal.end(&id, &ended, time)).await {
@@ -375,20 +379,13 @@ impl Commands {
         &mut self,
         deed: impl FnOnce(&mut Journal) -> Result<(), String> + Send + 'static,
     ) -> Result<(), String> {
-        let Some(mut journal) = self.journal.take() else { return Err("the journal is lost".to_owned()) };
-        let lent = tokio::task::spawn_blocking(move || {
-            let outcome = deed(&mut journal);
-            (journal, outcome)
+        let lent = self.journal.with(|journal| {
+            let outcome = deed(journal);
+            (outcome, journal.trouble().map(str::to_owned))
         });
-        match lent.await {
-            Ok((journal, outcome)) => {
-                let trouble = journal.trouble().map(str::to_owned);
-                self.journal = Some(journal);
-                self.count(|status| status.trouble = trouble);
-                outcome
-            }
-            Err(error) => Err(error.to_string()),
-        }
+        let (outcome, trouble) = lent.await.map_err(|error| format!("the journal is lost: {error}"))?;
+        self.count(|status| status.trouble = trouble);
+        outcome
     }
 
     fn restore_log_level(&mut self) {

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::log_file::{LogFile, sync_directory};
+use super::log_file::{LogFile, read_lines, sync_directory};
 use super::signature::digest;
 use crate::config::{self, Config, ConfigError};
 use crate::model::Timestamp;
@@ -83,7 +83,8 @@ pub struct Revision {
 #[derive(Debug)]
 pub struct Revisions {
     directory: PathBuf,
-    file: LogFile,
+    /// Nothing where they are only looked at.
+    file: Option<LogFile>,
     steps: Vec<Revision>,
 }
 
@@ -97,7 +98,7 @@ impl Revisions {
         fs::create_dir_all(directory).map_err(trouble)?;
         let opened = LogFile::open(&directory.join("revisions"));
         let (file, steps) = opened.map_err(|error| error.to_string())?;
-        let mut revisions = Self { directory: directory.to_owned(), file, steps };
+        let mut revisions = Self { directory: directory.to_owned(), file: Some(file), steps };
         if let Some(tried) = revisions.steps.last().filter(|step| step.standing == Standing::Trial).cloned() {
             let reasons = vec![Reason::new("", "", "the agent ended while it was tried")];
             revisions.note(Revision { standing: Standing::RolledBack, reasons, time: now, ..tried })?;
@@ -105,17 +106,23 @@ impl Revisions {
         Ok(revisions)
     }
 
+    /// What lies in `directory`, without changing anything: it may belong to an agent that runs.
+    fn look(directory: &Path) -> Result<Self, String> {
+        let steps = read_lines(&directory.join("revisions")).map_err(|error| error.to_string())?;
+        Ok(Self { directory: directory.to_owned(), file: None, steps })
+    }
+
     /// The configuration at `path` with the revision in force over it, and why that one could not be laid over it.
     ///
     /// # Errors
     /// The faults of the owner's own file.
-    pub fn load(path: &Path, now: Timestamp) -> Result<(Config, Vec<String>), ConfigError> {
+    pub fn load(path: &Path) -> Result<(Config, Vec<String>), ConfigError> {
         let base = config::load(path)?;
         let directory = base.store.path.join("remote");
         if !directory.join("revisions").exists() {
             return Ok((base, Vec::new()));
         }
-        let laid_over = Self::open(&directory, now).map_err(|trouble| vec![trouble]).and_then(|revisions| {
+        let laid_over = Self::look(&directory).map_err(|trouble| vec![trouble]).and_then(|revisions| {
             let Some(step) = revisions.in_force() else { return Ok(base.clone()) };
             let gone = || vec![format!("the files of revision {} are gone", step.revision)];
             let files = revisions.files(step).ok_or_else(gone)?;
@@ -197,7 +204,8 @@ impl Revisions {
     /// # Errors
     /// It is not known to be durable.
     pub fn note(&mut self, step: Revision) -> Result<(), String> {
-        self.file.append(&step).map_err(|error| error.to_string())?;
+        let file = self.file.as_mut().ok_or("these revisions are only looked at")?;
+        file.append(&step).map_err(|error| error.to_string())?;
         self.steps.push(step);
         self.forget_files();
         Ok(())

@@ -32,8 +32,8 @@ impl Commands {
         self.say(answer, reply);
     }
 
-    pub(super) fn refuse(&mut self, id: &str, genuine: Option<&Genuine>, refusal: &Refusal, reply: &Reply) {
-        self.note_refusal(refusal, genuine.map_or("", |genuine| genuine.key.as_str()));
+    pub(super) async fn refuse(&mut self, id: &str, genuine: Option<&Genuine>, refusal: &Refusal, reply: &Reply) {
+        self.note_refusal(refusal, genuine.map_or("", |genuine| genuine.key.as_str())).await;
         let now = Instant::now();
         if now >= self.refusals.since + Duration::from_secs(1) {
             self.refusals = Refusals { since: now, answered: 0 };
@@ -50,9 +50,8 @@ impl Commands {
         self.say(Answer { reason: Some(refusal.to_string()), ..answer }, reply);
     }
 
-    pub(super) fn note_refusal(&mut self, refusal: &Refusal, by: &str) {
-        let line = self.audit.refused(self.parts.clock.wall(), refusal.kind(), by, &refusal.to_string());
-        self.forward(line);
+    pub(super) async fn note_refusal(&mut self, refusal: &Refusal, by: &str) {
+        self.note_refused(refusal.kind(), by, &refusal.to_string()).await;
         let mut count = 0;
         self.count(|status| {
             let refused = status.refused.entry(refusal.kind()).or_default();
@@ -73,12 +72,22 @@ impl Commands {
     }
 
     /// Writes down who did what, and hands it on beside the alarms.
-    pub(super) fn note(&mut self, kind: &str, by: &str, text: &str) {
-        let line = self.audit.note(self.parts.clock.wall(), kind, by, text);
-        self.forward(line);
+    pub(super) async fn note(&mut self, kind: &'static str, by: &str, text: &str) {
+        let (time, by, text) = (self.parts.clock.wall(), by.to_owned(), text.to_owned());
+        let line = self.audit.with(move |audit| audit.note(time, kind, &by, &text)).await;
+        self.forward(line.ok().flatten());
     }
 
-    pub(super) fn forward(&mut self, line: Option<AuditLine>) {
+    /// Writes down the first refusal of a kind in a minute; the others of a flood cost no disk.
+    pub(super) async fn note_refused(&mut self, kind: &str, by: &str, text: &str) {
+        let time = self.parts.clock.wall();
+        let due = self.audit.get_mut().ok().and_then(|audit| audit.refusal_due(time, kind));
+        if let Some(more) = due {
+            self.note("refusal", by, &format!("{kind}: {text}{more}")).await;
+        }
+    }
+
+    fn forward(&mut self, line: Option<AuditLine>) {
         let Some(line) = line else { return };
         let buffer = self.parts.services.buffer.clone();
         self.forwards.spawn(async move {

@@ -16,7 +16,7 @@ const LOOK_BACK: Duration = Duration::from_secs(15);
 impl Commands {
     /// What was begun when the agent ended: nobody knows whether it took effect, and it is not begun again.
     pub(super) async fn settle_unfinished(&mut self) {
-        let unfinished = self.journal.as_ref().map(Journal::unfinished).unwrap_or_default();
+        let unfinished = self.journal.get().map(Journal::unfinished).unwrap_or_default();
         for entry in unfinished {
             let reason = "the agent ended while it was carried out; it is not carried out again";
             let seen = match entry.command.as_str() {

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::answer::{Outcome, State};
 use super::gate::Genuine;
+use super::lent::Lent;
 use super::write::guard::Origin;
 use super::write::lease::{Leased, Leases};
 use super::write::{Ticket, Wish};
@@ -17,7 +18,7 @@ use crate::mqtt::SessionState;
 /// How often it is looked whether a value has to return.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Without the broker for so long, whoever set a value cannot take it back: it returns by itself.
+/// Without the broker for so long a value returns for which the configuration does not say any more.
 const LINK_LOST: Duration = Duration::from_secs(30);
 
 /// What became of a value that had to return.
@@ -29,20 +30,22 @@ pub(super) struct Returned {
 
 /// Values that return, and since when there is no broker.
 pub(super) struct Returning {
-    pub leases: Result<Leases, String>,
+    pub leases: Lent<Leases>,
     pub next_look: Instant,
     lost_since: Option<Instant>,
     under_way: bool,
+    /// How often in a row nothing could be returned.
+    failures: u32,
 }
 
 impl Returning {
     pub fn new(leases: Result<Leases, String>) -> Self {
-        Self { leases, next_look: Instant::now(), lost_since: None, under_way: false }
+        Self { leases: leases.into(), next_look: Instant::now(), lost_since: None, under_way: false, failures: 0 }
     }
 
     /// When to look next; never while nothing is leased.
     pub fn next(&self) -> Option<Instant> {
-        let is_empty = self.leases.as_ref().map_or(true, |leases| leases.all().is_empty());
+        let is_empty = self.leases.get().map_or(true, |leases| leases.all().is_empty());
         (!is_empty).then_some(self.next_look)
     }
 }
@@ -56,36 +59,40 @@ impl Commands {
         expires: Option<Timestamp>,
     ) -> Result<Ticket, String> {
         let has_lease = self.guard.place(&wish.device, &wish.point).is_ok_and(|(config, _)| config.lease.is_some());
-        if let (true, Err(trouble)) = (has_lease, &self.returning.leases) {
+        if let (true, Err(trouble)) = (has_lease, self.returning.leases.get()) {
             return Err(format!("nobody knows which values have to return: {trouble}"));
         }
         self.guard.admit(wish, origin, expires, self.parts.clock.monotonic())
     }
 
     /// Remembers when the value returns, before it is written.
-    pub(super) fn begin_lease(&mut self, ticket: &mut Ticket) -> Result<(), String> {
+    pub(super) async fn begin_lease(&mut self, ticket: &mut Ticket) -> Result<(), String> {
         let Some(span) = ticket.lease.filter(|_| !ticket.wish.dry_run) else { return Ok(()) };
-        let Ok(leases) = &mut self.returning.leases else { return Err("leases cannot be remembered".to_owned()) };
+        let leased = Leased::new(&ticket.wish.device, &ticket.wish.point, span, &*self.parts.clock);
+        let leases = self.returning.leases.get()?;
+        if leases.all().is_empty() {
+            // Whether there was a broker before does not matter: nobody looked.
+            self.returning.lost_since = None;
+        }
+        ticket.replaces = leases.of(&ticket.wish.device, &ticket.wish.point).cloned();
         self.returning.next_look = Instant::now();
-        let (device, point) = (ticket.wish.device.clone(), ticket.wish.point.clone());
-        ticket.replaces = leases.until(&device, &point);
-        leases.begin(Leased { device, point, until: self.parts.clock.wall().after(span) })
+        self.returning.leases.with(move |leases| leases.begin(leased)).await?
     }
 
     /// The wish was tried: its tag is free again, and a value that was surely not written need not return.
-    pub(super) fn end_write(&mut self, ticket: &Ticket, outcome: &Outcome) {
+    pub(super) async fn end_write(&mut self, ticket: &Ticket, outcome: &Outcome) {
         self.guard.release(&ticket.wish);
         let was_sent = outcome.state != State::Failed || outcome.result["sent"] == true;
-        let Ok(leases) = &mut self.returning.leases else { return };
         if was_sent || ticket.wish.dry_run || ticket.lease.is_none() {
             return;
         }
         let (device, point) = (ticket.wish.device.clone(), ticket.wish.point.clone());
-        let forgotten = match ticket.replaces {
-            Some(until) => leases.begin(Leased { device, point, until }),
+        let before = ticket.replaces.clone();
+        let forgotten = self.returning.leases.with(move |leases| match before {
+            Some(before) => leases.begin(before),
             None => leases.end(&device, &point),
-        };
-        if let Err(error) = forgotten {
+        });
+        if let Err(error) = forgotten.await.and_then(|done| done) {
             tracing::warn!(error, "a lease cannot be forgotten: the value will return");
         }
     }
@@ -102,13 +109,17 @@ impl Commands {
             .is_some_and(|outlet| matches!(*outlet.session.state().borrow(), SessionState::Connected(_)));
         let lost_since = &mut self.returning.lost_since;
         *lost_since = if is_connected { None } else { Some(lost_since.unwrap_or(now)) };
-        let is_lost = lost_since.is_some_and(|since| now >= since + LINK_LOST);
-        let Ok(leases) = &self.returning.leases else { return };
-        let wall = self.parts.clock.wall();
-        let due = leases.all().iter().find(|leased| is_lost || leased.until <= wall).cloned();
+        let lost_for = lost_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        let Ok(leases) = self.returning.leases.get() else { return };
+        let is_due = |leased: &&Leased| {
+            let place = self.guard.place(&leased.device, &leased.point).ok();
+            let patience = place.and_then(|(config, _)| config.lease).map_or(LINK_LOST, |lease| lease.without_broker);
+            !is_connected && lost_for >= patience || leased.is_over(&*self.parts.clock)
+        };
+        let due = leases.all().iter().find(is_due).cloned();
         let (Some(due), false) = (due, self.returning.under_way) else { return };
         self.returning.under_way = true;
-        tracing::info!(device = due.device, point = due.point, is_lost, "a value returns to its safe one");
+        tracing::info!(device = due.device, point = due.point, is_connected, "a value returns to its safe one");
         let ticket = self.guard.way_back(&due.device, &due.point);
         let (services, clock) = (self.parts.services.clone(), self.parts.clock.clone());
         self.returns.spawn(async move {
@@ -121,19 +132,26 @@ impl Commands {
     }
 
     /// A value has returned, or will be tried again.
-    pub(super) fn has_returned(&mut self, returned: Returned) {
+    pub(super) async fn has_returned(&mut self, returned: Returned) {
         self.returning.under_way = false;
         let Returned { device, point, outcome } = returned;
+        let reason = outcome.reason.unwrap_or_default();
         if outcome.state != State::Done {
-            tracing::warn!(device, point, reason = outcome.reason, "a value could not return to its safe one");
+            self.returning.failures += 1;
+            match self.returning.failures.is_power_of_two() {
+                true => tracing::warn!(device, point, reason, "a value could not return to its safe one"),
+                false => tracing::debug!(device, point, reason, "a value could not return to its safe one"),
+            }
+            self.note_refused("lease", "(lease)", &format!("{device}/{point} could not return: {reason}")).await;
             // A device that is away is not asked every second.
             self.returning.next_look = Instant::now() + 5 * LOOK_EVERY;
             return;
         }
+        self.returning.failures = 0;
         tracing::info!(device, point, "a value has returned to its safe one");
-        if let Ok(leases) = &mut self.returning.leases
-            && let Err(error) = leases.end(&device, &point)
-        {
+        self.note("write", "(lease)", &format!("{device}/{point} has returned to {}", outcome.result["value"])).await;
+        let ended = self.returning.leases.with(move |leases| leases.end(&device, &point));
+        if let Err(error) = ended.await.and_then(|done| done) {
             tracing::warn!(error, "that a value has returned cannot be remembered");
         }
     }
@@ -165,9 +183,9 @@ impl Commands {
     }
 
     /// Frees what a write held.
-    pub(super) fn settle_write(&mut self, carried: &Carried) {
+    pub(super) async fn settle_write(&mut self, carried: &Carried) {
         if let Some(ticket) = &carried.ticket {
-            self.end_write(ticket, &carried.outcome);
+            self.end_write(ticket, &carried.outcome).await;
         }
     }
 }

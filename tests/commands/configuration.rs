@@ -72,11 +72,16 @@ async fn history(site: &Site) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
 }
 
-async fn interval_is(site: &Site, polls_per_second: std::ops::Range<f64>) -> bool {
-    let due = async || site.status().await["links"][0]["polls_due"].as_u64().unwrap() as f64;
-    let (before, begun) = (due().await, Instant::now());
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    polls_per_second.contains(&((due().await - before) / begun.elapsed().as_secs_f64()))
+/// Waits until everything on the link is polled at this interval, and polls are done.
+async fn polled_each(site: &Site, interval_ms: u64) {
+    let what = format!("polls each {interval_ms} ms");
+    let done = |status: &Value| status["links"][0]["polls_done"].as_u64().unwrap_or(0);
+    let is_so = |status: &Value| {
+        let intervals = status["links"][0]["intervals"].as_array().map(Vec::as_slice).unwrap_or_default();
+        intervals.len() == 1 && intervals[0]["interval_ms"] == interval_ms
+    };
+    let before = done(&site.until(&what, is_so).await);
+    site.until(&what, |status| is_so(status) && done(status) > before + 1).await;
 }
 
 #[tokio::test]
@@ -94,7 +99,7 @@ async fn what_proves_itself_stays_also_after_a_restart_and_can_be_taken_back_on_
     assert!(output.status.success(), "{output:?}");
     assert_eq!((report["state"].as_str(), report["revision"].as_u64()), (Some("confirmed"), Some(7)), "{report}");
     plant.site.until("the rules", |status| status["rules"]["rules"] == 1).await;
-    assert!(interval_is(&plant.site, 1.5..2.6).await);
+    polled_each(&plant.site, 500).await;
     plant.agent.kill();
     plant.agent = plant.site.start();
     plant.agent.logged("connected to the broker").await;
@@ -120,7 +125,7 @@ async fn what_proves_itself_stays_also_after_a_restart_and_can_be_taken_back_on_
     assert!(output.status.success(), "{output:?}");
     plant.site.until("no rules", |status| status["rules"].is_null()).await;
     assert_eq!(history(&plant.site).await["in_force"], 0);
-    assert!(interval_is(&plant.site, 8.0..12.0).await);
+    polled_each(&plant.site, 100).await;
 }
 
 #[tokio::test]
@@ -160,7 +165,7 @@ async fn a_profile_that_does_not_fit_is_taken_back_and_the_device_is_named() {
     assert_eq!((output.status.code(), report["state"].as_str()), (Some(1), Some("rolled-back")), "{output:?}");
     assert_eq!((&report["reasons"][0]["key"], &report["revision"]), (&"device press-1".into(), &0.into()));
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
-    assert!(interval_is(&plant.site, 8.0..12.0).await);
+    polled_each(&plant.site, 100).await;
 }
 
 #[tokio::test]
@@ -269,9 +274,35 @@ async fn killed_at_any_step_one_of_two_is_in_force_and_the_report_is_right() {
 
         println!("killed at {place}: in force {}, {}", report["revision"], report["state"]);
         assert_eq!(report["revision"], in_force, "{place}: {report}");
-        let expected = if in_force == 5 { 1.5..2.6 } else { 8.0..12.0 };
-        assert!(interval_is(&plant.site, expected).await, "{place}");
+        polled_each(&plant.site, if in_force == 5 { 500 } else { 100 }).await;
     }
+}
+
+#[tokio::test]
+async fn a_second_agent_on_the_same_store_does_not_touch_a_trial() {
+    // Given a configuration on trial, until its further broker is reached.
+    let mut plant = Plant::start().await;
+    let mut further = Broker::start().await;
+    further.kill();
+    let text = format!("[mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\n", further.port());
+    plant.commander.publish(desired(&plant.engineer, 5, &text)).await;
+    plant.agent.logged("configuration on trial").await;
+    let before = history(&plant.site).await;
+
+    // When somebody starts the agent by hand beside it, then it leaves the trial alone.
+    let second = plant.site.lineside(&["run"]).await;
+    assert_eq!(second.status.code(), Some(4), "{second:?}");
+    assert_eq!(before["revisions"][0]["standing"], "trial", "{before}");
+    assert_eq!(history(&plant.site).await, before);
+
+    // And what proves itself is in force, also after a restart.
+    further.restart().await;
+    plant.agent.logged("configuration settled").await;
+    plant.agent.kill();
+    plant.agent = plant.site.start();
+    plant.agent.logged("connected to the broker").await;
+    let after = history(&plant.site).await;
+    assert_eq!((&after["in_force"], &after["revisions"][0]["standing"]), (&5.into(), &"confirmed".into()), "{after}");
 }
 
 #[tokio::test]

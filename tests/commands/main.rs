@@ -10,6 +10,8 @@ mod access;
 mod audit;
 mod configuration;
 mod flood;
+mod independent;
+mod interlocks;
 mod refusals;
 mod verbs;
 mod writes;

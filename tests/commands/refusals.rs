@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::support::commander::{Signer, now, order, raw, with};
 use super::support::gateway::message;
 use super::support::site::BASE;
+use super::support::test_clock::TestClock;
 use super::{Plant, subscribed};
 
 fn status(id: &str) -> Value {
@@ -85,6 +86,12 @@ async fn one_beyond_the_role_of_its_key() {
     refused(&mut plant, &payload, "role", "restart needs the role engineer, key \"operator\" has operator").await;
     let payload = plant.viewer.sign(&order("8", "poll-now", json!({ "device": "press-1" })));
     assert!(plant.commander.ask("8", &payload).await.reason.unwrap().starts_with("poll-now needs the role operator"));
+    for (id, command, arguments) in [("9", "resend", json!({ "first": 1 })), ("10", "forget", json!({ "device": "a" }))]
+    {
+        let payload = plant.viewer.sign(&order(id, command, arguments));
+        let reason = plant.commander.ask(id, &payload).await.reason.unwrap();
+        assert!(reason.starts_with(&format!("{command} needs the role operator")), "{reason}");
+    }
 }
 
 #[tokio::test]
@@ -125,14 +132,29 @@ async fn one_that_would_be_good_for_days() {
 
 #[tokio::test]
 async fn any_while_nobody_knows_what_time_it_is() {
-    // Where the tests run with a disciplined clock this gateway may trust it; then there is nothing to see.
     let mut plant = Plant::with("[clock]\ntrust = \"kernel\"\n").await;
+    plant.agent.terminate();
+    assert!(plant.agent.exit().await.success());
+    let clock = TestClock::new(&plant.site);
+    plant.agent = clock.start(&plant.site);
+    plant.agent.logged("connected to the broker").await;
+    plant.broker.logged_times("Sending SUBACK to lineside-lyon-gw-01", 2).await;
+
+    // The kernel says that nobody has set the clock.
     let payload = plant.engineer.sign(&status("7"));
-    if plant.site.status().await["clock"] == "unsynchronised" {
-        refused(&mut plant, &payload, "clock", "the clock of this gateway is not set").await;
-    } else {
-        assert_eq!(plant.commander.ask("7", &payload).await.state, State::Done);
-    }
+    assert_eq!(plant.site.status().await["clock"], "unsynchronised");
+    refused(&mut plant, &payload, "clock", "the clock of this gateway is not set").await;
+    // A time server has set it: the same message is carried out, and what has expired by it is not.
+    clock.set(0, true);
+    assert_eq!(plant.commander.ask("7", &payload).await.state, State::Done);
+    clock.set(2 * 60_000, true);
+    let late = plant.engineer.sign(&status("8"));
+    assert_eq!(plant.commander.ask("8", &late).await.state, State::Expired);
+    // And when the kernel does not vouch for it any more, nothing is taken again.
+    clock.set(0, false);
+    let payload = plant.engineer.sign(&status("9"));
+    let answer = plant.commander.ask("9", &payload).await;
+    assert!(answer.reason.unwrap().starts_with("the clock of this gateway is not set"));
 }
 
 #[tokio::test]

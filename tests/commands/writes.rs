@@ -12,7 +12,7 @@ use super::support::broker::{Broker, Setup};
 use super::support::commander::{Commander, Signer, order};
 use super::support::site::{Agent, Configuration, Site};
 
-const PRESS: &str = r#"
+pub const PRESS: &str = r#"
 manufacturer = "lineside"
 model = "press"
 modbus = { table = "holding", encoding = "u16" }
@@ -24,10 +24,10 @@ point = [
 ]
 "#;
 
-struct Press {
-    endpoint: Endpoint,
-    broker: Broker,
-    site: Site,
+pub struct Press {
+    pub endpoint: Endpoint,
+    pub broker: Broker,
+    pub site: Site,
     commander: Commander,
     operator: Signer,
     configuration: Configuration,
@@ -35,15 +35,36 @@ struct Press {
     _servers: Servers,
 }
 
+/// A press as unit 1 of an endpoint of its own.
+pub async fn serve(servers: &mut Servers, framing: Framing) -> Endpoint {
+    let profile = file::parse("press.toml", "press", PRESS).unwrap();
+    let Protocol::Modbus(modbus) = profile.protocol else { panic!("a Modbus profile") };
+    let device = Device::new(1, modbus.points.clone(), modbus.limits);
+    servers.tcp(framing, vec![device], Keep::Answers).await.unwrap()
+}
+
+/// Writes a configuration with these `sections`, in which `PIN` is what `lineside check` prints for the tag of press-1.
+pub async fn pinned(site: &Site, configuration: &Configuration, sections: &str) {
+    let mut sections = sections.to_owned();
+    while let Some(at) = sections.lines().position(|line| line.contains("PIN")) {
+        site.configure(&configuration.clone().lines(&sections.replace("PIN", "0")));
+        let output = site.lineside(&["check"]).await;
+        let text = String::from_utf8(output.stdout).unwrap();
+        let lines: Vec<&str> = sections.lines().collect();
+        let point = lines[..at].iter().rev().find_map(|line| line.strip_prefix("point = ")).unwrap().trim_matches('"');
+        let line = text.lines().find(|line| line.contains(&format!("press-1/{point}:")));
+        let line = line.unwrap_or_else(|| panic!("{text}"));
+        let pin = line.split("pin = \"").nth(1).unwrap().split('"').next().unwrap();
+        sections = sections.replacen("PIN", pin, 1);
+    }
+    site.configure(&configuration.clone().lines(&sections));
+}
+
 impl Press {
     /// A press whose writes are as `sections` say; `PIN` in them is the pin that `check` prints for the tag.
-    async fn start(framing: Framing, sections: &str) -> (Self, Agent) {
+    pub async fn start(framing: Framing, sections: &str) -> (Self, Agent) {
         let mut servers = Servers::default();
-        let Protocol::Modbus(modbus) = file::parse("press.toml", "press", PRESS).unwrap().protocol else {
-            panic!("a Modbus profile")
-        };
-        let device = Device::new(1, modbus.points.clone(), modbus.limits);
-        let endpoint = servers.tcp(framing, vec![device], Keep::Answers).await.unwrap();
+        let endpoint = serve(&mut servers, framing).await;
         endpoint.set(1, "setpoint_c", 20.0).await.unwrap();
         let broker = Broker::with(Setup::default()).await;
         let [engineer, operator] = ["engineer", "operator"].map(|role| Signer::new(role, role));
@@ -69,46 +90,30 @@ impl Press {
     }
 
     /// Writes the configuration, with the pins that `lineside check` prints.
-    async fn configure(&mut self, sections: &str) {
-        let mut sections = sections.to_owned();
-        while sections.contains("PIN") {
-            self.site.configure(&self.configuration.clone().lines(&sections.replace("PIN", "0")));
-            let output = self.site.lineside(&["check"]).await;
-            let text = String::from_utf8(output.stdout).unwrap();
-            let tag = sections.lines().collect::<Vec<_>>();
-            let at = tag.iter().position(|line| line.contains("PIN")).unwrap();
-            let point =
-                tag[..at].iter().rev().find_map(|line| line.strip_prefix("point = ")).unwrap().trim_matches('"');
-            let line = text
-                .lines()
-                .find(|line| line.contains(&format!("press-1/{point}:")))
-                .unwrap_or_else(|| panic!("{text}"));
-            let pin = line.split("pin = \"").nth(1).unwrap().split('"').next().unwrap();
-            sections = sections.replacen("PIN", pin, 1);
-        }
-        self.site.configure(&self.configuration.clone().lines(&sections));
+    pub async fn configure(&mut self, sections: &str) {
+        pinned(&self.site, &self.configuration, sections).await;
     }
 
-    async fn write(&mut self, id: &str, point: &str, value: f64) -> Answer {
+    pub async fn write(&mut self, id: &str, point: &str, value: f64) -> Answer {
         self.write_with(id, json!({ "device": "press-1", "point": point, "value": value })).await
     }
 
-    async fn write_with(&mut self, id: &str, arguments: Value) -> Answer {
+    pub async fn write_with(&mut self, id: &str, arguments: Value) -> Answer {
         let payload = self.operator.sign(&order(id, "write", arguments));
         self.commander.ask(id, &payload).await
     }
 
     /// Functions of the requests that wrote, as the device counts them.
-    async fn writes(&self) -> Vec<u8> {
+    pub async fn writes(&self) -> Vec<u8> {
         let log = self.endpoint.log().await.unwrap();
         log.iter().map(|answer| answer.access.function).filter(|function| matches!(function, 5 | 6 | 15 | 16)).collect()
     }
 }
 
-const SETPOINT: &str = "[[write]]\ndevice = \"press-1\"\npoint = \"setpoint_c\"\npin = \"PIN\"\nrange = [10.0, 60.0]\n\
+pub const SETPOINT: &str = "[[write]]\ndevice = \"press-1\"\npoint = \"setpoint_c\"\npin = \"PIN\"\nrange = [10.0, 60.0]\n\
                         interval = \"0s\"\n";
 
-fn reason(answer: &Answer) -> &str {
+pub fn reason(answer: &Answer) -> &str {
     answer.reason.as_deref().unwrap_or_default()
 }
 

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use lineside::config::{Endpoint, Parity, SerialSettings};
+use lineside::modbus::write::{WriteRequest, WriteWith};
 use lineside::modbus::{Client, PollError};
 use lineside::model::UnitId;
 use lineside::profile::Table;
@@ -103,6 +104,62 @@ fn serial(port: PathBuf) -> Endpoint {
 
 fn tcp(port: u16) -> Endpoint {
     Endpoint::Tcp { host: "127.0.0.1".to_owned(), port }
+}
+
+/// What mbpoll, a client that is not ours, reads of unit 7.
+fn mbpoll(place: &[&str], table: &str, address: u16, count: u16) -> Vec<u16> {
+    let (address, count) = (address.to_string(), count.to_string());
+    let own = ["-a", "7", "-t", table, "-0", "-1", "-q", "-r", &address, "-c", &count];
+    let output = Command::new("mbpoll").args(own).args(place).output();
+    let output = output.unwrap_or_else(|error| panic!("mbpoll: {error}: tests/run installs it"));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let values = text.lines().filter_map(|line| line.strip_prefix('[')?.split_once("]:")?.1.trim().split(' ').next());
+    values.map(|value| value.parse().unwrap_or_else(|error| panic!("{error}: {text}"))).collect()
+}
+
+/// Coils and registers, one and several, with each of the four functions; neighbours stay.
+async fn writes_what_another_client_reads(endpoint: Endpoint, place: &[&str]) {
+    let mut client = Client::connect(&endpoint, Duration::from_secs(2)).await.unwrap();
+    let unit = UnitId::tcp(7).unwrap();
+    let coils = [1, 1, 0, 1, 0, 0, 0, 1, 1, 1, 0];
+    // A line that hears itself is told from one that answers by the last read.
+    client.read(unit, Table::Coils, 20, 1, &mut Vec::new()).await.unwrap();
+    for (table, address, words, with, function) in [
+        (Table::Coils, 40, vec![1], WriteWith::Single, 5),
+        (Table::HoldingRegisters, 60, vec![4711], WriteWith::Single, 6),
+        (Table::Coils, 21, coils.to_vec(), WriteWith::Multiple, 15),
+        (Table::Coils, 43, vec![1], WriteWith::Multiple, 15),
+        (Table::HoldingRegisters, 70, vec![1, 2, 65_535], WriteWith::Multiple, 16),
+    ] {
+        let request = WriteRequest { unit, table, address, words, with };
+        assert_eq!(request.function(), function);
+        client.write(&request).await.unwrap_or_else(|error| panic!("function {function}: {error}"));
+    }
+    drop(client);
+
+    let kept = |address: u16| u16::from(address.is_multiple_of(3));
+    assert_eq!(mbpoll(place, "0", 20, 14), [&[kept(20)], &coils[..], &[kept(32), kept(33)]].concat());
+    assert_eq!(mbpoll(place, "0", 39, 6), [kept(39), 1, kept(41), kept(42), 1, kept(44)]);
+    assert_eq!(mbpoll(place, "4", 59, 3), [35_059, 4711, 35_061]);
+    assert_eq!(mbpoll(place, "4", 69, 5), [35_069, 1, 2, 65_535, 35_073]);
+}
+
+#[tokio::test]
+async fn what_is_written_to_pymodbus_over_tcp_mbpoll_reads() {
+    let port = free_port();
+    let _server = pymodbus(&["tcp", &port.to_string()]);
+
+    writes_what_another_client_reads(tcp(port), &["-m", "tcp", "-p", &port.to_string(), "127.0.0.1"]).await;
+}
+
+#[tokio::test]
+async fn what_is_written_to_pymodbus_over_a_serial_line_mbpoll_reads() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_socat, port, theirs) = socat_pair(directory.path());
+    let _server = pymodbus(&["rtu", &theirs.display().to_string(), "19200"]);
+
+    let place = ["-m", "rtu", "-b", "19200", "-P", "none", port.to_str().unwrap()];
+    writes_what_another_client_reads(serial(port.clone()), &place).await;
 }
 
 #[tokio::test]

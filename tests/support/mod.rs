@@ -15,6 +15,7 @@ pub mod proxy;
 pub mod python;
 pub mod site;
 pub mod small_disk;
+pub mod test_clock;
 
 use std::fmt::Display;
 use std::future::Future;

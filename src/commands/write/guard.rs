@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::lease::Leased;
 use super::lock::WriteLock;
 use super::permission::{Permission, Place};
 use crate::commands::verb::Span;
@@ -55,7 +56,7 @@ pub struct Ticket {
     /// After how long the value returns to the safe one.
     pub lease: Option<Duration>,
     /// When the value that it takes the place of would have returned.
-    pub replaces: Option<Timestamp>,
+    pub replaces: Option<Leased>,
 }
 
 /// Knows what may be written and what was written lately.

@@ -1,11 +1,13 @@
 //! Values that return to a safe one: remembered in a file, so that they return after a restart as well. Blocks.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Clock;
 use crate::commands::log_file::LogFile;
-use crate::model::Timestamp;
+use crate::model::{ClockState, Timestamp};
 
 /// A value that does not stay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +18,37 @@ pub struct Leased {
     pub point: String,
     /// When it returns to the safe one.
     pub until: Timestamp,
+    /// The boot in which it was set.
+    #[serde(default)]
+    pub boot: String,
+    /// When it returns, in milliseconds since that boot: a clock that is set makes no lease longer.
+    #[serde(default)]
+    pub until_since_boot_ms: u64,
+}
+
+impl Leased {
+    /// A value that returns after `span` from now on.
+    pub fn new(device: &str, point: &str, span: Duration, clock: &dyn Clock) -> Self {
+        Self {
+            device: device.to_owned(),
+            point: point.to_owned(),
+            until: clock.wall().after(span),
+            boot: clock.boot().to_string(),
+            until_since_boot_ms: millis(clock.monotonic() + span),
+        }
+    }
+
+    /// Whether it has to return now. After another boot only a clock that is set can tell that it need not yet.
+    pub fn is_over(&self, clock: &dyn Clock) -> bool {
+        match self.boot == clock.boot().to_string() {
+            true => millis(clock.monotonic()) >= self.until_since_boot_ms,
+            false => clock.wall() >= self.until || clock.state() == ClockState::Unsynchronised,
+        }
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// All values that do not stay.
@@ -45,9 +78,8 @@ impl Leases {
     }
 
     /// When a value returns, if it does.
-    pub fn until(&self, device: &str, point: &str) -> Option<Timestamp> {
-        let found = self.all.iter().find(|leased| leased.device == device && leased.point == point);
-        found.map(|leased| leased.until)
+    pub fn of(&self, device: &str, point: &str) -> Option<&Leased> {
+        self.all.iter().find(|leased| leased.device == device && leased.point == point)
     }
 
     /// From now on the value returns at `until`; durable when this returns.
@@ -84,12 +116,40 @@ impl Leases {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::BootId;
+
+    #[derive(Clone, Copy)]
+    struct TestClock {
+        wall_s: i64,
+        boot: u8,
+        up_s: u64,
+        state: ClockState,
+    }
+
+    impl Clock for TestClock {
+        fn wall(&self) -> Timestamp {
+            Timestamp(self.wall_s * 1000)
+        }
+
+        fn monotonic(&self) -> Duration {
+            Duration::from_secs(self.up_s)
+        }
+
+        fn state(&self) -> ClockState {
+            self.state
+        }
+
+        fn boot(&self) -> BootId {
+            BootId([self.boot; 16])
+        }
+    }
+
+    const NOW: TestClock = TestClock { wall_s: 1_000_000, boot: 1, up_s: 50, state: ClockState::Synchronised };
 
     #[test]
     fn what_is_leased_is_known_after_a_restart() {
         let directory = tempfile::tempdir().unwrap();
-        let leased =
-            |point: &str, until| Leased { device: "a".to_owned(), point: point.to_owned(), until: Timestamp(until) };
+        let leased = |point: &str, span| Leased::new("a", point, Duration::from_secs(span), &NOW);
         let mut leases = Leases::open(directory.path()).unwrap();
         leases.begin(leased("x", 5)).unwrap();
         leases.begin(leased("y", 6)).unwrap();
@@ -100,5 +160,22 @@ mod tests {
         leases.end("a", "x").unwrap();
 
         assert_eq!(Leases::open(directory.path()).unwrap().all(), [leased("y", 6)]);
+    }
+
+    #[test]
+    fn no_clock_that_is_set_and_no_boot_makes_a_lease_longer() {
+        let leased = Leased::new("a", "x", Duration::from_secs(60), &NOW);
+        let is_over = |clock: TestClock| leased.is_over(&clock);
+
+        assert!(!is_over(TestClock { up_s: 109, ..NOW }));
+        assert!(is_over(TestClock { up_s: 110, ..NOW }));
+        // Set back by an hour, and by ten years in the same boot.
+        assert!(is_over(TestClock { up_s: 110, wall_s: NOW.wall_s - 3600, ..NOW }));
+        assert!(!is_over(TestClock { up_s: 55, wall_s: NOW.wall_s + 315_360_000, ..NOW }));
+        // After another boot the wall clock decides, when it is set; else it is over.
+        let booted = TestClock { boot: 2, up_s: 3, ..NOW };
+        assert!(!is_over(TestClock { wall_s: NOW.wall_s + 59, ..booted }));
+        assert!(is_over(TestClock { wall_s: NOW.wall_s + 60, ..booted }));
+        assert!(is_over(TestClock { wall_s: 0, state: ClockState::Unsynchronised, ..booted }));
     }
 }

@@ -9,7 +9,7 @@
 //! the permission is not in force until the owner has renewed the pin on site.
 
 pub mod guard;
-pub(super) mod lease;
+pub mod lease;
 pub mod lock;
 mod perform;
 pub mod permission;

@@ -98,7 +98,7 @@ fn the_lock_holds_writes_from_afar_and_survives_a_restart() {
 #[test]
 fn a_lease_is_as_long_as_the_owner_allows() {
     let directory = tempfile::tempdir().unwrap();
-    let lease = Lease { longest: at(600), safe: 15.0 };
+    let lease = Lease { longest: at(600), safe: 15.0, without_broker: at(30) };
     let mut guard = guard(directory.path(), |config| config.lease = Some(lease));
     let leased = |span: u64| Wish { span: Some(Span(at(span))), ..wish(20.0) };
 
