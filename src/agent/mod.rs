@@ -389,28 +389,14 @@ impl Agent {
     /// Waits for the first task that ends although nobody told it to, the thread of the store among them. Safe to
     /// cancel.
     pub async fn failure(&mut self) -> TaskEnd {
-        loop {
-            tokio::select! {
-                end = self.supervisor.next_end() => if !end.expected {
-                    return end;
-                },
-                () = ended(&self.buffer_thread) => {
-                    return TaskEnd { name: "store".to_owned(), expected: false, panic: None };
-                }
-            }
-        }
+        failed(&mut self.supervisor, &self.buffer_thread).await
     }
 
     /// Waits for what happens by itself. Safe to cancel.
     pub async fn event(&mut self) -> Event {
-        loop {
-            let end = tokio::select! {
-                Some(order) = self.remote.orders.recv() => return Event::Ordered(order),
-                end = self.supervisor.next_end() => end,
-            };
-            if !end.expected {
-                return Event::Failed(end);
-            }
+        tokio::select! {
+            Some(order) = self.remote.orders.recv() => Event::Ordered(order),
+            end = failed(&mut self.supervisor, &self.buffer_thread) => Event::Failed(end),
         }
     }
 
@@ -436,6 +422,18 @@ impl Agent {
             tracing::error!(%error, "the store could not be closed");
         }
         closed.is_ok()
+    }
+}
+
+/// Waits for a task, or the thread of the store, that ends although nobody told it to.
+async fn failed(supervisor: &mut Supervisor, store: &BufferThread) -> TaskEnd {
+    loop {
+        tokio::select! {
+            end = supervisor.next_end() => if !end.expected {
+                return end;
+            },
+            () = ended(store) => return TaskEnd { name: "store".to_owned(), expected: false, panic: None },
+        }
     }
 }
 
