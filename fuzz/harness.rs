@@ -2,11 +2,18 @@
 //!
 //! None of these may panic, hang, or take memory without bound, whatever the bytes are.
 
+use std::sync::LazyLock;
+
+use lineside::commands::verb::Verb;
+use lineside::commands::{desired as configuration, order};
+use lineside::config::RemoteConfig;
+use lineside::instrument::frame::{Frame, LineCutter};
+use lineside::instrument::pattern::{LineReader, LineReading};
 use lineside::modbus::frame::{self, ReadRequest};
 use lineside::modbus::objects::{self, ObjectsRequest};
 use lineside::modbus::trace::{FrameLog, Traced};
 use lineside::model::UnitId;
-use lineside::profile::Table;
+use lineside::profile::{Profile, Protocol, Table, TextProfile, file, shipped};
 
 /// The answer to some request: the first four bytes say to which one.
 pub fn frames(bytes: &[u8]) {
@@ -46,10 +53,37 @@ pub fn frames(bytes: &[u8]) {
     }
 }
 
+/// What a text instrument sends: the first byte says to which of the shipped profiles, the second how it is cut up.
+pub fn lines(bytes: &[u8]) {
+    static PROFILES: LazyLock<Vec<TextProfile>> = LazyLock::new(text_profiles);
+    let [which, piece, received @ ..] = bytes else { return };
+    let profile = &PROFILES[usize::from(*which) % PROFILES.len()];
+    let reader = LineReader::new(profile);
+    let mut cutter = LineCutter::new(&profile.frame_end, profile.frame_max);
+    for mut piece in received.chunks(1 + usize::from(*piece)) {
+        while let Some(frame) = cutter.take(&mut piece) {
+            let Frame::Line(line) = frame else { continue };
+            assert!(!line.is_empty() && line.len() <= profile.frame_max, "a line of {}", line.len());
+            if let LineReading::Points { pattern, observed } = reader.read(line) {
+                assert_eq!(observed.len(), reader.points(pattern).len(), "as many readings as points");
+            }
+        }
+    }
+}
+
+fn text_profiles() -> Vec<TextProfile> {
+    let shipped = shipped::ids().filter_map(|id| file::parse(id, id, shipped::text(id)?).ok());
+    let text = |profile: Profile| match profile.protocol {
+        Protocol::Text(text) => Some(text),
+        Protocol::Modbus(_) => None,
+    };
+    shipped.filter_map(text).collect()
+}
+
 /// A profile file.
 pub fn profile(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    if let Err(faults) = lineside::profile::file::parse("fuzz.toml", "fuzz", text) {
+    if let Err(faults) = file::parse("fuzz.toml", "fuzz", text) {
         assert!(!faults.is_empty(), "what is refused has a reason");
         faults.iter().for_each(|fault| drop(fault.to_string()));
     }
@@ -61,5 +95,39 @@ pub fn config(bytes: &[u8]) {
     if let Err(error) = lineside::config::parse(text, "fuzz.toml", "/nonexistent".as_ref()) {
         assert!(!error.faults.is_empty(), "what is refused has a reason");
         drop(error.to_string());
+    }
+}
+
+/// A file of rules.
+pub fn rules(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Err(faults) = lineside::rules::file::parse(text, "fuzz.yml") {
+        assert!(!faults.is_empty(), "what is refused has a reason");
+        faults.iter().for_each(|fault| drop(fault.to_string()));
+    }
+}
+
+/// What arrives as a command. True when it is one.
+pub fn is_command(bytes: &[u8]) -> bool {
+    let read = order::parse(bytes, "7").map(|(_, order)| Verb::parse(&order.command, &order.arguments));
+    matches!(read, Ok(Ok(_)))
+}
+
+/// What arrives as a command.
+pub fn command(bytes: &[u8]) {
+    is_command(bytes);
+}
+
+/// What arrives as a configuration: nobody's key is known here, so nothing is genuine.
+pub fn desired(bytes: &[u8]) {
+    let read = configuration::verify(&RemoteConfig::default(), "lyon/gw-01", bytes);
+    let refusal = read.expect_err("without keys nothing is genuine");
+    drop(refusal.to_string());
+}
+
+/// Any payload, as `lineside decode` takes it.
+pub fn payload(bytes: &[u8]) {
+    if let Err(error) = lineside::encoding::decode_any(bytes) {
+        assert!(!error.to_string().contains('\n'), "one line says what is wrong");
     }
 }

@@ -1,5 +1,5 @@
-//! Bytes from outside: the corpus of the fuzz targets is replayed and mutated, for a moment in the normal run, for
-//! `LINESIDE_FUZZ_SECONDS` each in the long one. `fuzz/` has the same targets for `cargo fuzz`, which is guided by coverage.
+//! Bytes from outside: the corpus of the fuzz targets is replayed and mutated for a moment. The long mode is `fuzz/run`,
+//! which fuzzes the same targets guided by coverage, ten minutes each.
 
 #![cfg(test)]
 
@@ -14,18 +14,31 @@ use std::time::{Duration, Instant};
 const SPLICE_EACH: u32 = 4;
 /// Longest input, in bytes.
 const LONGEST: usize = 64 << 10;
+/// How long each target is given inputs that nobody wrote.
+const MUTATING: Duration = Duration::from_secs(1);
+
+/// Files that the project has anyway are samples too, as in `fuzz/run`.
+const SAMPLES: [(&str, &str); 4] = [
+    ("profile", "firmware-profiles"),
+    ("profile", "tests/fixtures/profiles"),
+    ("rules", "deploy/rules"),
+    ("config", "tests/fixtures/config"),
+];
 
 fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-    let entries = std::fs::read_dir(&directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
-    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = files_below(&root.join("fuzz/corpus").join(target));
+    for (_, directory) in SAMPLES.iter().filter(|(of, _)| *of == target) {
+        files.extend(files_below(&root.join(directory)));
+    }
     files.sort();
     files.into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
 }
 
-fn seconds() -> u64 {
-    let written = std::env::var("LINESIDE_FUZZ_SECONDS").ok();
-    written.map_or(2, |text| text.parse().expect("LINESIDE_FUZZ_SECONDS is a number of seconds"))
+fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
 }
 
 fn mutate(random: &mut fastrand::Rng, samples: &[(PathBuf, Vec<u8>)]) -> Vec<u8> {
@@ -66,9 +79,9 @@ fn replay_and_mutate(target: &str, harness: fn(&[u8])) {
     }
     let seed = fastrand::u64(..);
     let mut random = fastrand::Rng::with_seed(seed);
-    let (begun, span) = (Instant::now(), Duration::from_secs(seconds()));
+    let begun = Instant::now();
     let mut runs = 0_u64;
-    while begun.elapsed() < span {
+    while begun.elapsed() < MUTATING {
         let bytes = mutate(&mut random, &samples);
         let started = Instant::now();
         if catch_unwind(AssertUnwindSafe(|| harness(&bytes))).is_err() {
@@ -83,12 +96,17 @@ fn replay_and_mutate(target: &str, harness: fn(&[u8])) {
         );
         runs += 1;
     }
-    println!("{target}: {} samples replayed, {runs} mutations in {span:?}, no crash", samples.len());
+    println!("{target}: {} samples replayed, {runs} mutations in {MUTATING:?}, no crash", samples.len());
 }
 
 #[test]
 fn no_frame_makes_it_crash() {
     replay_and_mutate("frames", harness::frames);
+}
+
+#[test]
+fn no_line_of_an_instrument_makes_it_crash() {
+    replay_and_mutate("lines", harness::lines);
 }
 
 #[test]
@@ -99,4 +117,26 @@ fn no_profile_makes_it_crash() {
 #[test]
 fn no_configuration_makes_it_crash() {
     replay_and_mutate("config", harness::config);
+}
+
+#[test]
+fn no_rules_make_it_crash() {
+    replay_and_mutate("rules", harness::rules);
+}
+
+#[test]
+fn no_command_makes_it_crash() {
+    let understood = corpus("command").iter().filter(|(_, bytes)| harness::is_command(bytes)).count();
+    assert!(understood >= 4, "{understood} of the samples reach behind the first checks");
+    replay_and_mutate("command", harness::command);
+}
+
+#[test]
+fn no_configuration_from_afar_makes_it_crash() {
+    replay_and_mutate("desired", harness::desired);
+}
+
+#[test]
+fn no_payload_makes_it_crash() {
+    replay_and_mutate("payload", harness::payload);
 }

@@ -1,7 +1,0 @@
-#![no_main]
-
-#[path = "../harness.rs"]
-#[allow(dead_code, reason = "each target uses one of them")]
-mod harness;
-
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| harness::config(bytes));
