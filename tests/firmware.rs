@@ -71,7 +71,7 @@ impl Running {
         let tags = (0..profile.tag_names().len()).map(|point| TagConfig {
             point,
             interval: Duration::from_millis(50),
-            series: profile.series(point),
+            series: profile.series(point).into(),
             forward: Default::default(),
         });
         let device = DeviceConfig {

@@ -88,14 +88,14 @@ fn link(port: &Path, profile: TextProfile) -> LinkConfig {
     let tag = |(index, point): (usize, &TextPoint)| TagConfig {
         point: index,
         interval: INTERVAL,
-        series: SeriesInfo {
+        series: Arc::new(SeriesInfo {
             name: point.name.clone(),
             labels: Arc::default(),
             unit: point.unit.clone(),
             kind: point.kind,
             scale: point.scale,
             states: BTreeMap::new(),
-        },
+        }),
         forward: None,
     };
     let tags = profile.points.iter().enumerate().map(tag).collect();

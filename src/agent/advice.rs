@@ -104,7 +104,7 @@ fn forward(groups: &[GroupSpec], config: &Config) -> Vec<String> {
 }
 
 fn all_series(config: &Config) -> impl Iterator<Item = &SeriesInfo> {
-    config.links.iter().flat_map(|link| &link.devices).flat_map(|device| &device.tags).map(|tag| &tag.series)
+    config.links.iter().flat_map(|link| &link.devices).flat_map(|device| &device.tags).map(|tag| &*tag.series)
 }
 
 fn is_template(text: &str) -> bool {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::Id;
 
+use crate::buffer::Catalogue;
 use crate::clock::Clock;
 use crate::config::{Endpoint, LinkConfig, SelectedForward, TagConfig};
 use crate::modbus::timing::{self, LinkLoad, Relief};
@@ -53,6 +54,16 @@ pub(super) fn start(
         }
     };
     Ok(RunningLink { config, handle, task })
+}
+
+/// What the catalogue says about the series of the tags is kept once; `series` holds the id of each tag of each device.
+pub(super) fn share_series(links: &mut [LinkConfig], series: &[Vec<Vec<SeriesId>>], catalogue: &Catalogue) {
+    let devices = links.iter_mut().zip(series).flat_map(|(link, series)| link.devices.iter_mut().zip(series));
+    for (tag, id) in devices.flat_map(|(device, series)| device.tags.iter_mut().zip(series)) {
+        if let Some(known) = catalogue.get(*id).filter(|known| *known == &tag.series) {
+            tag.series = Arc::clone(known);
+        }
+    }
 }
 
 /// What is sent of which series; `series` holds the id of each tag of each device. What a rule records is meant only by

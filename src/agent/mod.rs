@@ -29,14 +29,14 @@ use crate::actions::{ACTIONS_QUEUED, Actions, Reach};
 use crate::buffer::{self, BufferHandle, BufferSettings, BufferThread, Catalogue};
 use crate::clock::{Clock, SystemClock};
 use crate::commands::AgentOrder;
-use crate::config::{ClockTrust, Config};
+use crate::config::{ClockTrust, Config, LinkConfig};
 use crate::diagnostics::deeds::Deeds;
 use crate::diagnostics::health::HealthReporter;
 use crate::diagnostics::socket::{Directory, Services, SocketServer};
 use crate::diagnostics::{Board, Parts};
 use crate::ingest::{Ingest, LiveHandle, RuleParts, RulesHandle};
 use crate::logging::LogHandle;
-use crate::model::SeriesId;
+use crate::model::{SeriesId, SeriesInfo};
 use crate::mqtt::{Session, Topics};
 use crate::poll::PollCycle;
 use crate::poll::learned::LearnedDevices;
@@ -271,8 +271,8 @@ impl Agent {
     /// what is the same.
     async fn apply_links(&mut self) -> anyhow::Result<()> {
         // The running links keep what they were started with; a second copy of every series is not worth its memory.
-        let wanted = std::mem::take(&mut self.config.links);
-        let series = self.register_series(&wanted).await?;
+        let mut wanted = std::mem::take(&mut self.config.links);
+        let series = self.register_series(&mut wanted).await?;
         self.forward.send_replace(Arc::new(links::forward_table(&wanted, &series, &self.config.forward)));
         let setup = rules::setup(&self.groups, &self.config.writes, &self.config.gateway, &wanted, &series);
         if let Err(errors) = self.rules.replace(setup).await {
@@ -303,17 +303,21 @@ impl Agent {
         Ok(())
     }
 
-    async fn register_series(&self, links: &[crate::config::LinkConfig]) -> anyhow::Result<Vec<Vec<Vec<SeriesId>>>> {
+    /// The ids of the series of each tag of each device. What is said of a series stands in the catalogue; the links
+    /// share it from there.
+    async fn register_series(&self, links: &mut [LinkConfig]) -> anyhow::Result<Vec<Vec<Vec<SeriesId>>>> {
         let mut all = Vec::with_capacity(links.len());
-        for link in links {
+        for link in links.iter() {
             let mut devices = Vec::with_capacity(link.devices.len());
             for device in &link.devices {
-                let series = device.tags.iter().map(|tag| tag.series.clone()).collect();
+                let series = device.tags.iter().map(|tag| SeriesInfo::clone(&tag.series)).collect();
                 devices.push(self.buffer.register(series).await?);
             }
             all.push(devices);
         }
-        self.catalogue.send_replace(Arc::new(self.buffer.catalogue().await?));
+        let catalogue = self.buffer.catalogue().await?;
+        links::share_series(links, &all, &catalogue);
+        self.catalogue.send_replace(Arc::new(catalogue));
         Ok(all)
     }
 
@@ -345,7 +349,7 @@ impl Agent {
     ///
     /// # Errors
     /// What cannot be put in force; everything is as before.
-    pub async fn reload(&mut self, config: Config) -> anyhow::Result<Vec<&'static str>> {
+    pub async fn reload(&mut self, mut config: Config) -> anyhow::Result<Vec<&'static str>> {
         let fixed = [
             ("gateway", self.config.gateway != config.gateway),
             ("clock", self.config.clock != config.clock),
@@ -363,7 +367,7 @@ impl Agent {
             let topics = Topics::new(&config.mqtt.prefix, &self.config.gateway.site, &self.config.gateway.id)?;
             online::session_settings(&config.mqtt, &topics, &self.config.gateway).check()?;
         }
-        self.register_series(&config.links).await?;
+        self.register_series(&mut config.links).await?;
         self.groups = groups;
         let Config { gateway: _, clock: _, store: _, mqtt, profiles, rules, forward, remote, writes, links } = config;
         let own = &mut self.config;

@@ -152,7 +152,7 @@ impl Read {
         let tags = &link.devices[0].tags;
         let ids: Vec<SeriesId> = (1..).map(SeriesId).take(tags.len()).collect();
         let series: HashMap<SeriesId, Arc<SeriesInfo>> =
-            ids.iter().copied().zip(tags.iter().map(|tag| Arc::new(tag.series.clone()))).collect();
+            ids.iter().copied().zip(tags.iter().map(|tag| Arc::clone(&tag.series))).collect();
         let rows = runtime()?.block_on(read_once(link, name, ids))?;
         let info_of = |id| series.get(&id).cloned();
         Ok(rows.iter().flat_map(|row| shown(row, &info_of)).collect())

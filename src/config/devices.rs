@@ -146,7 +146,7 @@ fn device(
         let own = choice.tags.get(offers[point].name).and_then(|own| own.forward.as_ref());
         // What is said nearest to the tag counts.
         let forward = own.or(forward.as_ref()).or_else(|| forward::of(&series, selected)).cloned();
-        TagConfig { point, interval, series, forward }
+        TagConfig { point, interval, series: Arc::new(series), forward }
     };
     let tags: Vec<TagConfig> = wanted.into_iter().map(tag).collect();
     if let Some(link) = declared.and_then(|declared| links[declared].link.as_mut()) {

@@ -140,8 +140,8 @@ pub struct TagConfig {
     pub point: usize,
     /// How often; zero means again and again without pause.
     pub interval: Duration,
-    /// What the catalogue says about its series.
-    pub series: SeriesInfo,
+    /// What the catalogue says about its series; shared with it once the series is registered.
+    pub series: Arc<SeriesInfo>,
     /// What of it goes to the broker; all when nothing is said.
     pub forward: Option<Arc<Forward>>,
 }

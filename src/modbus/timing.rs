@@ -347,14 +347,14 @@ mod tests {
 
     fn device(name: &str, unit: i64, interval: Duration) -> DeviceConfig {
         let profile = file::load("/nonexistent".as_ref(), "eastron-sdm630").unwrap();
-        let series = SeriesInfo {
+        let series = Arc::new(SeriesInfo {
             name: String::new(),
             labels: Arc::default(),
             unit: String::new(),
             kind: ValueKind::F32,
             scale: Scale::ONE,
             states: BTreeMap::new(),
-        };
+        });
         DeviceConfig {
             name: Name::new(name).unwrap(),
             unit: Some(UnitId::serial(unit).unwrap()),

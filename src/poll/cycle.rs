@@ -1,21 +1,25 @@
 //! What is asked of one device, prepared once, and how the answers of one round become rows. Pure.
 
-use std::collections::HashMap;
+mod answers;
+mod reads;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{DeviceConfig, Endpoint, TagConfig};
+use crate::config::{DeviceConfig, Endpoint};
 use crate::modbus::codec;
 use crate::modbus::identify::Identity;
 use crate::modbus::lessons::Lessons;
-use crate::modbus::plan::{self, Block, PlanError, PlanPoint, ReadCost, Terms};
+use crate::modbus::plan::{Block, ReadCost, Terms};
 use crate::modbus::timing;
 use crate::model::{Doubt, Fault, Name, Observed, Row, SeriesId, Timestamp, UnitId};
 use crate::profile::sunspec::{self, ModelAt};
-use crate::profile::{FirmwareMap, ModbusProfile, Pacing, Point, Profile, Protocol, Registers, Table};
+use crate::profile::{FirmwareMap, ModbusProfile, Pacing, Point, Profile, Protocol};
 
 use super::identity::judgement;
 use super::poller::PollerError;
+pub(super) use answers::Answers;
+use reads::{BlockPlan, FactorPlace, GroupPlan, PointPlace, Reads, Tags, points_of};
 
 /// One device, ready to be asked.
 pub(super) struct DevicePlan {
@@ -30,7 +34,7 @@ pub(super) struct DevicePlan {
     doubt: Option<Doubt>,
     /// Why there are no values, whatever the device answers.
     bar: Option<Fault>,
-    tags: Vec<Tag>,
+    tags: Tags,
     absent: Vec<SeriesId>,
     cost: ReadCost,
     lessons: Arc<Lessons>,
@@ -42,49 +46,6 @@ enum MapInUse {
     Listed(usize),
     /// As the device laid it out.
     Walked(Vec<ModelAt>, Box<FirmwareMap>),
-}
-
-/// A point that is read, how often, and as which series.
-#[derive(Clone, Copy)]
-struct Tag {
-    point: usize,
-    interval: Duration,
-    series: SeriesId,
-}
-
-/// The blocks of one interval.
-pub(super) struct GroupPlan {
-    pub(super) interval: Duration,
-    pub(super) blocks: Vec<BlockPlan>,
-    /// What the device refuses and is not asked for; `None` when there is nothing.
-    pub(super) refused: Option<RefusedTags>,
-}
-
-/// Tags that a device refuses, each with the exception code it does so with.
-pub(super) struct RefusedTags {
-    series: Arc<[SeriesId]>,
-    codes: Vec<u8>,
-}
-
-/// One request and the shape of its row.
-pub(super) struct BlockPlan {
-    pub(super) block: Block,
-    series: Arc<[SeriesId]>,
-    points: Vec<PointPlace>,
-}
-
-struct PointPlace {
-    point: usize,
-    offset: usize,
-    width: usize,
-    factor: Option<FactorPlace>,
-}
-
-/// Where in the group the scale factor of a point is read.
-struct FactorPlace {
-    point: usize,
-    block: usize,
-    offset: usize,
 }
 
 impl DevicePlan {
@@ -99,9 +60,7 @@ impl DevicePlan {
         let not_modbus = || PollerError::NotModbus { device: device.name.clone() };
         let unit = device.unit.ok_or_else(not_modbus)?;
         let Protocol::Modbus(modbus) = &device.profile.protocol else { return Err(not_modbus()) };
-        let tag =
-            |(tag, series): (&TagConfig, &SeriesId)| Tag { point: tag.point, interval: tag.interval, series: *series };
-        let tags: Vec<Tag> = device.tags.iter().zip(series).map(tag).collect();
+        let tags = Tags::new(device, series);
         let fault = |source| PollerError::Plan { device: device.name.clone(), source };
         let cost = timing::read_cost(endpoint, modbus.pacing);
         let terms = Terms { limits: modbus.limits, cost, lessons: &lessons };
@@ -237,10 +196,7 @@ impl DevicePlan {
         // A device that does not answer refuses nothing.
         let refused = refused.as_ref().map(|refused| match answers.silence() {
             Some(fault) => Row::all_bad(Arc::clone(&refused.series), now, fault),
-            None => {
-                let observed = refused.codes.iter().map(|code| Observed::Bad(Fault::Exception(*code)));
-                Row { series: Arc::clone(&refused.series), time: now, observed: observed.collect() }
-            }
+            None => refused.row(now),
         });
         rows.chain(refused).collect()
     }
@@ -293,25 +249,28 @@ impl DevicePlan {
     }
 
     fn observed(&self, place: &PointPlace, words: &[u16], answers: &Answers) -> Option<Observed> {
-        let points = self.points();
-        let factor = match &place.factor {
+        let point = &self.points()[place.point()];
+        let factor = match place.factor() {
             None => None,
-            Some(FactorPlace { point, block, offset }) => Some(match answers.get(*block)?.1 {
-                Ok(words) => match words.get(*offset..*offset + usize::from(points[*point].encoding.width())) {
-                    Some(words) => codec::decode_scale_factor(&points[*point], words),
-                    None => Err(Fault::WrongAnswer),
-                },
+            Some(factor) => Some(match answers.get(factor.block())?.1 {
+                Ok(words) => self.scale_factor(factor, words),
                 Err(fault) => Err(fault),
             }),
         };
-        let observed = match words.get(place.offset..place.offset + place.width) {
-            Some(words) => codec::decode(&points[place.point], words, factor),
+        let observed = match place.of(words) {
+            Some(words) => codec::decode(point, words, factor),
             None => Observed::Bad(Fault::WrongAnswer),
         };
         Some(match (observed, self.doubt) {
             (Observed::Good(value), Some(doubt)) => Observed::Uncertain(value, doubt),
             (observed, _) => observed,
         })
+    }
+
+    fn scale_factor(&self, place: &FactorPlace, words: &[u16]) -> Result<i16, Fault> {
+        let point = &self.points()[place.point()];
+        let words = place.of(words, point.encoding.width()).ok_or(Fault::WrongAnswer)?;
+        codec::decode_scale_factor(point, words)
     }
 
     fn points(&self) -> &[Point] {
@@ -325,170 +284,4 @@ impl DevicePlan {
 /// True when the map depends on what the device says of itself.
 fn depends_on_device(modbus: &ModbusProfile) -> bool {
     !modbus.maps.is_empty() || !modbus.models.is_empty()
-}
-
-impl BlockPlan {
-    /// Indices of the blocks out of which the scale factors come.
-    fn factor_blocks(&self) -> impl Iterator<Item = usize> {
-        self.points.iter().filter_map(|place| place.factor.as_ref()).map(|factor| factor.block)
-    }
-}
-
-fn points_of<'a>(modbus: &'a ModbusProfile, map: Option<&'a FirmwareMap>) -> &'a [Point] {
-    map.map_or(&modbus.points, |map| &map.points)
-}
-
-/// The requests of one map.
-struct Reads {
-    groups: Vec<GroupPlan>,
-    probe: Block,
-    absent: Vec<SeriesId>,
-}
-
-impl Reads {
-    /// The reads of a device that lays out its map itself and has not been heard: in each round the one question
-    /// whether it is there, for all tags of the round.
-    fn of_unknown_map(tags: &[Tag]) -> Self {
-        let Registers { address, count } = sunspec::probe();
-        let probe = Block { table: Table::HoldingRegisters, address, count, points: Vec::new() };
-        let group = |interval: Duration| {
-            let series = tags.iter().filter(|tag| tag.interval == interval).map(|tag| tag.series).collect();
-            let blocks = vec![BlockPlan { block: probe.clone(), series, points: Vec::new() }];
-            GroupPlan { interval, blocks, refused: None }
-        };
-        Self { groups: intervals(tags).into_iter().map(group).collect(), probe, absent: Vec::new() }
-    }
-
-    /// Plans the reads of `tags`. There is a group for each interval, whichever map it is: the schedule stays.
-    fn plan(
-        modbus: &ModbusProfile,
-        map: Option<&FirmwareMap>,
-        tags: &[Tag],
-        terms: &Terms<'_>,
-    ) -> Result<Self, PlanError> {
-        let points = points_of(modbus, map);
-        let is_absent = |tag: &&Tag| map.is_some_and(|map| map.absent[tag.point]);
-        let (absent, present): (Vec<&Tag>, Vec<&Tag>) = tags.iter().partition(is_absent);
-        let wanted: Vec<PlanPoint> =
-            present.iter().map(|tag| PlanPoint { point: tag.point, interval: tag.interval }).collect();
-        let (found, probe) = match plan::plan(points, &wanted, terms) {
-            Ok(plan) => (plan.groups, plan.probe),
-            // A firmware that has none of the tags: any register shows whether the device answers.
-            Err(PlanError::NothingWanted) if !absent.is_empty() => (Vec::new(), lone_probe(points, terms)?),
-            Err(error) => return Err(error),
-        };
-        let ids: HashMap<usize, SeriesId> = present.iter().map(|tag| (tag.point, tag.series)).collect();
-        let group = |interval: Duration| {
-            let found = found.iter().find(|group| group.interval == interval);
-            let blocks = found.map_or(&[][..], |group| &group.blocks);
-            let refused = found.map_or(&[][..], |group| &group.refused);
-            let blocks = blocks.iter().map(|block| block_plan(block, blocks, points, &ids)).collect();
-            GroupPlan { interval, blocks, refused: refused_tags(refused, &ids) }
-        };
-        let groups = intervals(tags).into_iter().map(group).collect();
-        Ok(Self { groups, probe, absent: absent.iter().map(|tag| tag.series).collect() })
-    }
-}
-
-/// The intervals of `tags`, the shortest first.
-fn intervals(tags: &[Tag]) -> Vec<Duration> {
-    let mut intervals: Vec<Duration> = tags.iter().map(|tag| tag.interval).collect();
-    intervals.sort_unstable();
-    intervals.dedup();
-    intervals
-}
-
-fn refused_tags(refused: &[(usize, u8)], ids: &HashMap<usize, SeriesId>) -> Option<RefusedTags> {
-    let (series, codes): (Vec<SeriesId>, Vec<u8>) =
-        refused.iter().filter_map(|(point, code)| Some((*ids.get(point)?, *code))).unzip();
-    (!series.is_empty()).then(|| RefusedTags { series: series.into(), codes })
-}
-
-fn lone_probe(points: &[Point], terms: &Terms<'_>) -> Result<Block, PlanError> {
-    plan::plan(points, &[PlanPoint { point: 0, interval: Duration::ZERO }], terms).map(|plan| plan.probe)
-}
-
-fn block_plan(block: &Block, group: &[Block], points: &[Point], ids: &HashMap<usize, SeriesId>) -> BlockPlan {
-    let factor = |factor: usize| {
-        group.iter().enumerate().find_map(|(index, block)| {
-            let place = block.points.iter().find(|place| place.point == factor)?;
-            Some(FactorPlace { point: factor, block: index, offset: usize::from(place.offset) })
-        })
-    };
-    let wanted = block.points.iter().filter(|place| place.wanted && ids.contains_key(&place.point));
-    let places = wanted.clone().map(|place| PointPlace {
-        point: place.point,
-        offset: usize::from(place.offset),
-        width: usize::from(points[place.point].encoding.width()),
-        factor: points[place.point].scale_factor.and_then(factor),
-    });
-    BlockPlan {
-        block: block.clone(),
-        series: wanted.clone().map(|place| ids[&place.point]).collect(),
-        points: places.collect(),
-    }
-}
-
-/// What the blocks of one round answered. Kept between rounds for its memory.
-#[derive(Default)]
-pub(super) struct Answers {
-    answers: Vec<Answer>,
-    asked: usize,
-}
-
-#[derive(Default)]
-struct Answer {
-    words: Vec<u16>,
-    time: Timestamp,
-    fault: Option<Fault>,
-    /// It was not asked.
-    is_skipped: bool,
-}
-
-impl Answers {
-    /// Forgets all answers.
-    pub(super) fn clear(&mut self) {
-        self.asked = 0;
-    }
-
-    /// Room for the words of the next block; [`finish`](Self::finish) completes it.
-    pub(super) fn next_words(&mut self) -> &mut Vec<u16> {
-        if self.answers.len() == self.asked {
-            self.answers.push(Answer::default());
-        }
-        &mut self.answers[self.asked].words
-    }
-
-    /// Completes the block begun with [`next_words`](Self::next_words).
-    pub(super) fn finish(&mut self, time: Timestamp, fault: Option<Fault>) {
-        self.next_words();
-        self.answers[self.asked].time = time;
-        self.answers[self.asked].fault = fault;
-        self.answers[self.asked].is_skipped = false;
-        self.asked += 1;
-    }
-
-    /// The next block is not asked in this round.
-    pub(super) fn skip(&mut self) {
-        self.next_words();
-        self.answers[self.asked].is_skipped = true;
-        self.asked += 1;
-    }
-
-    /// Why the device gave nothing at all; `None` when it said something, or was not asked.
-    fn silence(&self) -> Option<Fault> {
-        let asked = || self.answers[..self.asked].iter().filter(|answer| !answer.is_skipped);
-        let said = |answer: &Answer| answer.fault.is_none_or(|fault| matches!(fault, Fault::Exception(_)));
-        if asked().any(said) { None } else { asked().find_map(|answer| answer.fault) }
-    }
-
-    /// Completes `blocks` blocks that were not asked, for one reason.
-    pub(super) fn finish_all(&mut self, blocks: usize, time: Timestamp, fault: Fault) {
-        (0..blocks).for_each(|_| self.finish(time, Some(fault)));
-    }
-
-    fn get(&self, block: usize) -> Option<(Timestamp, Result<&[u16], Fault>)> {
-        let answer = self.answers[..self.asked].get(block).filter(|answer| !answer.is_skipped)?;
-        Some((answer.time, answer.fault.map_or(Ok(answer.words.as_slice()), Err)))
-    }
 }

@@ -59,6 +59,11 @@ impl DeviceIdentity {
         }
     }
 
+    /// True when there is nothing to ask.
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(self.state, State::Plain)
+    }
+
     /// The connection that the device was asked on last; `None` where it does not matter.
     pub(super) fn asked_on(&self) -> Option<u64> {
         match self.state {

@@ -17,7 +17,8 @@ const REQUESTS_QUEUED: usize = 8;
 /// Verbs for one link. Clones speak to the same poller.
 #[derive(Debug, Clone)]
 pub struct LinkHandle {
-    requests: mpsc::Sender<Request>,
+    /// In boxes: the channel keeps room for many, and there is one for each link.
+    requests: mpsc::Sender<Box<Request>>,
     status: watch::Receiver<LinkStatus>,
 }
 
@@ -76,7 +77,7 @@ pub enum WriteFailure {
 }
 
 impl LinkHandle {
-    pub(super) fn new(status: watch::Receiver<LinkStatus>) -> (Self, mpsc::Receiver<Request>) {
+    pub(super) fn new(status: watch::Receiver<LinkStatus>) -> (Self, mpsc::Receiver<Box<Request>>) {
         let (requests, receiver) = mpsc::channel(REQUESTS_QUEUED);
         (Self { requests, status }, receiver)
     }
@@ -137,6 +138,6 @@ impl LinkHandle {
     }
 
     async fn ask(&self, request: Request) -> Result<(), PollError> {
-        self.requests.send(request).await.map_err(|_| PollError::Stopped)
+        self.requests.send(Box::new(request)).await.map_err(|_| PollError::Stopped)
     }
 }

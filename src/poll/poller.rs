@@ -73,7 +73,7 @@ pub struct Poller {
     connection: Connection,
     clock: Arc<dyn Clock>,
     cycles: mpsc::Sender<PollCycle>,
-    requests: mpsc::Receiver<Request>,
+    requests: mpsc::Receiver<Box<Request>>,
     status: LinkStatus,
     published: watch::Sender<LinkStatus>,
     load: Load,
@@ -164,7 +164,12 @@ impl Poller {
 
     /// Polls until told to stop, or until nobody takes the readings any more. A request in hand is finished, which
     /// takes no longer than its timeout, and what was read is handed on.
-    pub async fn run(mut self, stop: CancellationToken) {
+    #[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice, and there is one for each link")]
+    pub fn run(mut self, stop: CancellationToken) -> impl Future<Output = ()> + Send {
+        async move { self.poll_until(&stop).await }
+    }
+
+    async fn poll_until(&mut self, stop: &CancellationToken) {
         let stopped = stop.cancelled();
         tokio::pin!(stopped);
         self.status.predicted_ratio = self.predicted_ratio();
@@ -173,15 +178,16 @@ impl Poller {
             self.schedule.follow(now, self.clock.wall());
             self.renew_status(now);
             let wake = self.schedule.next_due().map_or(now + LOOK_EVERY, |due| due.min(now + LOOK_EVERY));
-            // All arms but the last may be cancelled: they only wait.
+            // All arms but the last may be cancelled: they only wait. What is rare has a box, so that every link does
+            // not keep room for it.
             let flow = tokio::select! {
                 biased;
                 () = &mut stopped => ControlFlow::Break(()),
                 Some(request) = self.requests.recv(), if wake > now || now >= self.serves_from => {
-                    self.serve_in_turn(request, &stop).await
+                    Box::pin(self.serve_in_turn(*request, stop)).await
                 }
                 () = self.connection.reconnected() => self.greet(),
-                () = wait_until(wake, now) => self.poll_due(&stop).await,
+                () = wait_until(wake, now) => self.poll_due(stop).await,
             };
             if flow.is_break() {
                 break;
@@ -195,7 +201,7 @@ impl Poller {
         let Some(due) = self.schedule.take(Instant::now()) else { return ControlFlow::Continue(()) };
         let cycle = match due.work {
             Work::Group(group) => self.poll_group(due, group, stop).await,
-            Work::Again(group) => self.poll_again(due.device, group, stop).await,
+            Work::Again(group) => Box::pin(self.poll_again(due.device, group, stop)).await,
             Work::Probe => self.probe(due.device, stop).await,
         };
         self.hand_on(cycle).await

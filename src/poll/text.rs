@@ -61,7 +61,7 @@ pub struct TextPoller {
     shapes: Shapes,
     report: Report,
     clock: Arc<dyn Clock>,
-    requests: mpsc::Receiver<Request>,
+    requests: mpsc::Receiver<Box<Request>>,
     cycles: mpsc::Sender<PollCycle>,
 }
 
@@ -80,7 +80,7 @@ enum Mode {
 
 /// What ended a wait.
 enum Wake {
-    Request(Request),
+    Request(Box<Request>),
     Line(Result<Heard, Failure>),
     Timer,
 }
@@ -161,7 +161,7 @@ impl TextPoller {
 
     async fn act(&mut self, wake: Wake) -> PollCycle {
         match wake {
-            Wake::Request(request) => self.serve(request).await,
+            Wake::Request(request) => self.serve(*request).await,
             Wake::Line(Ok(heard)) => self.hear(&heard),
             Wake::Line(Err(failure)) => self.lose_port(&failure),
             Wake::Timer => self.tick().await,

@@ -48,14 +48,14 @@ fn device(name: &str, unit: u8, interval: Duration) -> DeviceConfig {
     let tag = |point: usize| TagConfig {
         point,
         interval,
-        series: SeriesInfo {
+        series: Arc::new(SeriesInfo {
             name: points[point].name.clone(),
             labels: Arc::default(),
             unit: String::new(),
             kind: ValueKind::Int,
             scale: Scale::ONE,
             states: BTreeMap::new(),
-        },
+        }),
         forward: None,
     };
     let tags = vec![tag(0), tag(1)];

@@ -26,7 +26,7 @@ pub async fn read(profile: &Arc<Profile>, dump: &Dump) -> (BTreeMap<String, Stri
     let endpoint = servers.tcp(Framing::Tcp, vec![device], Keep::Counters).await.unwrap();
     let address = endpoint.address();
     let name = Name::new("device").unwrap();
-    let tag = |point| TagConfig { point, interval: NEVER, series: profile.series(point), forward: None };
+    let tag = |point| TagConfig { point, interval: NEVER, series: profile.series(point).into(), forward: None };
     let tags: Vec<TagConfig> = (0..modbus.points.len()).map(tag).collect();
     let ids = (0..u32::try_from(tags.len()).unwrap()).map(SeriesId).collect();
     let firmware = dump.configured.as_deref().map(|written| modbus.identification.scheme.parse(written).unwrap());

@@ -22,9 +22,6 @@ impl Poller {
         stop: &CancellationToken,
         alarms: &mut Vec<AlarmRecord>,
     ) -> Result<(), PollError> {
-        if self.devices[device].identity.asked_on().is_none() {
-            return Ok(());
-        }
         let connection = self.connect(stop).await?;
         if self.devices[device].identity.begin(connection) {
             self.devices[device].plan.doubt_all();

@@ -158,7 +158,10 @@ impl Poller {
         stop: &CancellationToken,
         alarms: &mut Vec<AlarmRecord>,
     ) -> Round {
-        let identified = self.identify(device, stop, alarms).await;
+        let identified = match self.devices[device].identity.is_plain() {
+            true => Ok(()),
+            false => Box::pin(self.identify(device, stop, alarms)).await,
+        };
         self.answers.clear();
         let blocks = self.devices[device].plan.groups[group].blocks.len();
         if let Err(error) = identified {

@@ -52,14 +52,14 @@ fn device() -> DeviceConfig {
         point,
         // Each in a group of its own, so that whatever follows a late answer asks for something else.
         interval: Duration::from_millis(97 + 10 * point as u64),
-        series: SeriesInfo {
+        series: Arc::new(SeriesInfo {
             name: format!("p{point}"),
             labels: Arc::default(),
             unit: String::new(),
             kind: ValueKind::Int,
             scale: Scale::ONE,
             states: BTreeMap::new(),
-        },
+        }),
         forward: None,
     };
     DeviceConfig {

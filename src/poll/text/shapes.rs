@@ -102,7 +102,7 @@ mod tests {
             scale: Scale::ONE,
             states: Default::default(),
         };
-        TagConfig { point, interval: Duration::from_secs(1), series, forward: None }
+        TagConfig { point, interval: Duration::from_secs(1), series: series.into(), forward: None }
     }
 
     /// Lines `A <p0> <p1>` and `B <p2>`.
