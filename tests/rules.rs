@@ -11,30 +11,20 @@ use lineside::model::{Timestamp, Transition};
 use lineside::simulator::Servers;
 use support::broker::Broker;
 use support::consumer::{Consumer, Harvest};
-use support::plant::{COUNTER, COUNTER_PROFILE, counters};
+use support::plant::{COUNTER, COUNTER_PROFILE, COUNTER_RULES, counters};
 use support::site::{Configuration, Site};
 
 /// The counter goes round in so many answers, and in the upper half of them the alarm is active.
 const ROUND: u64 = 20;
 
-const RULES: &str = r#"
-groups:
-  - name: counters
-    interval: 1s
-    rules:
-      - alert: UpperHalf
-        expr: answers % 20 >= 10
-        annotations: { summary: "{{ $labels.device }} at {{ $value }}" }
-        edge: { evaluate: arrival, priority: high }
-      - record: device:answers:rate
-        expr: rate(answers[5s])
-      - alert: Stopped
-        expr: device:answers:rate < 5
-        for: 2s
-"#;
+/// Those of the counter, and an alarm over what they record.
+fn rules() -> String {
+    let stopped = "{ alert: Stopped, expr: 'device:answers:rate < 5', for: 2s }";
+    format!("{COUNTER_RULES}      - {stopped}\n")
+}
 
 fn site(broker: &Broker, address: std::net::SocketAddr) -> Site {
-    site_with(broker, address, RULES, "100ms")
+    site_with(broker, address, &rules(), "100ms")
 }
 
 fn site_with(broker: &Broker, address: std::net::SocketAddr, rules: &str, timeout: &str) -> Site {
@@ -71,7 +61,7 @@ async fn alarms_and_recorded_series_reach_the_broker_and_broken_rules_change_not
     // When the agent runs, its rules are broken and read again, and then lose the alarm.
     let mut agent = site.start();
     consumer.until("alarms", |harvest| harvest.transitions("UpperHalf").len() >= 4).await;
-    std::fs::write(site.path().join("rules.yml"), RULES.replace("% 20", "% %")).unwrap();
+    std::fs::write(site.path().join("rules.yml"), rules().replace("% 20", "% %")).unwrap();
     agent.hang_up();
     agent.logged("rules not reloaded; those in force stay").await;
     let before = consumer.harvest.transitions("UpperHalf").len();
@@ -147,9 +137,17 @@ async fn people_see_alarms_and_acknowledge_them() {
     consumer.harvest.assert_sound();
 }
 
-/// A rule whose delay outlasts a restart, and the moment from which its condition holds.
-const DELAYED: &str = "groups: [{name: a, interval: 1s, rules: [{alert: Long, expr: answers > 3, for: 8s}]}]";
-const DELAY: Duration = Duration::from_secs(8);
+/// A rule whose condition holds soon after the start, with a delay.
+fn delayed(delay: Duration) -> String {
+    let delay = delay.as_secs();
+    format!("groups: [{{name: a, interval: 1s, rules: [{{alert: Long, expr: answers > 3, for: {delay}s}}]}}]")
+}
+
+/// Waits until readings of about a second more are stored: what is delivered is.
+async fn stores_more(consumer: &mut Consumer) {
+    let before = consumer.harvest.readings.len();
+    consumer.until("readings that are stored", |harvest| harvest.readings.len() >= before + 40).await;
+}
 
 /// Since when the delay of the alarm runs, as `lineside alarms` tells.
 async fn pending_since(site: &Site) -> Timestamp {
@@ -174,14 +172,16 @@ async fn a_delay_goes_on_through_a_kill_as_if_nothing_had_happened() {
     let endpoint = counters(&mut servers, &[1]).await;
     let broker = Broker::start().await;
     let mut consumer = Consumer::start(&broker).await;
-    let site = site_with(&broker, endpoint.address(), DELAYED, "2s");
+    // However slowly the agent starts, it finds what was stored before no longer ago than readings stand for the series.
+    const DELAY: Duration = Duration::from_secs(15);
+    let site = site_with(&broker, endpoint.address(), &delayed(DELAY), "10s");
 
     // When the agent is killed twice while the delay runs, and starts at once each time.
     let mut agent = site.start();
     agent.logged("lineside started").await;
     let since = pending_since(&site).await;
     for _ in 0..2 {
-        tokio::time::sleep(Duration::from_millis(1700)).await;
+        stores_more(&mut consumer).await;
         agent.kill();
         agent = site.start();
         agent.logged("lineside started").await;
@@ -201,15 +201,18 @@ async fn a_delay_starts_anew_after_a_time_that_nobody_has_seen() {
     let endpoint = counters(&mut servers, &[1]).await;
     let broker = Broker::start().await;
     let mut consumer = Consumer::start(&broker).await;
-    let site = site_with(&broker, endpoint.address(), DELAYED, "2s");
+    const DELAY: Duration = Duration::from_secs(8);
+    /// Longer than the readings of this site stand for their series, and than what counts as a hole.
+    const PAUSE: Duration = Duration::from_secs(6);
+    let site = site_with(&broker, endpoint.address(), &delayed(DELAY), "2s");
 
     // When the agent is killed while the delay runs, and starts when the history has a hole.
     let mut agent = site.start();
     agent.logged("lineside started").await;
     let since = pending_since(&site).await;
-    tokio::time::sleep(Duration::from_millis(1500)).await;
+    stores_more(&mut consumer).await;
     agent.kill();
-    tokio::time::sleep(Duration::from_secs(7)).await;
+    tokio::time::sleep(PAUSE).await;
     agent = site.start();
     agent.logged("lineside started").await;
     let anew = pending_since(&site).await;
@@ -217,7 +220,7 @@ async fn a_delay_starts_anew_after_a_time_that_nobody_has_seen() {
 
     // Then it counts from the new start.
     let raised = consumer.harvest.transitions("Long")[0].clone();
-    assert!(anew.since(since) > Duration::from_secs(7), "{since} {anew}");
+    assert!(anew.since(since) > PAUSE, "{since} {anew}");
     assert_eq!(Timestamp(raised.time.0).since(anew), DELAY);
 }
 

@@ -1,4 +1,7 @@
 //! Messages of rules on their way to the broker, one after the other. They wait while there is no connection.
+//!
+//! They wait in memory, and a message is published at most once: told twice, a text without an identity could not be
+//! recognised as the same. What must arrive is the transition, which waits in the store.
 
 use std::collections::VecDeque;
 use std::future::Future;

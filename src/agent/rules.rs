@@ -30,26 +30,23 @@ const LOOK_BACK_OF_UP: Duration = Duration::from_secs(150);
 /// # Errors
 /// Everything that is wrong with them.
 pub fn load(config: &Config) -> Result<Vec<GroupSpec>, Vec<FileFault>> {
-    let (found, conditions) = (file::load(&config.rules.files), interlocks(&config.writes));
-    let (mut groups, interlocks) = match (found, conditions) {
-        (Ok(groups), Ok(interlocks)) => (groups, interlocks),
-        (groups, interlocks) => {
-            let faults = groups.err().into_iter().chain(interlocks.err()).flatten();
-            return Err(faults.collect());
-        }
-    };
+    let (mut groups, mut faults) = file::load_readable(&config.rules.files);
+    let interlocks = interlocks(&config.writes).unwrap_or_else(|found| {
+        faults.extend(found);
+        Vec::new()
+    });
     let refused = |error: anyhow::Error| vec![FileFault::of_file("rules", error.to_string())];
     groups.extend(aggregates(&config.links).map_err(refused)?);
     let series = specs(&config.links, None);
     let memory_limit = Some(config.rules.memory_bytes);
     let setup = RuleSetup { groups: groups.clone(), interlocks, series, memory_limit, ..setup_of(&config.gateway) };
-    match Engine::new(setup, Timestamp(0)) {
-        Ok(_) => {
-            unmatched_selectors(&groups, config).iter().for_each(|found| tracing::warn!("{found}"));
-            Ok(groups)
-        }
-        Err(errors) => Err(errors.iter().map(fault_of).collect()),
+    // Rules that can be read have faults of their own: all are said in one go.
+    faults.extend(Engine::new(setup, Timestamp(0)).err().iter().flatten().map(fault_of));
+    if !faults.is_empty() {
+        return Err(faults);
     }
+    unmatched_selectors(&groups, config).iter().for_each(|found| tracing::warn!("{found}"));
+    Ok(groups)
 }
 
 /// A rule that cannot be put in force, as a fault of its file.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::client::AgentClient;
-use super::table::Table;
+use super::table::{Table, measured};
 use super::{AgentOption, Exit, Failure, write_json, written};
 use crate::diagnostics::protocol::{AlarmAnswer, Request};
 use crate::rules::engine::{AlarmRequest, AlarmView};
@@ -121,7 +121,7 @@ fn write_views(out: &mut impl Write, views: &[AlarmView]) -> std::io::Result<()>
             None => format!("{}{}", words(&view.state), if view.flapping { ", flapping" } else { "" }),
         };
         let since = view.active_since.or(view.pending_since).map(|time| time.to_string()).unwrap_or_default();
-        let value = view.value.map(|value| value.to_string()).unwrap_or_default();
+        let value = view.value.map(measured).unwrap_or_default();
         table.row([view.name.clone(), listed(&view.labels), state, words(&view.priority), since, value]);
     }
     table.write(out, 0)

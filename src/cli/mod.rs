@@ -114,7 +114,7 @@ enum Command {
 #[derive(Debug, Args)]
 struct ConfigOption {
     /// Configuration file.
-    #[arg(short, long, value_name = "FILE", env = "LINESIDE_CONFIG", default_value = DEFAULT_PATH)]
+    #[arg(short, long, value_name = "FILE", env = "LINESIDE_CONFIG", default_value = DEFAULT_PATH, global = true)]
     config: PathBuf,
 }
 
@@ -124,7 +124,7 @@ struct AgentOption {
     #[command(flatten)]
     config: ConfigOption,
     /// Socket of the agent; without it the one that the configuration names.
-    #[arg(short, long, value_name = "FILE", env = "LINESIDE_SOCKET")]
+    #[arg(short, long, value_name = "FILE", env = "LINESIDE_SOCKET", global = true)]
     socket: Option<PathBuf>,
 }
 

@@ -53,6 +53,13 @@ impl Table {
 }
 
 /// True when at least half of what is said in a column are numbers.
+/// A measured value for people: up to four decimals, and more only where the value is that small.
+pub(super) fn measured(value: f64) -> String {
+    let is_small = value != 0.0 && value.abs() < 0.001;
+    let text = if is_small { format!("{value:.3e}") } else { format!("{value:.4}") };
+    if is_small || !text.contains('.') { text } else { text.trim_end_matches('0').trim_end_matches('.').to_owned() }
+}
+
 fn is_numeric<'a>(cells: impl Iterator<Item = &'a String>) -> bool {
     let is_number = |cell: &&String| cell.trim_start_matches('-').starts_with(|c: char| c.is_ascii_digit());
     let (numbers, words): (Vec<_>, Vec<_>) =

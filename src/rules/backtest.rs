@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use super::engine::{Engine, EngineError, Outcome, RuleSetup};
 use super::spec::{GroupSpec, RuleKind};
-use crate::model::{AlarmRecord, AlarmState, Priority, Row, Timestamp};
+use super::thinned::{Summaries, Summarized};
+use crate::model::{AlarmRecord, AlarmState, Priority, Row, Thinned, Timestamp};
 
 /// Evaluations wait so long for readings, as live.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -86,6 +87,8 @@ pub struct Past {
     pub series: usize,
     /// Times without readings, longer than samples stand for their series.
     pub holes: Vec<(Timestamp, Timestamp)>,
+    /// Times of which only summaries are left, because the store was full: rules were not tried there.
+    pub summarized: Vec<Summarized>,
     /// Alarms that would have been raised, those most often first.
     pub alarms: Vec<AlarmPast>,
     /// Alerting rules that would never have raised any.
@@ -105,6 +108,7 @@ pub struct Backtest {
     begin: Timestamp,
     newest: Option<Timestamp>,
     holes: Vec<(Timestamp, Timestamp)>,
+    summaries: Summaries,
     readings: u64,
     alarms: BTreeMap<(String, BTreeMap<String, String>), AlarmPast>,
     recorded: BTreeMap<String, u64>,
@@ -134,6 +138,7 @@ impl Backtest {
             begin,
             newest: None,
             holes: Vec::new(),
+            summaries: Summaries::default(),
             readings: 0,
             alarms: BTreeMap::new(),
             recorded: BTreeMap::new(),
@@ -171,6 +176,12 @@ impl Backtest {
         self.note(outcome);
     }
 
+    /// Takes note of summaries that a full store has in the place of readings; `corrected` sets times right.
+    pub fn take_thinned(&mut self, thinned: &Thinned, corrected: impl Fn(Timestamp) -> Timestamp) {
+        let Self { engine, summaries, .. } = self;
+        summaries.take(thinned, |id| engine.selects(id), corrected);
+    }
+
     /// What came of it.
     pub fn finish(mut self) -> Past {
         let mut outcome = Outcome::default();
@@ -197,6 +208,7 @@ impl Backtest {
             readings: self.readings,
             series: self.engine.status().series,
             holes: self.holes,
+            summarized: self.summaries.within(self.begin, self.to),
             silent,
             recorded: self.recorded,
             failing: self.engine.failing().collect(),

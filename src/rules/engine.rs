@@ -135,6 +135,7 @@ impl Engine {
         engine.interlocks = Interlocks::new(interlocks, &mut engine.table);
         engine.publishes_alerts = engine.selects_alerts();
         series.into_iter().for_each(|spec| engine.add_series(spec));
+        engine.table.trim();
         engine.up = Up::new(devices, &engine.table);
         let too_large = memory_limit.map(|limit| engine.too_large(limit)).unwrap_or_default();
         if too_large.is_empty() { Ok(engine) } else { Err(too_large) }

@@ -1,11 +1,11 @@
 //! A rule file as an older Prometheus takes it: without `edge`, `query_offset`, and labels of groups. Pure.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use promql_parser::util::display_duration;
 
-use super::file::{RawFile, RawRule, yaml};
+use super::file::raw::{self, RawRule, Texts};
+use super::file::tree::{At, Faults};
 use crate::settings::FileFault;
 
 /// The same rules for `promtool` 2.42. Labels of a group become those of its rules, which means the same; a function
@@ -17,11 +17,16 @@ pub fn plain(text: &str, file: &str) -> Result<String, Vec<FileFault>> {
     if text.trim().is_empty() {
         return Ok(String::new());
     }
-    let raw: RawFile = yaml(text, file)?;
+    let mut faults = Faults::of(file);
+    let groups = raw::groups(text, &mut faults);
+    let faults = faults.in_order();
+    if !faults.is_empty() {
+        return Err(faults);
+    }
     let mut out = String::from("groups:\n");
-    for group in raw.groups {
+    for group in groups {
         out += &format!("  - name: {}\n", quoted(&group.name.value));
-        out += &span("    interval", group.interval.map(|span| span.0));
+        out += &span("    interval", group.interval);
         if group.limit > 0 {
             out += &format!("    limit: {}\n", group.limit);
         }
@@ -33,31 +38,32 @@ pub fn plain(text: &str, file: &str) -> Result<String, Vec<FileFault>> {
     Ok(out)
 }
 
-fn plain_rule(rule: &RawRule, of_group: &BTreeMap<String, String>) -> String {
+fn plain_rule(rule: &RawRule, of_group: &Texts) -> String {
     let (kind, name) = match (&rule.alert, &rule.record) {
         (Some(alert), _) => ("alert", alert.value.as_str()),
         (None, record) => ("record", record.as_ref().map_or("", |record| &record.value)),
     };
-    let expression = rule.expr.value.replace("double_exponential_smoothing", "holt_winters");
+    let expression =
+        rule.expr.as_ref().map_or("", |expr| &expr.value).replace("double_exponential_smoothing", "holt_winters");
     let mut out = format!("      - {kind}: {}\n        expr: {}\n", quoted(name), quoted(&expression));
-    out += &span("        for", rule.delay.as_ref().map(|span| span.0));
-    out += &span("        keep_firing_for", rule.keep_firing_for.as_ref().map(|span| span.0));
+    out += &span("        for", rule.delay);
+    out += &span("        keep_firing_for", rule.keep_firing_for);
     let mut labels = of_group.clone();
     labels.extend(rule.labels.clone());
     for (key, map) in [("labels", &labels), ("annotations", &rule.annotations)] {
         if !map.is_empty() {
             out += &format!("        {key}:\n");
             for (name, value) in map {
-                out += &format!("          {}: {}\n", quoted(name), quoted(value));
+                out += &format!("          {}: {}\n", quoted(name), quoted(&value.value));
             }
         }
     }
     out
 }
 
-fn span(key: &str, span: Option<Duration>) -> String {
+fn span(key: &str, span: Option<At<Duration>>) -> String {
     let shown = |span: Duration| if span.is_zero() { "0s".to_owned() } else { display_duration(&span) };
-    span.map_or_else(String::new, |span| format!("{key}: {}\n", shown(span)))
+    span.map_or_else(String::new, |span| format!("{key}: {}\n", shown(span.value)))
 }
 
 /// A text in quotes, as JSON and YAML have in common.

@@ -19,22 +19,24 @@
 //! ```
 
 mod action;
+pub(super) mod raw;
+pub(super) mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use promql_parser::parser;
-use promql_parser::util::parse_duration;
 use serde::{Deserialize, Deserializer};
-use serde_saphyr::Spanned;
 
-use self::action::RawAction;
-use super::alarm::{AlarmPolicy, FlapLimit, OnBad};
+use self::raw::{RawAction, RawEdge, RawGroup, RawRule, RawWindow, Texts};
+use self::tree::{At, Faults, Spot};
+use super::alarm::{AlarmPolicy, FlapLimit};
 use super::bounded::BoundBy;
 use super::eval::check::{refusals, selectors};
 use super::plan::matchers;
 use super::spec::{ActionSpec, AlertSpec, GroupSpec, Place, RuleKind, RuleSpec};
+use super::syntax;
 use crate::model::Priority;
 use crate::settings::{FileFault, read_text};
 
@@ -53,6 +55,12 @@ const UNIT_TESTS: &str = ".test";
 /// # Errors
 /// Everything that is wrong with them.
 pub fn load(paths: &[PathBuf]) -> Result<Vec<GroupSpec>, Vec<FileFault>> {
+    let (groups, faults) = load_readable(paths);
+    if faults.is_empty() { Ok(groups) } else { Err(faults) }
+}
+
+/// As [`load`], with the rules that can be read beside the faults of the others: they may have faults of another kind.
+pub fn load_readable(paths: &[PathBuf]) -> (Vec<GroupSpec>, Vec<FileFault>) {
     let (mut groups, mut faults) = (Vec::new(), Vec::new());
     for path in paths {
         let files = match files_of(path) {
@@ -64,18 +72,16 @@ pub fn load(paths: &[PathBuf]) -> Result<Vec<GroupSpec>, Vec<FileFault>> {
         };
         for file in files {
             let name = file.display().to_string();
-            let parsed = match read_text(&file) {
-                Ok(Some(text)) => parse(&text, &name),
-                Ok(None) => Err(vec![FileFault::of_file(&name, "there is no such file")]),
-                Err(unreadable) => Err(unreadable),
+            let (found, wrong) = match read_text(&file) {
+                Ok(Some(text)) => read(&text, &name),
+                Ok(None) => (Vec::new(), vec![FileFault::of_file(&name, "there is no such file")]),
+                Err(unreadable) => (Vec::new(), unreadable),
             };
-            match parsed {
-                Ok(found) => groups.extend(found),
-                Err(found) => faults.extend(found),
-            }
+            groups.extend(found);
+            faults.extend(wrong);
         }
     }
-    if faults.is_empty() { Ok(groups) } else { Err(faults) }
+    (groups, faults)
 }
 
 fn files_of(path: &Path) -> std::io::Result<Vec<PathBuf>> {
@@ -98,23 +104,27 @@ fn files_of(path: &Path) -> std::io::Result<Vec<PathBuf>> {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn parse(text: &str, file: &str) -> Result<Vec<GroupSpec>, Vec<FileFault>> {
+    let (groups, faults) = read(text, file);
+    if faults.is_empty() { Ok(groups) } else { Err(faults) }
+}
+
+/// The rules of a file that can be read, and everything that is wrong with it.
+fn read(text: &str, file: &str) -> (Vec<GroupSpec>, Vec<FileFault>) {
     if text.trim().is_empty() {
-        return Ok(Vec::new());
+        return (Vec::new(), Vec::new());
     }
-    let raw: RawFile = yaml(text, file)?;
-    let mut reader = Reader { file, faults: Vec::new(), interval: INTERVAL };
+    let mut faults = Faults::of(file);
+    let raw = raw::groups(text, &mut faults);
+    let mut reader = Reader { file, faults, interval: INTERVAL };
     let mut names = BTreeSet::new();
-    let groups: Vec<GroupSpec> = raw
-        .groups
-        .into_iter()
-        .filter_map(|group| {
-            if !names.insert(group.name.value.clone()) {
-                reader.fault(&group.name, "name", "another group of this file has this name");
-            }
-            reader.group(group)
-        })
-        .collect();
-    if reader.faults.is_empty() { Ok(groups) } else { Err(reader.faults) }
+    let groups = raw.into_iter().map(|group| {
+        if !names.insert(group.name.value.clone()) {
+            reader.fault(&group.name, "name", "another group of this file has this name");
+        }
+        reader.group(group)
+    });
+    let groups = groups.collect();
+    (groups, reader.faults.in_order())
 }
 
 /// What a file in YAML says.
@@ -126,224 +136,126 @@ pub(super) fn yaml<T: serde::de::DeserializeOwned>(text: &str, file: &str) -> Re
     })
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawFile {
-    #[serde(default)]
-    pub groups: Vec<RawGroup>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawGroup {
-    pub name: Spanned<String>,
-    #[serde(default)]
-    pub interval: Option<Span>,
-    #[serde(default)]
-    pub query_offset: Option<Span>,
-    #[serde(default)]
-    pub limit: usize,
-    #[serde(default)]
-    pub labels: BTreeMap<String, String>,
-    #[serde(default)]
-    pub rules: Vec<RawRule>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawRule {
-    #[serde(default)]
-    pub alert: Option<Spanned<String>>,
-    #[serde(default)]
-    pub record: Option<Spanned<String>>,
-    pub expr: Spanned<String>,
-    #[serde(default, rename = "for")]
-    pub delay: Option<Span>,
-    #[serde(default)]
-    pub keep_firing_for: Option<Span>,
-    #[serde(default)]
-    pub labels: BTreeMap<String, String>,
-    #[serde(default)]
-    pub annotations: BTreeMap<String, String>,
-    #[serde(default)]
-    pub edge: Option<RawEdge>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawEdge {
-    clear: Option<Spanned<String>>,
-    latch: bool,
-    acknowledge: bool,
-    priority: Option<Priority>,
-    shelve: Option<Span>,
-    on_bad: RawOnBad,
-    flap: Option<RawFlap>,
-    suppressed_by: Vec<String>,
-    evaluate: RawEvaluate,
-    window: Option<RawWindow>,
-    on_firing: Vec<RawAction>,
-    on_resolved: Vec<RawAction>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "lowercase")]
-enum RawOnBad {
-    #[default]
-    Hold,
-    Resolve,
-    Fire,
-}
-
-#[derive(Deserialize, Default, PartialEq)]
-#[serde(rename_all = "lowercase")]
-enum RawEvaluate {
-    #[default]
-    Interval,
-    Arrival,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawFlap {
-    raises: usize,
-    within: Span,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "lowercase")]
-enum RawWindow {
-    Count(usize),
-    Session(Span),
-    State(Spanned<String>),
-}
-
 /// A span of time as Prometheus writes it: `90s`, `1h30m`, `0`.
 pub(super) struct Span(pub Duration);
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let is_zero = text.starts_with('0') && text.bytes().all(|byte| byte == b'0' || byte.is_ascii_lowercase());
-        let span = if is_zero { Ok(Duration::ZERO) } else { parse_duration(&text) };
-        let refused = |reason: String| {
-            serde::de::Error::custom(format!("{text:?} is no span of time such as 90s or 1h30m: {reason}"))
-        };
-        span.map(Self).map_err(refused)
+        tree::span(&text).map(Self).map_err(|reason| serde::de::Error::custom(format!("{text:?} {reason}")))
     }
 }
 
 struct Reader<'a> {
     file: &'a str,
-    faults: Vec<FileFault>,
+    faults: Faults<'a>,
     /// That of the group that is read: the step of subqueries that do not say.
     interval: Duration,
 }
 
 impl Reader<'_> {
-    fn fault<T>(&mut self, at: &Spanned<T>, key: &str, reason: impl Into<String>) {
-        let line = Some(at.referenced.line() as usize);
-        let reason = format!("column {}: {}", at.referenced.column(), reason.into());
-        self.faults.push(FileFault { line, key: key.to_owned(), ..FileFault::of_file(self.file, reason) });
+    fn fault<T>(&mut self, at: &At<T>, key: &str, reason: impl Into<String>) {
+        self.faults.note(at.spot, key, reason);
     }
 
-    fn group(&mut self, raw: RawGroup) -> Option<GroupSpec> {
-        let interval = raw.interval.map_or(INTERVAL, |span| span.0);
-        if interval.is_zero() || raw.name.value.is_empty() {
-            self.fault(&raw.name, "groups", "a group needs a name, and an interval that is not zero");
-            return None;
+    fn group(&mut self, raw: RawGroup) -> GroupSpec {
+        let interval = raw.interval.map_or(INTERVAL, |span| span.value);
+        if raw.name.value.is_empty() {
+            self.fault(&raw.name, "name", "a group needs a name");
         }
-        self.interval = interval;
-        let labels = raw.labels;
+        if let Some(interval) = raw.interval.filter(|span| span.value.is_zero()) {
+            self.fault(&interval, "interval", "must be more than nothing");
+        }
+        self.interval = interval.max(Duration::from_millis(1));
+        let labels = self.checked(raw.labels, "labels");
         let rules = raw.rules.into_iter().filter_map(|rule| self.rule(rule, &labels)).collect();
-        let query_offset = raw.query_offset.map_or(Duration::ZERO, |span| span.0);
-        Some(GroupSpec { name: raw.name.value, interval, query_offset, limit: raw.limit, rules })
+        let query_offset = raw.query_offset.map_or(Duration::ZERO, |span| span.value);
+        GroupSpec { name: raw.name.value, interval: self.interval, query_offset, limit: raw.limit, rules }
     }
 
     fn rule(&mut self, raw: RawRule, of_group: &BTreeMap<String, String>) -> Option<RuleSpec> {
-        let expression = self.expression(&raw.expr, "expr");
-        let place = Place {
-            file: self.file.to_owned(),
-            line: raw.expr.referenced.line() as usize,
-            column: raw.expr.referenced.column() as usize,
-        };
-        for (key, text) in raw.labels.iter().chain(&raw.annotations) {
-            if let Err(reason) = super::text::check(text) {
-                self.fault(&raw.expr, key, format!("{text:?}: {reason}"));
-            }
-        }
+        let expression = raw.expr.as_ref().and_then(|expr| self.expression(expr, "expr"));
+        let Spot { line, column } = raw.expr.as_ref().map_or(raw.spot, |expr| expr.spot);
+        let place = Place { file: self.file.to_owned(), line, column };
+        let own_labels = self.checked(raw.labels, "labels");
+        let annotations = self.checked(raw.annotations, "annotations");
         let mut labels = of_group.clone();
-        labels.extend(raw.labels.clone());
-        let (name, kind) = match (&raw.alert, &raw.record) {
+        labels.extend(own_labels);
+        let (name, kind) = match (raw.alert, raw.record) {
             (Some(alert), None) if !alert.value.is_empty() => {
-                let name = alert.value.clone();
-                (name, RuleKind::Alert(Box::new(self.alert(raw)?)))
+                let edge = self.edge(raw.edge.unwrap_or_default());
+                let span = |span: Option<At<Duration>>| span.map_or(Duration::ZERO, |span| span.value);
+                let (delay, keep_firing) = (span(raw.delay), span(raw.keep_firing_for));
+                let policy = AlarmPolicy { delay, keep_firing, ..edge.policy };
+                (alert.value, RuleKind::Alert(Box::new(AlertSpec { policy, annotations, ..edge })))
             }
             (None, Some(record)) if is_name(&record.value) => {
                 let is_plain = raw.delay.is_none()
                     && raw.keep_firing_for.is_none()
-                    && raw.annotations.is_empty()
+                    && annotations.is_empty()
                     && raw.edge.is_none();
                 if !is_plain {
-                    self.fault(record, "record", "for, keep_firing_for, annotations and edge belong to alerts");
+                    self.fault(&record, "record", "for, keep_firing_for, annotations and edge belong to alerts");
                 }
-                (record.value.clone(), RuleKind::Record)
+                (record.value, RuleKind::Record)
             }
-            _ => {
-                self.fault(&raw.expr, "rules", "a rule has either alert or record, with a name that is allowed");
+            (alert, record) => {
+                let spot = alert.or(record).map_or(raw.spot, |name| name.spot);
+                self.faults.note(spot, "rules", "a rule has either alert or record, with a name that is allowed");
                 return None;
             }
         };
         Some(RuleSpec { place, name, expression: expression?, labels, kind })
     }
 
-    fn alert(&mut self, raw: RawRule) -> Option<AlertSpec> {
-        let span = |span: Option<Span>| span.map_or(Duration::ZERO, |span| span.0);
-        let edge = raw.edge.unwrap_or_default();
-        let clear = match &edge.clear {
-            Some(clear) => Some(self.expression(clear, "edge.clear")?),
-            None => None,
-        };
+    /// Texts whose templates were looked at.
+    fn checked(&mut self, texts: Texts, key: &str) -> BTreeMap<String, String> {
+        for (name, text) in &texts {
+            if let Err(reason) = super::text::check(&text.value) {
+                self.fault(text, &format!("{key}.{name}"), format!("{:?}: {reason}", text.value));
+            }
+        }
+        texts.into_iter().map(|(name, text)| (name, text.value)).collect()
+    }
+
+    /// What `edge` says; delays and annotations stand elsewhere.
+    fn edge(&mut self, edge: RawEdge) -> AlertSpec {
+        let clear = edge.clear.and_then(|clear| self.expression(&clear, "edge.clear"));
         let bound = match edge.window {
             None => None,
             Some(RawWindow::Count(count)) => Some(BoundBy::Count(count)),
-            Some(RawWindow::Session(pause)) => Some(BoundBy::Session(pause.0)),
-            Some(RawWindow::State(selector)) => Some(BoundBy::State(self.selector(&selector, "edge.window.state")?)),
+            Some(RawWindow::Session(pause)) => Some(BoundBy::Session(pause)),
+            Some(RawWindow::State(selector)) => self.selector(&selector, "edge.window.state").map(BoundBy::State),
         };
         let mut actions = |raw: Vec<RawAction>| -> Vec<ActionSpec> {
             raw.into_iter().filter_map(|action| self.action(action)).collect()
         };
         let (on_raised, on_cleared) = (actions(edge.on_firing), actions(edge.on_resolved));
-        Some(AlertSpec {
+        AlertSpec {
             policy: AlarmPolicy {
-                delay: span(raw.delay),
-                keep_firing: span(raw.keep_firing_for),
                 latch: edge.latch,
                 acknowledge: edge.acknowledge,
-                on_bad: match edge.on_bad {
-                    RawOnBad::Hold => OnBad::Hold,
-                    RawOnBad::Resolve => OnBad::Resolve,
-                    RawOnBad::Fire => OnBad::Fire,
-                },
-                flap: edge.flap.map(|flap| FlapLimit { raises: flap.raises, within: flap.within.0 }),
+                on_bad: edge.on_bad,
+                flap: edge.flap.map(|(raises, within)| FlapLimit { raises, within }),
+                ..AlarmPolicy::default()
             },
             priority: edge.priority.unwrap_or(Priority::Medium),
-            shelve_most: edge.shelve.map_or(SHELVE, |span| span.0),
+            shelve_most: edge.shelve.unwrap_or(SHELVE),
             clear,
             suppressed_by: edge.suppressed_by,
-            annotations: raw.annotations,
-            on_arrival: edge.evaluate == RawEvaluate::Arrival,
+            annotations: BTreeMap::new(),
+            on_arrival: edge.on_arrival,
             bound,
             on_raised,
             on_cleared,
-        })
+        }
     }
 
-    fn expression(&mut self, text: &Spanned<String>, key: &str) -> Option<parser::Expr> {
-        let expression = match parser::parse(&text.value) {
+    fn expression(&mut self, text: &At<String>, key: &str) -> Option<parser::Expr> {
+        let expression = match syntax::parse(&text.value) {
             Ok(expression) => expression,
             Err(reason) => {
-                self.fault(text, key, format!("{:?}: {reason}{}", text.value, renamed(&text.value)));
+                self.fault(text, key, format!("{:?}: {reason}", text.value));
                 return None;
             }
         };
@@ -356,7 +268,7 @@ impl Reader<'_> {
         is_good.then_some(expression)
     }
 
-    fn selector(&mut self, text: &Spanned<String>, key: &str) -> Option<Vec<promql_parser::label::Matcher>> {
+    fn selector(&mut self, text: &At<String>, key: &str) -> Option<Vec<promql_parser::label::Matcher>> {
         let found = match self.expression(text, key)? {
             parser::Expr::VectorSelector(selector) => matchers(&selector),
             _ => None,
@@ -372,15 +284,6 @@ impl Reader<'_> {
     }
 }
 
-/// A hint for expressions that were written for Prometheus 2.
-fn renamed(expression: &str) -> &'static str {
-    if expression.contains("holt_winters") {
-        "; since Prometheus 3 holt_winters is called double_exponential_smoothing"
-    } else {
-        ""
-    }
-}
-
 /// A name of a series as Prometheus has it.
 fn is_name(name: &str) -> bool {
     let starts_well = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_' || c == ':');
@@ -390,6 +293,7 @@ fn is_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::alarm::OnBad;
 
     #[test]
     fn everything_that_can_be_said_is_read() {
@@ -449,6 +353,87 @@ groups:
             let RuleKind::Alert(alert) = &groups[0].rules[0].kind else { panic!("{groups:?}") };
             assert_eq!(alert.policy.delay, Duration::from_secs(span), "{text}");
         }
+    }
+
+    #[test]
+    fn faults_of_every_kind_in_several_groups_are_said_in_one_go() {
+        let text = r#"groups:
+  - name: a
+    intervall: 5s
+    interval: 0s
+    limit: some
+    rules:
+      - alert: Hot
+        expr: t > 1
+        for: 5 minutes
+        fro: 5m
+        labels: [team]
+        annotations: { summary: "{{ $labels.device", height: 1.50 }
+        edge:
+          priority: hig
+          latch: 1
+          flap: { raises: 5 }
+          window: { counts: 5 }
+          on_firing:
+            - publish: { topic: note }
+            - shout: { at: all }
+            - poll_faster: fast
+      - alert: Two
+        record: two
+        expr: t +
+  - rules:
+      - expr: up
+      - alert: Late
+  - name: c
+    name: c
+    rules: none
+"#;
+
+        let shown: Vec<String> = parse(text, "r.yml").unwrap_err().iter().map(ToString::to_string).collect();
+
+        let expected = [
+            "r.yml:3: intervall: column 5: unknown key; did you mean \"interval\"? (known here: name, interval, \
+             query_offset, limit, labels, rules)",
+            "r.yml:4: interval: column 15: must be more than nothing",
+            "r.yml:5: limit: column 12: \"some\": must be a whole number",
+            "r.yml:9: for: column 14: \"5 minutes\": is no span of time such as 90s or 1h30m: not a valid duration \
+             string: 5 minutes",
+            "r.yml:10: fro: column 9: unknown key (known here: alert, record, expr, for, \
+             keep_firing_for, labels, annotations, edge)",
+            "r.yml:11: labels: column 17: must be names with a text each; here is a list",
+            "r.yml:12: annotations.summary: column 33: \"{{ $labels.device\": ",
+            "r.yml:14: edge.priority: column 21: \"hig\": must be one of low, medium, high, critical; did you mean \
+             \"high\"?",
+            "r.yml:15: edge.latch: column 18: \"1\": must be one of true, false",
+            "r.yml:16: edge.flap.within: column 17: missing",
+            "r.yml:17: edge.window.counts: column 21: unknown key; did you mean \"count\"? (known here: count, session, \
+             state)",
+            "r.yml:19: publish.payload: column 24: missing",
+            "r.yml:20: shout: column 15: unknown key (known here: write, poll_faster, capture, publish)",
+            "r.yml:21: poll_faster: column 28: must be keys with values; here is \"fast\"",
+            "r.yml:22: rules: column 16: a rule has either alert or record, with a name that is allowed",
+            "r.yml:24: expr: column 15: \"t +\": ",
+            "r.yml:25: name: column 5: missing",
+            "r.yml:26: rules: column 9: a rule has either alert or record, with a name that is allowed",
+            "r.yml:27: expr: column 9: missing",
+            "r.yml:29: name: column 5: stands here twice",
+            "r.yml:30: rules: column 12: must be a list; here is \"none\"",
+        ];
+        let others: Vec<_> =
+            shown.iter().zip(expected).filter(|(shown, expected)| !shown.starts_with(expected)).collect();
+        assert!(others.is_empty() && shown.len() == expected.len(), "{others:#?} in {shown:#?}");
+    }
+
+    #[test]
+    fn numbers_and_words_are_texts_as_they_are_written() {
+        let text =
+            "groups: [{name: 2, rules: [{alert: Y, expr: 1.50, labels: {a: 1.50, b: yes, c: ~, d: '5', e: 0x1F}}]}]";
+
+        let groups = parse(text, "r.yml").unwrap();
+
+        assert_eq!((groups[0].name.as_str(), groups[0].rules[0].name.as_str()), ("2", "Y"));
+        let labels: Vec<&str> = groups[0].rules[0].labels.values().map(String::as_str).collect();
+        assert_eq!(labels, ["1.50", "yes", "", "5", "0x1F"]);
     }
 
     #[test]

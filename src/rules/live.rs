@@ -169,6 +169,13 @@ impl LiveTable {
         Some(position)
     }
 
+    /// Gives back room for more series: those of the configuration are all there.
+    pub fn trim(&mut self) {
+        self.series.shrink_to_fit();
+        self.selectors.iter_mut().for_each(|selector| selector.members.shrink_to_fit());
+        self.windows.iter_mut().for_each(|windows| windows.windows.shrink_to_fit());
+    }
+
     /// The position of the series with this id, when it is selected.
     pub fn position(&self, id: SeriesId) -> Option<usize> {
         self.by_id.get(&id).copied()

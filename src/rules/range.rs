@@ -131,8 +131,9 @@ enum Known {
     Least(Window<Least>, Option<Least>),
     Greatest(Window<Greatest>, Option<Greatest>),
     Spread(Window<Spread>, Option<Spread>),
-    Course(Window<Course>, Option<Course>),
-    Line(Window<Line>, Option<Line>),
+    // Large, and seldom asked for.
+    Course(Box<(Window<Course>, Option<Course>)>),
+    Line(Box<(Window<Line>, Option<Line>)>),
     Newest,
 }
 
@@ -145,8 +146,8 @@ impl RangeWindow {
             Shape::Least => Known::Least(Window::new(span), None),
             Shape::Greatest => Known::Greatest(Window::new(span), None),
             Shape::Spread => Known::Spread(Window::new(span), None),
-            Shape::Course => Known::Course(Window::new(span), None),
-            Shape::Line => Known::Line(Window::new(span), None),
+            Shape::Course => Known::Course(Box::new((Window::new(span), None))),
+            Shape::Line => Known::Line(Box::new((Window::new(span), None))),
             Shape::Newest => Known::Newest,
         };
         Self { span, time: Timestamp(i64::MIN), known }
@@ -163,8 +164,8 @@ impl RangeWindow {
             Shape::Least => Known::Least(Window::new(span), all(samples)),
             Shape::Greatest => Known::Greatest(Window::new(span), all(samples)),
             Shape::Spread => Known::Spread(Window::new(span), all(samples)),
-            Shape::Course => Known::Course(Window::new(span), all(samples)),
-            Shape::Line => Known::Line(Window::new(span), all(samples)),
+            Shape::Course => Known::Course(Box::new((Window::new(span), all(samples)))),
+            Shape::Line => Known::Line(Box::new((Window::new(span), all(samples)))),
             Shape::Newest => Known::Newest,
         };
         Self { span, time, known }
@@ -179,8 +180,8 @@ impl RangeWindow {
             Known::Least(window, seen) => *seen = window.evaluate(ring, time),
             Known::Greatest(window, seen) => *seen = window.evaluate(ring, time),
             Known::Spread(window, seen) => *seen = window.evaluate(ring, time),
-            Known::Course(window, seen) => *seen = window.evaluate(ring, time),
-            Known::Line(window, seen) => *seen = window.evaluate(ring, time),
+            Known::Course(known) => known.1 = known.0.evaluate(ring, time),
+            Known::Line(known) => known.1 = known.0.evaluate(ring, time),
             Known::Newest => {}
         }
     }
@@ -203,9 +204,9 @@ impl RangeWindow {
                 let variance = (*seen)?.variance();
                 Some(if function == RangeFunction::Deviation { variance.sqrt() } else { variance })
             }
-            Known::Course(_, seen) => self.of_course(function, (*seen)?),
-            Known::Line(_, seen) => {
-                let line = (*seen)?;
+            Known::Course(known) => self.of_course(function, known.1?),
+            Known::Line(known) => {
+                let line = known.1?;
                 let is_line = line.count >= 2;
                 is_line.then(|| match function {
                     RangeFunction::Predict(seconds) => line.at(self.time.0 + ahead) + line.slope() * seconds,
@@ -273,8 +274,8 @@ impl RangeWindow {
             Known::Least(window, _) => window.bytes(),
             Known::Greatest(window, _) => window.bytes(),
             Known::Spread(window, _) => window.bytes(),
-            Known::Course(window, _) => window.bytes(),
-            Known::Line(window, _) => window.bytes(),
+            Known::Course(known) => known.0.bytes(),
+            Known::Line(known) => known.0.bytes(),
             Known::Newest => 0,
         };
         size_of::<Self>() + inside

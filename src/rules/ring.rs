@@ -71,6 +71,10 @@ impl Ring {
             pushed = Pushed::BeganAnew;
         }
         if !self.open.push(sample) {
+            if self.closed.len() == self.closed.capacity() {
+                // There will be as many as the longest window has, and not twice as many.
+                self.closed.reserve_exact((self.closed.len() / 8).max(2));
+            }
             self.closed.push_back(self.open.close());
             // An empty chunk takes any sample.
             self.open.push(sample);
@@ -166,7 +170,8 @@ impl Ring {
 
     /// Bytes that the samples take.
     pub fn bytes(&self) -> usize {
-        self.closed.iter().map(Closed::bytes).sum::<usize>() + self.open.bytes()
+        let room = self.closed.capacity() - self.closed.len();
+        self.closed.iter().map(Closed::bytes).sum::<usize>() + room * size_of::<Closed>() + self.open.bytes()
     }
 }
 

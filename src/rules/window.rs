@@ -80,6 +80,7 @@ impl<S: Summary> Window<S> {
     /// The back becomes the front, but for its first chunk, in which the window begins now.
     fn turn(&mut self, ring: &Ring) {
         let mut suffix: Option<S> = None;
+        self.front.reserve_exact(usize::try_from(self.end - self.head).unwrap_or(0).saturating_sub(1));
         for chunk in (self.head + 1..self.end).rev() {
             suffix = merge(summary_of(ring, chunk), suffix);
             self.front.extend(suffix);

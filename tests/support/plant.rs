@@ -21,6 +21,21 @@ point = [
 ]
 "#;
 
+/// Rules over it: an alarm that is active in the upper half of each round of twenty answers, and how many there are in a
+/// second. More rules of the group may follow.
+pub const COUNTER_RULES: &str = r#"
+groups:
+  - name: counters
+    interval: 1s
+    rules:
+      - alert: UpperHalf
+        expr: answers % 20 >= 10
+        annotations: { summary: "{{ $labels.device }} at {{ $value }}" }
+        edge: { evaluate: arrival, priority: high }
+      - record: device:answers:rate
+        expr: rate(answers[5s])
+"#;
+
 /// Serves counters of these unit ids at one endpoint.
 pub async fn counters(servers: &mut Servers, units: &[u8]) -> Endpoint {
     let profile = file::parse("counter.toml", COUNTER, COUNTER_PROFILE).unwrap();

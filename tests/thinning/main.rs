@@ -8,11 +8,14 @@ mod long_outage;
 mod store;
 mod week;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use ledger::Ledger;
 use lineside::buffer::ReadLimit;
 use lineside::database::EngineKind;
 use lineside::database::{Batch, Database};
-use lineside::model::{GapReason, Lane, Records, Sequence, Window};
+use lineside::model::{GapReason, Lane, Records, Scale, Sequence, SeriesInfo, ValueKind, Window};
 use store::{ALL, Store};
 use week::Week;
 
@@ -46,6 +49,56 @@ async fn the_newest_stay_raw_and_older_ones_become_minutes_that_say_what_they_st
     let status = store.handle.status().borrow().clone();
     assert_eq!((status.thinned, status.dropped), (ledger.replaced, 0));
     store.close().await;
+}
+
+/// What a command of `lineside rules` says about the store in `path`, and its exit code.
+async fn rules(path: &std::path::Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lineside"));
+    command.arg("rules").args(arguments).arg("--store").arg(path).current_dir(path.parent().unwrap());
+    command.env_remove("LINESIDE_SOCKET").env_remove("LINESIDE_CONFIG");
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    (output.status.code(), [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap()).concat())
+}
+
+#[tokio::test]
+async fn who_tries_rules_on_the_past_is_told_what_is_left_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let store = Store::thinning(&path, LEAST);
+    let labels = Arc::new(BTreeMap::from([("device".to_owned(), "press-1".to_owned())]));
+    let info = |number: u32| SeriesInfo {
+        name: format!("value_{number}"),
+        labels: labels.clone(),
+        unit: String::new(),
+        kind: ValueKind::Int,
+        scale: Scale::ONE,
+        states: BTreeMap::new(),
+    };
+    store.handle.register((0..100).map(info).collect()).await.unwrap();
+    let week = Week { series: 100 };
+    outage(&store, &week, 2).await;
+    store.close().await;
+    let rule = "groups: [{name: a, interval: 10s, rules: [{alert: Never, expr: value_0 < 0}]}]";
+    std::fs::write(directory.path().join("r.yml"), rule).unwrap();
+    let span = [Week::time(0), Week::time(7200)].map(|time| time.to_string());
+
+    // When a rule is tried on all of it, and an expression looks at the whole of it.
+    let asked = ["backtest", "r.yml", "--from", &span[0], "--to", &span[1]];
+    let (code, tried) = rules(&path, &asked).await;
+    let (_, json) = rules(&path, &[asked.as_slice(), &["--json"]].concat()).await;
+    let (eval_code, looked_at) = rules(&path, &["eval", "count_over_time(value_0[2h])", "--at", &span[1]]).await;
+    let (recent_code, recent) = rules(&path, &["eval", "value_0", "--at", &Week::time(7199).to_string()]).await;
+
+    // Then it is said where there are only summaries, and every reading is either tried or named there.
+    assert_eq!((code, eval_code, recent_code), (Some(1), Some(1), Some(0)), "{tried} {looked_at} {recent}");
+    assert!(tried.contains("only summaries of 1m are left of"), "{tried}");
+    assert!(tried.contains("Never: would not have been raised where there are readings"), "{tried}");
+    let past: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let summarized = past["summarized"].as_array().unwrap();
+    let named: u64 = summarized.iter().map(|it| it["readings"].as_u64().unwrap()).sum();
+    assert_eq!(named + past["readings"].as_u64().unwrap(), 7200, "{json}");
+    assert_eq!(summarized[0]["from"], Week::time(0).0);
+    assert!(looked_at.contains("they were not looked at"), "{looked_at}");
 }
 
 #[tokio::test]

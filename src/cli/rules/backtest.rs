@@ -16,7 +16,7 @@ use crate::buffer::Catalogue;
 use crate::buffer::history::{History, HistorySource, HistorySpan};
 use crate::cli::store::source::failure;
 use crate::cli::store::{StoreOption, time};
-use crate::cli::table::{Table, count, span};
+use crate::cli::table::{Table, count, measured, span};
 use crate::cli::{Exit, Failure, plural, write_json, written};
 use crate::config::{self, Config};
 use crate::model::{Lane, Records, SeriesId, Timestamp};
@@ -26,6 +26,7 @@ use crate::rules::file;
 use crate::rules::live::{Labels, NAME, SeriesSpec};
 use crate::rules::spec::GroupSpec;
 use crate::rules::text::Surroundings;
+use crate::rules::thinned::Summarized;
 
 /// Episodes of one alarm that are shown to people; --json has all.
 const SHOWN: usize = 10;
@@ -42,8 +43,8 @@ const LOOK_BACK_INTERVALS: u32 = 3;
 /// Run rules over what is stored: when they would have raised alarms, for how long, and how often too often.
 ///
 /// The readings come from the agent that runs, or from the files of its store. Windows and delays reach back before
-/// --from. Nothing is changed, and nobody is told. Exit code 1 when a rule could not be evaluated, or there is nothing
-/// stored in the time asked about.
+/// --from. Nothing is changed, and nobody is told. Exit code 1 when a rule could not be evaluated, when there is nothing
+/// stored in the time asked about, or only summaries of a part of it.
 #[derive(Debug, Args)]
 pub(super) struct Run {
     /// Rule files, or directories of them; without any, those that the configuration names.
@@ -108,9 +109,17 @@ impl Run {
         for found in History::new(&mut source, Lane::Telemetry, span).map_err(failure)? {
             match found.map_err(failure)?.content {
                 Ok(commit) => {
-                    let Records::Readings(rows) = commit.records else { continue };
-                    let rows = rows.into_iter().map(|row| offsets.corrected(&commit.header, row));
-                    rows.filter(|row| row.time >= span.from).for_each(|row| test.take(&row));
+                    let header = commit.header;
+                    match commit.records {
+                        Records::Readings(rows) => {
+                            let rows = rows.into_iter().map(|row| offsets.corrected(&header, row));
+                            rows.filter(|row| row.time >= span.from).for_each(|row| test.take(&row));
+                        }
+                        Records::Thinned(thinned) => {
+                            test.take_thinned(&thinned, |time| offsets.correct(&header, time));
+                        }
+                        Records::Gap(_) | Records::Alarms(_) | Records::ClockOffset(_) => {}
+                    }
                 }
                 Err(_) => damaged += 1,
             }
@@ -118,7 +127,8 @@ impl Run {
         let report = Report { source: source.place(), from: self.from, to: self.to, past: test.finish(), damaged };
         let mut out = anstream::stdout().lock();
         written(if self.json { write_json(&mut out, &report) } else { report.write(&mut out, self.all) })?;
-        let is_done = report.past.readings > 0 && report.past.failing.is_empty();
+        let past = &report.past;
+        let is_done = past.readings > 0 && past.failing.is_empty() && past.summarized.is_empty();
         Ok(if is_done { Exit::Done } else { Exit::Findings })
     }
 }
@@ -184,6 +194,7 @@ impl Report {
         if past.holes.len() > SHOWN {
             writeln!(out, "{odd}and {} more times without readings{odd:#}", past.holes.len() - SHOWN)?;
         }
+        write_summarized(out, &past.summarized, "rules were not tried there")?;
         if self.damaged > 0 {
             writeln!(out, "{odd}{} damaged and passed over{odd:#}", plural(self.damaged as usize, "commit"))?;
         }
@@ -195,8 +206,9 @@ impl Report {
         for alarm in &past.alarms {
             self.write_alarm(out, alarm, if all { usize::MAX } else { SHOWN })?;
         }
+        let limit = if past.summarized.is_empty() && past.holes.is_empty() { "" } else { " where there are readings" };
         for rule in &past.silent {
-            writeln!(out, "{rule}: would not have been raised")?;
+            writeln!(out, "{rule}: would not have been raised{limit}")?;
         }
         for (name, results) in &past.recorded {
             writeln!(out, "{name}: {} recorded", plural(*results as usize, "result"))?;
@@ -233,11 +245,10 @@ impl Report {
         for episode in alarm.episodes.iter().take(most) {
             let cleared = episode.cleared.map_or_else(|| "still active".to_owned(), short);
             let lasted = span(episode.cleared.unwrap_or(self.to).since(episode.raised));
-            let value = episode.value.map(|value| format!("{value:.4}")).unwrap_or_default();
-            let value = if value.contains('.') { value.trim_end_matches('0').trim_end_matches('.') } else { &value };
+            let value = episode.value.map(measured).unwrap_or_default();
             let text = episode.annotations.get("summary").or_else(|| episode.annotations.values().next());
             let text = text.cloned().unwrap_or_default();
-            table.row([short(episode.raised), cleared, lasted, value.to_owned(), text]);
+            table.row([short(episode.raised), cleared, lasted, value, text]);
         }
         table.write(out, 2)?;
         if alarm.episodes.len() > most {
@@ -280,6 +291,25 @@ impl Report {
         let middle = self.from.0 + (self.to.0 - self.from.0) / 2;
         let pad = " ".repeat((WIDTH - 15) / 2);
         format!("{}{pad}{}{pad} {}", clock(self.from.0), clock(middle), clock(self.to.0))
+    }
+}
+
+/// Times of which only summaries are left, and what that means for the answer.
+pub(super) fn write_summarized(out: &mut impl Write, all: &[Summarized], meaning: &str) -> io::Result<()> {
+    let odd = AnsiColor::Yellow.on_default();
+    for it in all.iter().take(SHOWN) {
+        let (from, to, lasted) = (short(it.from), short(it.to), span(it.to.since(it.from)));
+        let each = crate::settings::show_duration(Duration::from_secs(it.each_s.into()));
+        let readings = count(it.readings);
+        writeln!(
+            out,
+            "{odd}from {from} to {to} ({lasted}) only summaries of {each} are left of {readings} readings, because the \
+             store was full: {meaning}{odd:#}"
+        )?;
+    }
+    match all.len().saturating_sub(SHOWN) {
+        0 => Ok(()),
+        more => writeln!(out, "{odd}and {more} more times of which only summaries are left{odd:#}"),
     }
 }
 

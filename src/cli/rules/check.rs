@@ -91,16 +91,13 @@ fn report(paths: &[PathBuf], config: Option<&Config>, notes: Vec<String>) -> Rep
     for path in paths {
         let mut report =
             FileReport { file: path.display().to_string(), groups: 0, alerts: 0, records: 0, faults: Vec::new() };
-        match file::load(std::slice::from_ref(path)) {
-            Ok(found) => {
-                let rules = || found.iter().flat_map(|group| &group.rules);
-                report.groups = found.len();
-                report.alerts = rules().filter(|rule| rule.is_alert()).count();
-                report.records = rules().count() - report.alerts;
-                groups.extend(found);
-            }
-            Err(faults) => report.faults = faults,
-        }
+        let (found, faults) = file::load_readable(std::slice::from_ref(path));
+        let rules = || found.iter().flat_map(|group| &group.rules);
+        report.groups = found.len();
+        report.alerts = rules().filter(|rule| rule.is_alert()).count();
+        report.records = rules().count() - report.alerts;
+        report.faults = faults;
+        groups.extend(found);
         files.push(report);
     }
     let series = config.map(rule_series).unwrap_or_default();
@@ -111,11 +108,12 @@ fn report(paths: &[PathBuf], config: Option<&Config>, notes: Vec<String>) -> Rep
         let of_file = files.iter_mut().find(|file| fault.file.starts_with(&file.file));
         of_file.into_iter().for_each(|file| file.faults.push(fault.clone()));
     }
+    let ok = files.iter().all(|file| file.faults.is_empty());
     let mut warnings: Vec<String> = twice(&groups);
-    if let Some(config) = config {
+    // Where a rule cannot be read, what it records seems to be missing.
+    if let Some(config) = config.filter(|_| ok) {
         warnings.extend(unmatched_selectors(&groups, config));
     }
-    let ok = files.iter().all(|file| file.faults.is_empty());
     Report { ok, files, warnings, notes }
 }
 

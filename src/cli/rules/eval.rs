@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use clap::Args;
 use promql_parser::label::Matcher;
-use promql_parser::parser;
 use serde::Serialize;
 
-use super::backtest::{LookBacks, series};
+use super::backtest::{LookBacks, series, write_summarized};
 use crate::buffer::history::{History, HistorySource, HistorySpan};
 use crate::cli::store::source::{Source, failure};
 use crate::cli::store::{StoreOption, time};
@@ -22,7 +21,9 @@ use crate::rules::eval::{Evaluator, Found, MemorySeries, MemorySource, shown};
 use crate::rules::file;
 use crate::rules::live::{Labels, SeriesSpec};
 use crate::rules::ring::Sample;
+use crate::rules::syntax;
 use crate::rules::text::number;
+use crate::rules::thinned::{Summaries, Summarized};
 
 /// Step of subqueries that do not say, as Prometheus has it.
 const STEP: Duration = Duration::from_secs(60);
@@ -57,6 +58,9 @@ struct Report {
     /// Agent or directory.
     source: String,
     results: Vec<ResultLine>,
+    /// Times that the expression looks at and of which only summaries are left: they are not looked at.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    summarized: Vec<Summarized>,
 }
 
 #[derive(Serialize)]
@@ -75,7 +79,7 @@ struct ResultLine {
 
 impl Eval {
     pub fn run(self) -> Result<Exit, Failure> {
-        let expression = parser::parse(&self.expression).map_err(Failure::Refused)?;
+        let expression = syntax::parse(&self.expression).map_err(Failure::Refused)?;
         let refused: Vec<String> = refusals(&expression, STEP);
         // Asked by hand, ranges and texts are results as well.
         if let Some(reason) = refused.iter().find(|reason| !reason.starts_with("the result of a rule")) {
@@ -90,16 +94,27 @@ impl Eval {
         let pause = config.as_ref().map_or(MOMENT, |config| config.store.commit_interval + MOMENT);
         let slack = if self.at.is_none() { pause } else { Duration::ZERO };
         let until = self.at.unwrap_or(now);
-        let (memory, newest) = read(&mut source, &selectors(&expression, STEP), until, slack, &look_backs)?;
+        let Stored { memory, newest, summarized } =
+            read(&mut source, &selectors(&expression, STEP), until, slack, &look_backs)?;
         let newest = newest.filter(|newest| now.since(*newest) <= pause).unwrap_or(now);
         let at = self.at.unwrap_or(newest);
         let found = Evaluator::new(&memory, at, STEP).evaluate(&expression);
         let found = found.map_err(|error| Failure::Refused(error.to_string()))?;
-        let report = Report { expression: self.expression, at, source: source.place(), results: lines(found) };
+        let report =
+            Report { expression: self.expression, at, source: source.place(), results: lines(found), summarized };
         let mut out = anstream::stdout().lock();
         written(if self.json { write_json(&mut out, &report) } else { report.write(&mut out) })?;
-        Ok(if report.results.is_empty() { Exit::Findings } else { Exit::Done })
+        let is_done = !report.results.is_empty() && report.summarized.is_empty();
+        Ok(if is_done { Exit::Done } else { Exit::Findings })
     }
+}
+
+/// What is stored of what an expression looks at.
+struct Stored {
+    memory: MemorySource,
+    /// Time of the newest sample.
+    newest: Option<Timestamp>,
+    summarized: Vec<Summarized>,
 }
 
 /// The samples that an expression may look at when it is evaluated at `at`, or up to `slack` before.
@@ -109,7 +124,7 @@ fn read(
     at: Timestamp,
     slack: Duration,
     look_backs: &LookBacks,
-) -> Result<(MemorySource, Option<Timestamp>), Failure> {
+) -> Result<Stored, Failure> {
     let takes = |matchers: &[Matcher], labels: &Labels| {
         matchers.iter().all(|matcher| matcher.is_match(labels.get(&matcher.name).map_or("", String::as_str)))
     };
@@ -126,10 +141,20 @@ fn read(
     let until = if is_fixed { Timestamp(i64::MAX) } else { Timestamp(at.0.saturating_sub(latest).saturating_add(1)) };
     let span = HistorySpan { from, until, ..HistorySpan::default() };
     let offsets = source.overview().map_err(failure)?.clock_offsets;
+    let mut summaries = Summaries::default();
     for found in History::new(source, Lane::Telemetry, span).map_err(failure)? {
         let Ok(commit) = found.map_err(failure)?.content else { continue };
-        let Records::Readings(rows) = commit.records else { continue };
-        let rows = rows.into_iter().map(|row| offsets.corrected(&commit.header, row));
+        let header = commit.header;
+        let rows = match commit.records {
+            Records::Readings(rows) => rows,
+            Records::Thinned(thinned) => {
+                let is_asked = |id| wanted.contains_key(&id);
+                summaries.take(&thinned, is_asked, |time| offsets.correct(&header, time));
+                continue;
+            }
+            Records::Gap(_) | Records::Alarms(_) | Records::ClockOffset(_) => continue,
+        };
+        let rows = rows.into_iter().map(|row| offsets.corrected(&header, row));
         for row in rows.filter(|row| span.holds(row.time)) {
             for (id, observed) in row.series.iter().zip(&row.observed) {
                 let Some((spec, samples)) = wanted.get_mut(id) else { continue };
@@ -144,7 +169,8 @@ fn read(
         samples.dedup_by_key(|sample| sample.time);
         MemorySeries { labels: spec.labels, samples, look_back: spec.look_back }
     });
-    Ok((MemorySource::new(memory.collect()), newest))
+    let summarized = summaries.within(from, until);
+    Ok(Stored { memory: MemorySource::new(memory.collect()), newest, summarized })
 }
 
 fn lines(found: Found) -> Vec<ResultLine> {
@@ -172,6 +198,7 @@ fn lines(found: Found) -> Vec<ResultLine> {
 
 impl Report {
     fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        write_summarized(out, &self.summarized, "they were not looked at")?;
         if self.results.is_empty() {
             return writeln!(out, "no result at {}", self.at);
         }

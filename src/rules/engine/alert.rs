@@ -20,7 +20,7 @@ const READINGS_MAX: usize = 8;
 /// Most series that are looked at to tell whether the inputs of an alarm are bad.
 const INPUTS_MAX: usize = 64;
 
-/// Annotation that says where a window has no readings because the agent did not run.
+/// Annotation that says where a window has no readings: the agent did not run, or the store was full.
 const HOLE: &str = "hole";
 
 /// Annotation of an alarm that is held because it flaps.
@@ -319,7 +319,10 @@ impl Alert {
         let mut annotations = self.annotations(labels, instance);
         let from = Timestamp(at.time.0.saturating_sub(self.plan.reach(table)));
         if let Some((begin, end)) = at.holes.iter().find(|(_, end)| *end > from) {
-            annotations.insert(HOLE.to_owned(), format!("no readings from {begin} to {end}: the agent did not run"));
+            annotations.insert(
+                HOLE.to_owned(),
+                format!("no readings from {begin} to {end}: the agent did not run, or the store was full"),
+            );
         }
         if instance.is_some_and(|instance| instance.alarm.flaps(&self.spec.policy)) {
             annotations.insert(FLAPPING.to_owned(), "raised so often that it is held until it was quiet".to_owned());

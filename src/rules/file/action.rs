@@ -11,10 +11,9 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde_saphyr::Spanned;
-
-use super::{Reader, Span};
+use super::Reader;
+use super::raw::RawAction;
+use super::tree::At;
 use crate::rules::spec::ActionSpec;
 use crate::settings::show_duration;
 
@@ -26,15 +25,6 @@ const LASTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::fr
 
 /// So far a capture reaches to either side: all of it is sent at once.
 const CAPTURE_MOST: Duration = Duration::from_secs(3600);
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "snake_case")]
-pub(super) enum RawAction {
-    Write { device: String, point: String, value: f64 },
-    PollFaster { device: String, interval: Spanned<Span>, lasts: Spanned<Span> },
-    Capture { series: Spanned<String>, before: Spanned<Span>, after: Spanned<Span> },
-    Publish { topic: Spanned<String>, payload: String },
-}
 
 impl Reader<'_> {
     pub(super) fn action(&mut self, raw: RawAction) -> Option<ActionSpec> {
@@ -65,8 +55,8 @@ impl Reader<'_> {
         })
     }
 
-    fn span_within(&mut self, span: &Spanned<Span>, key: &str, range: &RangeInclusive<Duration>) -> Option<Duration> {
-        let found = span.value.0;
+    fn span_within(&mut self, span: &At<Duration>, key: &str, range: &RangeInclusive<Duration>) -> Option<Duration> {
+        let found = span.value;
         if !range.contains(&found) {
             let [found, least, most] = [found, *range.start(), *range.end()].map(show_duration);
             self.fault(span, key, format!("{found}: must be {least} to {most}"));
