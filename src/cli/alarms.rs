@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 
 use super::client::AgentClient;
 use super::table::{Table, measured};
-use super::{AgentOption, Exit, Failure, write_json, written};
+use super::{AgentOption, Exit, Failure, user, write_json, written};
 use crate::diagnostics::protocol::{AlarmAnswer, Request};
 use crate::rules::engine::{AlarmRequest, AlarmView};
 use crate::settings::parse_duration;
@@ -86,7 +86,7 @@ impl Alarms {
         };
         let (which, wanted) = deed.wanted();
         let labels: BTreeMap<String, String> = which.labels.into_iter().collect();
-        let by = by.unwrap_or_else(|| "unknown".to_owned());
+        let by = by.unwrap_or_else(user);
         let name = which.name;
         let request = Request::AlarmDeed { name: name.clone(), labels, wanted, by };
         let answers: Vec<AlarmAnswer> = AgentClient::ask(&socket, &request)?.answer()?;

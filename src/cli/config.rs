@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::client::AgentClient;
 use super::table::Table;
-use super::{AgentOption, Exit, Failure, write_json, written};
+use super::{AgentOption, Exit, Failure, user, write_json, written};
 use crate::diagnostics::protocol::{Notice, Request};
 use crate::model::Timestamp;
 
@@ -70,8 +70,7 @@ impl ConfigCommand {
                 Ok(if differences.is_empty() { Exit::Done } else { Exit::Findings })
             }
             Deed::Rollback { revision, json, agent } => {
-                let by = ["SUDO_USER", "USER"].iter().find_map(|name| std::env::var(name).ok());
-                let by = by.unwrap_or_else(|| "unknown".to_owned());
+                let by = user();
                 let step = ask(&agent, &Request::ConfigRollback { revision, by })?;
                 let standing = step["standing"].as_str().unwrap_or_default();
                 written(match json {

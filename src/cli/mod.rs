@@ -23,6 +23,7 @@ mod scan;
 mod simulate;
 mod status;
 mod store;
+mod support_bundle;
 mod table;
 mod tail;
 mod target;
@@ -107,6 +108,7 @@ enum Command {
     Afar(command::CommandCommand),
     Config(config::ConfigCommand),
     Audit(audit::AuditCommand),
+    SupportBundle(support_bundle::SupportBundle),
     Simulate(simulate::Simulate),
 }
 
@@ -161,6 +163,7 @@ pub fn main() -> ExitCode {
         Command::Afar(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Audit(command) => command.run(),
+        Command::SupportBundle(command) => command.run(),
         Command::Simulate(command) => command.run(),
     };
     match outcome {
@@ -194,6 +197,12 @@ fn written(outcome: std::io::Result<()>) -> Result<(), Failure> {
 fn write_json(out: &mut impl std::io::Write, value: &impl serde::Serialize) -> std::io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, value)?;
     writeln!(out)
+}
+
+/// Who does this, as far as the system says.
+fn user() -> String {
+    let named = ["SUDO_USER", "USER"].iter().find_map(|name| std::env::var(name).ok().filter(|name| !name.is_empty()));
+    named.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))
 }
 
 /// `1 link`, `3 links`.

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::client::AgentClient;
 use super::table::Table;
-use super::{AgentOption, Exit, Failure, write_json, written};
+use super::{AgentOption, Exit, Failure, user, write_json, written};
 use crate::diagnostics::protocol::{Notice, Request};
 use crate::settings::{parse_duration, show_duration};
 
@@ -63,11 +63,6 @@ enum Lock {
 fn span(text: &str) -> Result<Duration, String> {
     let span = parse_duration(text).filter(|span| !span.is_zero());
     span.ok_or_else(|| "must be a whole number with a unit such as 30s or 10m".to_owned())
-}
-
-/// Who sits at this terminal.
-fn user() -> String {
-    ["SUDO_USER", "USER"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_else(|| "unknown".to_owned())
 }
 
 impl Write {
@@ -129,6 +124,9 @@ impl Writes {
 fn show(out: &mut impl std::io::Write, answer: &Value, tags: &[Value]) -> std::io::Result<()> {
     let lock = if answer["locked"] == true { "locked (lineside writes on lifts it)" } else { "not locked" };
     writeln!(out, "writing from afar is {lock}")?;
+    if tags.is_empty() {
+        return writeln!(out, "no tag may be written: the configuration has no [[write]] section");
+    }
     let mut table = Table::new(["tag", "range", "role", "state"]);
     for tag in tags {
         let text = |key: &str| tag[key].as_str().unwrap_or_default().to_owned();

@@ -35,11 +35,17 @@ pub(super) async fn outcome(services: &Services) -> Outcome {
 pub(super) fn document(services: &Services) -> Value {
     let file = services.config_file.as_deref();
     let configuration = file.and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
+    let log = shown_value(&services.log.latest(usize::MAX));
+    of(&shown_value(&services.board.snapshot()), &log, &configuration)
+}
+
+/// A bundle of these parts; what somebody wrote into the configuration and nobody should see is taken out.
+pub fn of(status: &Value, log: &Value, configuration: &str) -> Value {
     json!({
         "lineside": env!("CARGO_PKG_VERSION"),
-        "status": shown_value(&services.board.snapshot()),
-        "log": services.log.latest(usize::MAX),
-        "configuration": without_secrets(&configuration),
+        "status": status,
+        "log": log,
+        "configuration": without_secrets(configuration),
         "system": {
             "kernel": std::fs::read_to_string("/proc/version").unwrap_or_default().trim_end(),
             "load": std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim_end(),

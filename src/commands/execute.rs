@@ -30,6 +30,9 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// has. Its answer says where to go on.
 const RESEND_MOST: Most = Most { commits: 100_000, looking: Duration::from_secs(40) };
 
+/// Devices that are named to whoever names another one.
+const NAMES_SHOWN: usize = 20;
+
 /// Runs of sequences in the answer to `resend`: it stays below the limit of every broker.
 const RUNS_SHOWN: usize = 64;
 
@@ -189,7 +192,13 @@ impl Services {
         let link = directory.devices.get(device).and_then(|link| directory.links.get(link)).cloned();
         match (link, Name::new(device)) {
             (Some(link), Ok(name)) => Ok((link, name)),
-            (_, _) => Err(format!("no device {device:?}")),
+            (_, _) => {
+                let mut names: Vec<&str> = directory.devices.keys().map(String::as_str).collect();
+                names.sort_unstable();
+                let more = if names.len() > NAMES_SHOWN { ", ..." } else { "" };
+                names.truncate(NAMES_SHOWN);
+                Err(format!("no device {device:?}; devices are {}{more}", names.join(", ")))
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::task::spawn_blocking;
 
 use super::gate::Genuine;
@@ -10,7 +11,7 @@ use super::signature;
 use super::verb::{Span, Verb};
 use super::write::Wish;
 use super::write::guard::Origin;
-use super::{Asker, Commands};
+use super::{Asker, Commands, bundle};
 use crate::actions::RuleWrite;
 use crate::config::Role;
 use crate::diagnostics::deeds::Deed;
@@ -37,6 +38,7 @@ impl Commands {
         let Deed { request, reply } = deed;
         let answer = match request {
             Request::Writes => Ok(self.shown_permissions()),
+            Request::SupportBundle => Ok(bundle::document(&self.parts.services)),
             Request::ConfigHistory => self.shown_revisions(),
             Request::ConfigRollback { revision, by } => return self.roll_back_here(revision, &by, reply).await,
             Request::WritesLock { locked, by } => {
@@ -48,7 +50,7 @@ impl Commands {
                 done.map(|()| self.shown_permissions()).map_err(|error| Notice::Error(error.to_string()))
             }
             Request::Write { device, point, value, dry_run, span, by } => {
-                let span = span.map(Span::try_from).transpose();
+                let span = span.map(|span| Span::try_from(Value::String(span))).transpose();
                 match span.map(|span| Wish { device, point, value, dry_run, span }) {
                     Ok(wish) => return self.write_for(wish, format!("(here) {by}"), Asker::Here(reply)).await,
                     Err(reason) => Err(Notice::Refused(reason.to_owned())),

@@ -18,7 +18,7 @@
 
 pub mod answer;
 pub mod audit;
-mod bundle;
+pub mod bundle;
 mod configuration;
 pub mod desired;
 pub mod execute;
@@ -300,7 +300,9 @@ impl Commands {
         fail_point::reached("begun");
         self.gate.used(&genuine.key, genuine.order.counter);
         tracing::info!(id = genuine.order.id, key = genuine.key, command = genuine.order.command, "command accepted");
-        let text = format!("{} {} {}", genuine.order.command, genuine.order.arguments, genuine.order.id);
+        let arguments = Some(&genuine.order.arguments).filter(|arguments| !arguments.is_null());
+        let arguments = arguments.map(|arguments| format!(" {arguments}")).unwrap_or_default();
+        let text = format!("{}{arguments} {}", genuine.order.command, genuine.order.id);
         self.note("command", &genuine.key, &text).await;
         self.count(|status| status.accepted += 1);
         let (services, accepted) = (self.parts.services.clone(), self.answer(&genuine, State::Accepted));
@@ -335,7 +337,8 @@ impl Commands {
         self.settle_write(&carried).await;
         let state = serde_json::to_value(carried.outcome.state).unwrap_or_default();
         let reason = carried.outcome.reason.as_deref().unwrap_or_default();
-        let text = format!("{} {}: {} {reason}", carried.genuine.order.command, carried.genuine.order.id, state);
+        let state = state.as_str().unwrap_or_default();
+        let text = format!("{} {}: {state} {reason}", carried.genuine.order.command, carried.genuine.order.id);
         self.note("answer", &carried.genuine.key, &text).await;
         let Carried { genuine, outcome, to, .. } = carried;
         let (id, ended, time) = (genuine.order.id.clone(), outcome.clone(), self.parts.clock.wall());

@@ -11,7 +11,7 @@ use super::write::Wish;
 use crate::buffer::history::HistorySpan;
 use crate::config::Role;
 use crate::model::{Lane, Sequence, Timestamp};
-use crate::settings::parse_duration;
+use crate::settings::{nearest, parse_duration};
 
 /// Most lines of the log in one answer.
 pub const LOG_LINES_MAX: usize = 200;
@@ -210,15 +210,15 @@ impl From<Moment> for Timestamp {
 
 /// A span of time as people write it: `"30m"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "Value", into = "String")]
 pub struct Span(pub Duration);
 
-impl TryFrom<String> for Span {
+impl TryFrom<Value> for Span {
     type Error = &'static str;
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        let span = parse_duration(&text).filter(|span| !span.is_zero());
-        span.map(Self).ok_or("must be a whole number with a unit such as \"30s\", \"30m\" or \"8h\"")
+    fn try_from(value: Value) -> Result<Self, Self::Error> {
+        let span = value.as_str().and_then(parse_duration).filter(|span| !span.is_zero());
+        span.map(Self).ok_or("a span of time must be a whole number with a unit such as \"30s\", \"30m\" or \"8h\"")
     }
 }
 
@@ -265,7 +265,11 @@ impl Verb {
             "forget" => some(command, arguments).map(Self::Forget),
             "restart" => none(command, arguments).map(|()| Self::Restart),
             "support-bundle" => none(command, arguments).map(|()| Self::SupportBundle),
-            _ => Err(format!("no command {:?}; commands are {}", cut(command), Self::NAMES.join(", "))),
+            _ => {
+                let meant = nearest(Self::NAMES, command).map(|name| format!("; did you mean {name}?"));
+                let (written, known) = (cut(command), Self::NAMES.join(", "));
+                Err(format!("no command {written:?}{}; commands are {known}", meant.unwrap_or_default()))
+            }
         }
     }
 
@@ -324,6 +328,9 @@ fn none(command: &str, arguments: &Value) -> Result<(), String> {
 }
 
 fn some<T: DeserializeOwned>(command: &str, arguments: &Value) -> Result<T, String> {
+    // Whoever gives no arguments is told which one is missing.
+    let none = Value::Object(serde_json::Map::new());
+    let arguments = if arguments.is_null() { &none } else { arguments };
     T::deserialize(arguments).map_err(|error| format!("{command}: {error}"))
 }
 
@@ -372,7 +379,12 @@ mod tests {
         assert!(refused("reboot", Value::Null).starts_with("no command \"reboot\"; commands are status, poll-now"));
         assert_eq!(refused("status", json!({ "a": 1 })), "status takes no arguments");
         assert!(refused("poll-now", json!({ "device": "a", "b": 1 })).starts_with("poll-now: unknown field `b`"));
-        assert!(refused("log-level", json!({ "level": "debug", "for": "10" })).contains("with a unit"));
+        for span in [json!("10"), json!(10), json!("0s"), Value::Null] {
+            assert!(refused("log-level", json!({ "level": "debug", "for": span })).contains("with a unit"));
+        }
+        assert!(refused("raed", Value::Null).starts_with("no command \"raed\"; did you mean read?"));
+        assert_eq!(refused("forget", Value::Null), "forget: missing field `device`");
+        assert!(refused("resend", Value::Null).starts_with("resend: which part?"));
         assert_eq!(
             refused("log-level", json!({ "level": "debug", "for": "5h" })),
             "log-level: \"for\" must be at most 4h"

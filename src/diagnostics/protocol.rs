@@ -56,6 +56,8 @@ pub enum Request {
         /// Who wants it.
         by: String,
     },
+    /// What the makers need to find a fault, without secrets.
+    SupportBundle,
     /// Configurations that came from afar.
     ConfigHistory,
     /// Try an earlier one again.

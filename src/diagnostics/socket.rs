@@ -162,6 +162,7 @@ async fn answer(reader: OwnedReadHalf, writer: &mut OwnedWriteHalf, services: Se
             request @ (Request::Write { .. }
             | Request::Writes
             | Request::WritesLock { .. }
+            | Request::SupportBundle
             | Request::ConfigHistory
             | Request::ConfigRollback { .. }),
         ) => match services.deeds.have_done(request).await {

@@ -41,3 +41,31 @@ async fn commands_and_refusals_are_written_down_forwarded_and_cannot_be_changed_
     assert_eq!(verified.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&verified.stdout).contains("is not what was written"), "{verified:?}");
 }
+
+#[tokio::test]
+async fn a_bundle_on_the_spot_has_what_is_needed_and_no_secrets_also_without_an_agent() {
+    let mut plant = Plant::with("# password = \"hunter2\"\n").await;
+    let file = plant.site.path().join("bundle.json");
+    let bundle = async |plant: &Plant| {
+        let output = plant.site.lineside(&["support-bundle", "--output", file.to_str().unwrap()]).await;
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(!text.contains("hunter2"), "{text}");
+        (output.status.code(), serde_json::from_str::<Value>(&text).unwrap())
+    };
+    let nothing = plant.site.lineside(&["audit", "verify"]).await;
+    assert_eq!(nothing.status.code(), Some(1), "an empty log does not pass for a whole one: {nothing:?}");
+    let payload = plant.viewer.sign(&order("7", "status", Value::Null));
+    assert_eq!(plant.commander.ask("7", &payload).await.state, State::Done);
+
+    let (with_agent, document) = bundle(&plant).await;
+    plant.agent.kill();
+    let (without, rest) = bundle(&plant).await;
+
+    assert_eq!((with_agent, without), (Some(0), Some(1)));
+    assert_eq!(document["status"]["gateway"], "gw-01", "{document}");
+    assert!(document["log"].as_array().unwrap().iter().any(|line| line["text"].as_str().unwrap().contains("started")));
+    for document in [document, rest] {
+        assert!(document["configuration"].as_str().unwrap().contains("press-1"), "{document}");
+        assert_eq!(document["audit"].as_array().map(Vec::len), Some(2), "{document}");
+    }
+}

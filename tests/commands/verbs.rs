@@ -149,7 +149,10 @@ async fn what_is_sent_again_from_afar_has_its_old_sequences_and_what_was_learned
     let forgotten = ask(&mut plant, "4", "forget", json!({ "device": "press-1" })).await;
     assert_eq!((forgotten.state, &forgotten.result["was_known"]), (State::Done, &json!(true)), "{forgotten:?}");
     let nobody = ask(&mut plant, "5", "forget", json!({ "device": "press-9" })).await;
-    assert_eq!((nobody.state, nobody.reason.as_deref()), (State::Failed, Some("no device \"press-9\"")));
+    assert_eq!(
+        (nobody.state, nobody.reason.as_deref()),
+        (State::Failed, Some("no device \"press-9\"; devices are press-1"))
+    );
     let announced = plant.broker.subscribe(&format!("{BASE}/state")).await.next().await.payload;
     assert!(announced.contains("\"resend\"") && announced.contains("\"forget\""), "{announced}");
 }

@@ -43,7 +43,7 @@ struct Push {
     /// Key file of an engineer.
     #[arg(short, long, value_name = "FILE", env = "LINESIDE_COMMAND_KEY")]
     key: PathBuf,
-    /// Number of the configuration, higher than all before; without it the seconds since 1970.
+    /// Number of the configuration, higher than all before; without it the milliseconds since 1970.
     #[arg(long, value_name = "NUMBER")]
     revision: Option<u64>,
     /// How long it may take to prove itself, 5s to 1h; without it 2m.
@@ -78,10 +78,10 @@ impl ConfigDeeds {
 impl Push {
     fn run(self) -> Result<Exit, Failure> {
         let signer = Signer::load(&self.key)?;
-        let seconds = SystemClock::new(true).wall().0 / 1000;
+        let milliseconds = SystemClock::new(true).wall().0;
         let desired = Desired {
             gateway: self.gateway.clone(),
-            revision: self.revision.unwrap_or_else(|| u64::try_from(seconds).unwrap_or(1)),
+            revision: self.revision.unwrap_or_else(|| u64::try_from(milliseconds).unwrap_or(1)),
             confirm: self.confirm.map(Span),
             share: self.share,
             files: files(&self.directory)?,
@@ -140,7 +140,11 @@ impl Push {
 
 fn write_report(out: &mut impl Write, report: &Value) -> std::io::Result<()> {
     let state = report["state"].as_str().unwrap_or_default();
-    writeln!(out, "revision {}: {state}; in force is {}", report["tried"]["revision"], report["revision"])?;
+    let in_force = match report["revision"].as_u64() {
+        Some(0) | None => "the owner's own configuration".to_owned(),
+        Some(revision) => format!("revision {revision}"),
+    };
+    writeln!(out, "revision {}: {state}; in force is {in_force}", report["tried"]["revision"])?;
     for reason in report["reasons"].as_array().into_iter().flatten() {
         let words = ["file", "key", "reason"].map(|key| reason[key].as_str().unwrap_or_default());
         writeln!(out, "  {}", words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(": "))?;

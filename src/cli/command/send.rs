@@ -7,15 +7,18 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::super::store::time;
+use super::super::store::{self, time};
 use super::super::{Exit, Failure, runtime, write_json, written};
 use super::broker::{BrokerOptions, json_message};
 use super::key::Signer;
 use crate::clock::{Clock, SystemClock};
 use crate::commands::answer::{Answer, State};
+use crate::commands::gate::EXPIRY_FURTHEST;
 use crate::commands::order::{Envelope, Order};
 use crate::commands::signature::{FOR_COMMAND, from_hex};
 use crate::commands::verb::Verb;
+use crate::diagnostics::protocol::ResendAnswer;
+use crate::model::Lane;
 use crate::mqtt::Topics;
 use crate::settings::parse_duration;
 
@@ -89,6 +92,9 @@ impl Send {
         let arguments = arguments(&self.arguments).map_err(Failure::Refused)?;
         let arguments = if self.command == "resend" { in_full(arguments) } else { arguments };
         Verb::parse(&self.command, &arguments).map_err(Failure::Refused)?;
+        if self.expires > EXPIRY_FURTHEST {
+            return Err(Failure::Refused("--expires must be at most 24h".to_owned()));
+        }
         let topics = self.broker.topics(&self.gateway)?;
         let now = SystemClock::new(true).wall();
         let id = self.id.clone().unwrap_or_else(|| format!("{:016x}", fastrand::u64(..)));
@@ -139,8 +145,10 @@ impl Send {
         match tokio::time::timeout(self.wait, talk).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Failure::Unreachable(format!(
-                "no answer within {} s. Whether it was carried out: send the same again with --id {id}",
-                self.wait.as_secs()
+                "no answer within {} s. Is {} online? `lineside command fleet` says so. Whether it was carried out: send \
+                 the same again with --id {id}",
+                self.wait.as_secs(),
+                self.gateway
             ))),
         }
     }
@@ -150,16 +158,20 @@ impl Send {
             self.store_bundle(parts)?;
         }
         let mut out = anstream::stdout().lock();
-        written(match self.json {
-            true => write_json(&mut out, answer),
-            false => write_answer(&mut out, answer),
+        let is_refused = matches!(answer.was.unwrap_or(answer.state), State::Rejected | State::Expired);
+        written(match (self.json, is_refused) {
+            (true, _) => write_json(&mut out, answer),
+            // Its reason is said as that of every refusal.
+            (false, true) => Ok(()),
+            (false, false) => write_answer(&mut out, answer),
         })?;
         let state = answer.was.unwrap_or(answer.state);
         Ok(match state {
             State::Done | State::Accepted | State::Running => Exit::Done,
             State::Failed | State::Unknown | State::Duplicate => Exit::Findings,
             State::Rejected | State::Expired => {
-                return Err(Failure::Refused(answer.reason.clone().unwrap_or_else(|| "refused".to_owned())));
+                let reason = answer.reason.as_deref().unwrap_or("refused");
+                return Err(Failure::Refused(format!("{}: {}: {reason}", answer.gateway, word(state))));
             }
         })
     }
@@ -175,10 +187,13 @@ impl Send {
     }
 }
 
+fn word(state: State) -> String {
+    serde_json::to_value(state).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
 fn write_answer(out: &mut impl Write, answer: &Answer) -> std::io::Result<()> {
-    let word = |state: State| serde_json::to_value(state).ok().and_then(|word| word.as_str().map(str::to_owned));
-    let state = word(answer.state).unwrap_or_default();
-    let was = answer.was.and_then(word).map(|was| format!(" (was {was})")).unwrap_or_default();
+    let state = word(answer.state);
+    let was = answer.was.map(|was| format!(" (was {})", word(was))).unwrap_or_default();
     let reason = answer.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
     writeln!(out, "{}: {state}{was}{reason}", answer.gateway)?;
     if let Some(readings) = answer.result["readings"].as_array() {
@@ -193,6 +208,16 @@ fn write_answer(out: &mut impl Write, answer: &Answer) -> std::io::Result<()> {
         }
         return table.write(out, 0);
     }
+    if answer.command.as_deref() == Some("resend")
+        && let Ok(resent) = serde_json::from_value::<ResendAnswer>(answer.result.clone())
+    {
+        let lane = if answer.result["lane"] == "alarms" { Lane::Alarms } else { Lane::Telemetry };
+        store::show_resend(out, lane, &resent)?;
+        return match resent.next {
+            Some(next) => writeln!(out, "not all of it was looked at: go on with first={}", next.0),
+            None => Ok(()),
+        };
+    }
     match &answer.result {
         Value::Null => Ok(()),
         Value::Array(lines) if lines.iter().all(|line| line["text"].is_string()) => {
@@ -202,6 +227,9 @@ fn write_answer(out: &mut impl Write, answer: &Answer) -> std::io::Result<()> {
     }
 }
 
+/// Arguments that are text, whatever they look like: a device may be called 7.
+const TEXTS: [&str; 7] = ["device", "point", "name", "link", "table", "level", "for"];
+
 /// `device=press-1`, `lines=20`, `labels.device=press-1`: values are JSON where they can be, text otherwise.
 fn arguments(written: &[String]) -> Result<Value, String> {
     let mut all = Map::new();
@@ -209,8 +237,8 @@ fn arguments(written: &[String]) -> Result<Value, String> {
         let (key, value) =
             argument.split_once('=').ok_or_else(|| format!("{argument:?}: an argument is written key=value"))?;
         let value = match serde_json::from_str(value) {
-            Ok(value) => value,
-            Err(_) => Value::String(value.to_owned()),
+            Ok(value) if !TEXTS.contains(&key) && !key.starts_with("labels.") => value,
+            _ => Value::String(value.to_owned()),
         };
         match key.split_once('.') {
             Some((outer, inner)) => {
@@ -249,6 +277,8 @@ mod tests {
             "device": "press-1", "lines": 20, "labels": { "device": "press-1" }, "points": ["a"], "for": "30m"
         });
         assert_eq!(read, expected);
+        let numbers = ["device=7", "labels.line=3", "for=10"].map(str::to_owned);
+        assert_eq!(arguments(&numbers), Ok(json!({ "device": "7", "labels": { "line": "3" }, "for": "10" })));
         assert_eq!(arguments(&[]), Ok(Value::Null));
         assert!(arguments(&["device".to_owned()]).is_err());
     }

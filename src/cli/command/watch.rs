@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::super::{Exit, Failure, runtime, written};
 use super::broker::BrokerOptions;
+use crate::model::Timestamp;
 
 /// Show states, answers to commands and reported configurations of gateways as they come, until Ctrl-C.
 #[derive(Debug, Args)]
@@ -65,5 +66,9 @@ fn brief(message: &Value) -> String {
     let shown = fields
         .iter()
         .filter(|(key, _)| !matches!(key.as_str(), "gateway" | "site" | "id" | "capabilities" | "commands"));
-    shown.map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
+    let time = |key: &str, value: &Value| match value.as_i64().filter(|_| matches!(key, "time" | "started")) {
+        Some(time) => Timestamp(time).to_string(),
+        None => value.to_string(),
+    };
+    shown.map(|(key, value)| format!("{key}={}", time(key, value))).collect::<Vec<_>>().join(" ")
 }

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 
 use super::{AgentOption, Exit, Failure};
+pub(super) use resend::show_resend;
 use source::Source;
 
 /// What is kept in the store: sums, a check of every checksum, an export, sending again.

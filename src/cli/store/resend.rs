@@ -69,12 +69,13 @@ impl Resend {
             return Ok(Exit::Findings);
         }
         let mut out = anstream::stdout().lock();
-        written(if self.json { write_json(&mut out, &answer) } else { show(&mut out, lane, &answer) })?;
+        written(if self.json { write_json(&mut out, &answer) } else { show_resend(&mut out, lane, &answer) })?;
         Ok(Exit::Done)
     }
 }
 
-fn show(out: &mut impl Write, lane: Lane, answer: &ResendAnswer) -> io::Result<()> {
+/// What goes out again, for people.
+pub(in crate::cli) fn show_resend(out: &mut impl Write, lane: Lane, answer: &ResendAnswer) -> io::Result<()> {
     let runs: Vec<String> = answer.runs.iter().take(SHOWN).map(|(first, last)| range(*first, *last)).collect();
     let more = if answer.runs.len() > SHOWN { ", ..." } else { "" };
     writeln!(
