@@ -99,7 +99,7 @@ impl Topics {
 
     /// Whether an answer may go to `topic`: it stands below this gateway, and nothing else is said there.
     pub fn takes_answers(&self, topic: &str) -> bool {
-        const OWN: [&str; 8] = ["state", "batch", "alarm", "catalogue", "health", "probe", "cmd", "config"];
+        const OWN: [&str; 9] = ["state", "batch", "alarm", "catalogue", "health", "event", "probe", "cmd", "config"];
         let below = topic.strip_prefix(&self.base).and_then(|rest| rest.strip_prefix('/'));
         let first = below.and_then(|below| below.split('/').next()).unwrap_or_default();
         let is_plain = !topic.chars().any(|c| matches!(c, '+' | '#') || c.is_control());
@@ -139,6 +139,7 @@ mod tests {
             "lineside/v1/lyon/gw-01/",
             "lineside/v1/lyon/gw-011/ack/7",
             "lineside/v1/lyon/gw-01/state",
+            "lineside/v1/lyon/gw-01/event/door",
             "lineside/v1/lyon/gw-01/config/desired",
             "lineside/v1/lyon/gw-02/ack/7",
             "lineside/v1/lyon/gw-01/ack/#",
