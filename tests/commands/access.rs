@@ -4,7 +4,8 @@ use lineside::mqtt::{Delivery, Protocol, SessionSettings, TlsSettings, Visitor};
 use lineside::mqtt::{Message, VisitError};
 use std::time::Duration;
 
-use super::support::broker::{Broker, Setup};
+use super::secured;
+use super::support::broker::Broker;
 use super::support::certificates::Certificates;
 use super::support::gateway::{message, settings};
 use super::support::within;
@@ -37,15 +38,7 @@ async fn publish(visitor: &mut Visitor, message: Message) -> Delivery {
 #[tokio::test]
 async fn a_gateway_can_neither_read_commands_of_another_nor_publish_as_it() {
     let certificates = Certificates::from("plant authority");
-    let access = std::fs::read_to_string("deploy/mosquitto.acl").unwrap();
-    let setup = Setup {
-        certificates: Some(&certificates),
-        access: Some(&access),
-        tls_lines: &["use_identity_as_username true"],
-        users: &[("nobody", "nobody")],
-        ..Setup::default()
-    };
-    let broker = Broker::with(setup).await;
+    let broker = secured(&certificates).await;
     let own = [format!("{A}/cmd/+"), format!("{A}/config/desired")];
     let mut a = connect(&broker, &certificates, "lyon/gw-a", &own).await.unwrap();
 

@@ -86,7 +86,7 @@ async fn polled_each(site: &Site, interval_ms: u64) {
 
 #[tokio::test]
 async fn what_proves_itself_stays_also_after_a_restart_and_can_be_taken_back_on_the_spot() {
-    let mut plant = Plant::start().await;
+    let mut plant = Plant::plain("").await;
     let bench = Bench::new(&plant.engineer);
     let rules =
         "groups:\n  - name: g\n    interval: 1s\n    rules:\n      - record: twice\n        expr: answers * 2\n";
@@ -130,7 +130,7 @@ async fn what_proves_itself_stays_also_after_a_restart_and_can_be_taken_back_on_
 
 #[tokio::test]
 async fn a_wrong_broker_is_left_again_and_named() {
-    let plant = Plant::start().await;
+    let plant = Plant::plain("").await;
     let bench = Bench::new(&plant.engineer);
     let wrong = bench.files("a", &[("configuration.toml", "[mqtt]\nurl = \"mqtt://127.0.0.1:1\"\n")]);
     let begun = Instant::now();
@@ -152,7 +152,7 @@ async fn a_wrong_broker_is_left_again_and_named() {
 
 #[tokio::test]
 async fn a_profile_that_does_not_fit_is_taken_back_and_the_device_is_named() {
-    let plant = Plant::start().await;
+    let plant = Plant::plain("").await;
     let bench = Bench::new(&plant.engineer);
     plant.site.until("an answer", |status| !status["links"][0]["devices"][0]["last_answer"].is_null()).await;
     let configuration = plant_of(&plant.endpoint, "100ms", "other");
@@ -258,7 +258,7 @@ async fn killed_at_any_step_one_of_two_is_in_force_and_the_report_is_right() {
         ("config-verdict", 0, "rolled-back"),
         ("config-settled", 5, "confirmed"),
     ] {
-        let mut plant = Plant::start().await;
+        let mut plant = Plant::plain("").await;
         plant.agent.kill();
         let mut agent = plant.site.start_with(|command| command.env("LINESIDE_FAIL_POINT", place));
         agent.logged("connected to the broker").await;
@@ -281,7 +281,7 @@ async fn killed_at_any_step_one_of_two_is_in_force_and_the_report_is_right() {
 #[tokio::test]
 async fn a_second_agent_on_the_same_store_does_not_touch_a_trial() {
     // Given a configuration on trial, until its further broker is reached.
-    let mut plant = Plant::start().await;
+    let mut plant = Plant::plain("").await;
     let mut further = Broker::start().await;
     further.kill();
     let text = format!("[mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\n", further.port());
@@ -307,7 +307,7 @@ async fn a_second_agent_on_the_same_store_does_not_touch_a_trial() {
 
 #[tokio::test]
 async fn only_an_engineers_signature_changes_the_configuration() {
-    let mut plant = Plant::with("[remote]\ninsecure = true\n").await;
+    let mut plant = Plant::plain("[remote]\ninsecure = true\n").await;
     let slower = plant_of(&plant.endpoint, "500ms", COUNTER);
     let stranger = Signer::new("engineer", "engineer");
 
@@ -331,7 +331,7 @@ async fn only_an_engineers_signature_changes_the_configuration() {
 
 #[tokio::test]
 async fn a_further_broker_that_goes_away_gives_way_to_the_owners() {
-    let plant = Plant::start().await;
+    let plant = Plant::plain("").await;
     let mut further = Broker::start().await;
     let mut reports = further.subscribe(&format!("{BASE}/config/reported")).await;
     let bench = Bench::new(&plant.engineer);

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use lineside::commands::answer::State;
-use lineside::mqtt::{Message, Protocol, SessionSettings, Visitor};
+use lineside::mqtt::{Message, SessionSettings, Visitor};
 use serde_json::{Value, json};
 
 use super::Plant;
 use super::support::commander::{Signer, now, order, raw, with};
-use super::support::gateway::settings;
 use super::support::within;
 
 /// One hostile message, different for each number.
@@ -39,9 +38,9 @@ async fn polls(plant: &Plant) -> (u64, u64) {
 }
 
 /// Publishes as fast as the broker takes it.
-async fn pour(port: u16, messages: Vec<Message>) {
+async fn pour(plant: &Plant, messages: Vec<Message>) {
     let client_id = format!("mallory-{:08x}", fastrand::u32(..));
-    let settings = SessionSettings { client_id, ..settings(Protocol::V5, port) };
+    let settings = SessionSettings { client_id, ..plant.settings.clone() };
     let mut visitor = Visitor::connect(settings, &[]).await.unwrap();
     for message in messages {
         assert!(visitor.publish(message).await.unwrap().is_delivered());
@@ -61,7 +60,7 @@ async fn two_thousand_hostile_messages_and_a_flood_of_ten_thousand_change_nothin
 
     // When it is attacked.
     let attack: Vec<Message> = (0..2000).map(|number| hostile(&plant, &stranger, &genuine, number)).collect();
-    pour(plant.broker.port(), attack).await;
+    pour(&plant, attack).await;
     let after_attack = polls(&plant).await;
     let flood: Vec<Message> = (0..10_000)
         .map(|number| {
@@ -71,7 +70,7 @@ async fn two_thousand_hostile_messages_and_a_flood_of_ten_thousand_change_nothin
     // One poll more or less must not decide: the flood goes on until there were enough.
     let mut floods = 0;
     while polls(&plant).await.0 < before.0 + 150 {
-        pour(plant.broker.port(), flood.clone()).await;
+        pour(&plant, flood.clone()).await;
         floods += 1;
     }
 

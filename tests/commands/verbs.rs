@@ -7,13 +7,13 @@ use lineside::simulator::Misbehaviour;
 use lineside::simulator::Servers;
 use serde_json::{Value, json};
 
-use super::support::broker::{Broker, Setup};
+use super::support::broker::Broker;
 use super::support::certificates::Certificates;
 use super::support::commander::{Signer, order};
 use super::support::consumer::Consumer;
 use super::support::plant::{COUNTER, COUNTER_PROFILE, counters};
 use super::support::site::{BASE, Configuration, Site};
-use super::{Plant, subscribed};
+use super::{Plant, secured, subscribed};
 
 const RULES: &str = "groups:\n  - name: counters\n    interval: 1s\n    rules:\n      - alert: Counting\n        \
                      expr: answers > 0\n        edge: { evaluate: arrival, shelve: 1h }\n";
@@ -52,15 +52,7 @@ async fn each_command_is_carried_out_and_answered() {
     let mut servers = Servers::default();
     let endpoint = counters(&mut servers, &[1]).await;
     let certificates = Certificates::from("plant authority");
-    let access = std::fs::read_to_string("deploy/mosquitto.acl").unwrap();
-    let setup = Setup {
-        certificates: Some(&certificates),
-        access: Some(&access),
-        tls_lines: &["use_identity_as_username true"],
-        users: &[("nobody", "nobody")],
-        ..Setup::default()
-    };
-    let broker = Broker::with(setup).await;
+    let broker = secured(&certificates).await;
     let (certificate, key) = certificates.issue("lyon/gw-01");
     let engineer = Signer::new("engineer", "engineer");
     let site = Site::with_profiles(&[(COUNTER, COUNTER_PROFILE)]);
@@ -219,7 +211,7 @@ async fn a_command_under_way_at_a_kill_is_unknown_afterwards() {
 #[tokio::test]
 async fn the_client_makes_keys_signs_for_other_clients_watches_and_shows_the_fleet() {
     use std::os::unix::fs::PermissionsExt;
-    let mut plant = Plant::start().await;
+    let mut plant = Plant::plain("").await;
     let directory = super::support::directory();
     let file = directory.path().join("anna.key");
     let broker = format!("mqtt://127.0.0.1:{}", plant.broker.port());
