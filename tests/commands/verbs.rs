@@ -190,6 +190,30 @@ async fn a_repeated_command_gets_its_first_answer_also_after_a_restart() {
 }
 
 #[tokio::test]
+async fn what_was_commanded_and_the_lock_outlive_the_database_of_the_readings() {
+    let mut plant = Plant::start().await;
+    let payload = plant.operator.sign(&order("7", "poll-now", json!({ "device": "press-1" })));
+    assert_eq!(plant.commander.ask("7", &payload).await.state, State::Done);
+    assert!(plant.site.lineside(&["writes", "off"]).await.status.success());
+    plant.agent.kill();
+    let database = plant.site.store().join("database");
+    std::fs::remove_dir_all(&database).unwrap();
+    std::fs::write(&database, "nothing of use").unwrap();
+
+    plant.agent = plant.site.start();
+    plant.agent.logged("connected to the broker").await;
+    plant.broker.logged_times("Sending SUBACK to lineside-lyon-gw-01", 2).await;
+
+    let entries = std::fs::read_dir(plant.site.store()).unwrap();
+    let names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(names.iter().any(|name| name.starts_with("database.corrupt-")), "{names:?}");
+    let again = plant.commander.ask("7", &payload).await;
+    assert_eq!((again.state, again.was), (State::Duplicate, Some(State::Done)));
+    let writes = plant.site.lineside(&["writes"]).await;
+    assert!(String::from_utf8_lossy(&writes.stdout).contains("writing from afar is locked"), "{writes:?}");
+}
+
+#[tokio::test]
 async fn a_command_under_way_at_a_kill_is_unknown_afterwards() {
     // Given a command that takes as long as a device does not answer.
     let mut plant = Plant::with_timeout("", "20s").await;
