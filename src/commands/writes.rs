@@ -68,7 +68,7 @@ impl Commands {
     /// Remembers when the value returns, before it is written.
     pub(super) async fn begin_lease(&mut self, ticket: &mut Ticket) -> Result<(), String> {
         let Some(span) = ticket.lease.filter(|_| !ticket.wish.dry_run) else { return Ok(()) };
-        let leased = Leased::new(&ticket.wish.device, &ticket.wish.point, span, &*self.parts.clock);
+        let leased = Leased::new(&ticket.wish, span, ticket.from_afar, &*self.parts.clock);
         let leases = self.returning.leases.get()?;
         if leases.all().is_empty() {
             // Whether there was a broker before does not matter: nobody looked.
@@ -114,7 +114,8 @@ impl Commands {
         let is_due = |leased: &&Leased| {
             let place = self.guard.place(&leased.device, &leased.point).ok();
             let patience = place.and_then(|(config, _)| config.lease).map_or(LINK_LOST, |lease| lease.without_broker);
-            !is_connected && lost_for >= patience || leased.is_over(&*self.parts.clock)
+            let is_lost = leased.from_afar && !is_connected && lost_for >= patience;
+            is_lost || leased.is_over(&*self.parts.clock)
         };
         let due = leases.all().iter().find(is_due).cloned();
         let (Some(due), false) = (due, self.returning.under_way) else { return };

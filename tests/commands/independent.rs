@@ -117,14 +117,18 @@ async fn coils_and_registers_are_written_with_each_function_and_read_back_by_ano
 #[tokio::test]
 async fn a_leased_value_returns_when_the_broker_is_gone_and_does_not_come_back_with_it() {
     let lease = "lease = \"1h\"\nsafe = 15.0\nwithout_broker = \"1s\"";
-    let mut plant = Plant::start(&section("setpoint_c", "[10.0, 60.0]", lease)).await;
+    let sections = section("setpoint_c", "[10.0, 60.0]", lease) + &section("mode", "[0, 20]", lease);
+    let mut plant = Plant::start(&sections).await;
     let port = plant.device.port().to_owned();
+    // What was set on the spot can be taken back there.
+    let here = plant.site.lineside(&["write", "press-1/mode", "7"]).await;
+    assert!(here.status.success(), "{here:?}");
     plant.write("setpoint_c", 45.0).await;
-    assert_eq!(mbpoll(&port, "4", 87, 1), [450]);
+    assert_eq!((mbpoll(&port, "4", 87, 1), mbpoll(&port, "4", 81, 1)), (vec![450], vec![7]));
 
     plant.broker.kill();
     plant.agent.logged("a value has returned to its safe one").await;
-    assert_eq!(mbpoll(&port, "4", 87, 1), [150]);
+    assert_eq!((mbpoll(&port, "4", 87, 1), mbpoll(&port, "4", 81, 1)), (vec![150], vec![7]));
 
     plant.broker.restart().await;
     plant.agent.logged_times("connected to the broker", 2).await;

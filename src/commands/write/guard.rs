@@ -55,6 +55,8 @@ pub struct Ticket {
     pub expires: Option<Timestamp>,
     /// After how long the value returns to the safe one.
     pub lease: Option<Duration>,
+    /// Whether it comes from afar: such a value returns as well when nobody there can take it back.
+    pub from_afar: bool,
     /// When the value that it takes the place of would have returned.
     pub replaces: Option<Leased>,
 }
@@ -144,7 +146,8 @@ impl WriteGuard {
             self.last.insert(tag.clone(), now);
         }
         self.under_way.insert(tag);
-        Ok(Ticket { wish: wish.clone(), config, place, words, expires, lease, replaces: None })
+        let from_afar = matches!(origin, Origin::Afar(_));
+        Ok(Ticket { wish: wish.clone(), config, place, words, expires, lease, from_afar, replaces: None })
     }
 
     /// The wish was tried.
@@ -159,7 +162,7 @@ impl WriteGuard {
         let words = words(place, safe)?;
         let wish = Wish { device: device.to_owned(), point: point.to_owned(), value: safe, dry_run: false, span: None };
         let (config, place) = (config.clone(), place.clone());
-        Ok(Ticket { wish, config, place, words, expires: None, lease: None, replaces: None })
+        Ok(Ticket { wish, config, place, words, expires: None, lease: None, from_afar: false, replaces: None })
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Wish;
 use crate::clock::Clock;
 use crate::commands::log_file::LogFile;
 use crate::model::{ClockState, Timestamp};
@@ -24,14 +25,18 @@ pub struct Leased {
     /// When it returns, in milliseconds since that boot: a clock that is set makes no lease longer.
     #[serde(default)]
     pub until_since_boot_ms: u64,
+    /// Set from afar: it returns as well when the broker is away.
+    #[serde(default)]
+    pub from_afar: bool,
 }
 
 impl Leased {
     /// A value that returns after `span` from now on.
-    pub fn new(device: &str, point: &str, span: Duration, clock: &dyn Clock) -> Self {
+    pub fn new(wish: &Wish, span: Duration, from_afar: bool, clock: &dyn Clock) -> Self {
         Self {
-            device: device.to_owned(),
-            point: point.to_owned(),
+            device: wish.device.clone(),
+            point: wish.point.clone(),
+            from_afar,
             until: clock.wall().after(span),
             boot: clock.boot().to_string(),
             until_since_boot_ms: millis(clock.monotonic() + span),
@@ -144,12 +149,16 @@ mod tests {
         }
     }
 
+    fn wish(point: &str) -> Wish {
+        Wish { device: "a".to_owned(), point: point.to_owned(), value: 1.0, dry_run: false, span: None }
+    }
+
     const NOW: TestClock = TestClock { wall_s: 1_000_000, boot: 1, up_s: 50, state: ClockState::Synchronised };
 
     #[test]
     fn what_is_leased_is_known_after_a_restart() {
         let directory = tempfile::tempdir().unwrap();
-        let leased = |point: &str, span| Leased::new("a", point, Duration::from_secs(span), &NOW);
+        let leased = |point: &str, span| Leased::new(&wish(point), Duration::from_secs(span), true, &NOW);
         let mut leases = Leases::open(directory.path()).unwrap();
         leases.begin(leased("x", 5)).unwrap();
         leases.begin(leased("y", 6)).unwrap();
@@ -164,7 +173,7 @@ mod tests {
 
     #[test]
     fn no_clock_that_is_set_and_no_boot_makes_a_lease_longer() {
-        let leased = Leased::new("a", "x", Duration::from_secs(60), &NOW);
+        let leased = Leased::new(&wish("x"), Duration::from_secs(60), true, &NOW);
         let is_over = |clock: TestClock| leased.is_over(&clock);
 
         assert!(!is_over(TestClock { up_s: 109, ..NOW }));
