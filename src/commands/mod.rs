@@ -14,7 +14,8 @@
 //! - What changes anything is refused while the journal cannot be read or written.
 //! - A flood costs messages, not polls: they are taken one at a time, between everything else this thread does, and what
 //!   does not fit the queue is dropped and counted.
-//! - Without keys this task does not exist.
+//! - Journal, audit log, leases and revisions are written by threads that may block, never by that of all tasks.
+//! - Without keys, and without anything that may be written, this task does not exist.
 
 pub mod answer;
 pub mod audit;
