@@ -25,6 +25,9 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// State is written at least this often, so that little has to be made up for after a restart.
 const STATE_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Between looks at how much memory windows take: with many series that is as much work as all rules together.
+const MEASURE_INTERVAL: Duration = Duration::from_secs(10);
+
 /// An engine further behind than this, after the machine slept or its clock was set, goes on from now.
 const BEHIND_MOST: Duration = Duration::from_secs(120);
 
@@ -175,6 +178,7 @@ pub(super) struct Rules {
     timeline: Timeline,
     ids: HashMap<Labels, SeriesId>,
     saved: Timestamp,
+    measured: Timestamp,
     pub(super) status: RulesStatus,
 }
 
@@ -190,7 +194,15 @@ impl Rules {
             ids.insert(spec.labels.clone(), id);
             engine.add_series(spec);
         }
-        let mut rules = Self { engine, parts, timeline, ids, saved: now, status: RulesStatus::default() };
+        let mut rules = Self {
+            engine,
+            parts,
+            timeline,
+            ids,
+            saved: now,
+            measured: Timestamp(i64::MIN),
+            status: RulesStatus::default(),
+        };
         let mut outcome = Outcome::default();
         let until = rules.engine.restore(remembered, now, &mut outcome);
         if rules.engine.is_empty() {
@@ -361,6 +373,10 @@ impl Rules {
             tracing::error!(%error, "readings could not be handed to the store");
         }
         self.hand_on(actions);
+        if now.since(self.measured) >= MEASURE_INTERVAL || now < self.measured {
+            self.measured = now;
+            self.engine.measure();
+        }
         self.status.engine = self.engine.status();
     }
 

@@ -15,7 +15,7 @@ mod up;
 mod view;
 mod waiting;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,6 +82,10 @@ pub struct Engine {
     look_back: Option<Duration>,
     /// Alarms are series too.
     publishes_alerts: bool,
+    /// Names of alarms that may explain others.
+    explaining: BTreeSet<String>,
+    /// Bytes of samples and windows when they were last counted.
+    bytes: usize,
     interlocks: Interlocks,
 }
 
@@ -113,6 +117,8 @@ impl Engine {
             failures: 0,
             look_back,
             publishes_alerts: false,
+            explaining: BTreeSet::new(),
+            bytes: 0,
             interlocks: Interlocks::default(),
         };
         for (owner, spec) in groups.into_iter().enumerate() {
@@ -134,6 +140,7 @@ impl Engine {
         }
         engine.interlocks = Interlocks::new(interlocks, &mut engine.table);
         engine.publishes_alerts = engine.selects_alerts();
+        engine.explaining = engine.alerts().flat_map(|alert| alert.suppressed_by()).cloned().collect();
         series.into_iter().for_each(|spec| engine.add_series(spec));
         engine.table.trim();
         engine.up = Up::new(devices, &engine.table);
@@ -366,13 +373,12 @@ impl Engine {
 
     /// Alarms that may explain others; nothing is looked up when no rule asks.
     fn active(&self) -> Vec<(String, BTreeMap<String, String>)> {
-        let alerts = self.alerts();
-        let asked: Vec<&String> = alerts.clone().flat_map(|alert| alert.suppressed_by()).collect();
-        if asked.is_empty() {
+        if self.explaining.is_empty() {
             return Vec::new();
         }
-        let own = alerts.filter(|alert| asked.contains(&alert.name())).flat_map(|alert| alert.active());
-        own.chain(self.foreign.iter().filter(|(name, _)| asked.contains(&name)).cloned()).collect()
+        let explains = |name: &String| self.explaining.contains(name);
+        let own = self.alerts().filter(|alert| explains(alert.name())).flat_map(|alert| alert.active());
+        own.chain(self.foreign.iter().filter(|(name, _)| explains(name)).cloned()).collect()
     }
 
     /// Rules whose newest evaluation had no result, and why.
@@ -388,7 +394,12 @@ impl Engine {
         self.groups.is_empty() && self.interlocks.is_empty()
     }
 
-    /// Figures about the engine.
+    /// Counts the bytes that samples and windows take. It looks at each of them: not for every reading.
+    pub fn measure(&mut self) {
+        self.bytes = self.table.bytes();
+    }
+
+    /// Figures about the engine; bytes as they were [measured](Self::measure).
     pub fn status(&self) -> EngineStatus {
         EngineStatus {
             groups: self.groups.len(),
@@ -398,8 +409,8 @@ impl Engine {
             out_of_order: self.table.out_of_order,
             evaluations: self.evaluations,
             failures: self.failures,
-            active: self.alerts().flat_map(|alert| alert.active()).count(),
-            bytes: self.table.bytes(),
+            active: self.alerts().map(Alert::active_count).sum(),
+            bytes: self.bytes,
         }
     }
 

@@ -135,6 +135,11 @@ impl Alert {
         &self.selectors
     }
 
+    /// How many alarms there are whose condition holds.
+    pub fn active_count(&self) -> usize {
+        self.alarms.values().filter(|instance| instance.alarm.is_active()).count()
+    }
+
     /// Alarms whose condition holds.
     pub fn active(&self) -> impl Iterator<Item = (String, Own)> {
         let active = self.alarms.iter().filter(|(_, instance)| instance.alarm.is_active());
