@@ -15,8 +15,8 @@ use super::support::broker::{Broker, Setup};
 use super::support::commander::{Commander, Signer};
 use super::support::gateway::message;
 use super::support::meters;
-use super::support::plant::{COUNTER, COUNTER_PROFILE};
-use super::support::site::{Agent, BASE, Site};
+use super::support::plant::{COUNTER, COUNTER_PROFILE, counters};
+use super::support::site::{Agent, BASE, Configuration, Site};
 use super::support::within;
 use super::{Plant, subscribed};
 
@@ -169,6 +169,43 @@ async fn a_profile_that_does_not_fit_is_taken_back_and_the_device_is_named() {
 }
 
 #[tokio::test]
+async fn a_share_of_the_devices_is_enough_where_the_sender_says_so() {
+    // Given two devices on one link, of which one will not fit its new profile.
+    let mut servers = Servers::default();
+    let endpoint = counters(&mut servers, &[1, 2]).await;
+    let broker = Broker::with(Setup::default()).await;
+    let engineer = Signer::new("engineer", "engineer");
+    let site = Site::with_profiles(&[(COUNTER, COUNTER_PROFILE)]);
+    let second = |profile: &str| {
+        format!(
+            "[[device]]\nname = \"press-2\"\nlink = \"hall\"\nunit_id = 2\nprofile = \"{profile}\"\ninterval = \"100ms\"\n"
+        )
+    };
+    let plant = |profile: &str| plant_of(&endpoint, "100ms", COUNTER) + &second(profile);
+    let configuration = Configuration::to_port(broker.port(), "").lines(&format!(
+        "[clock]\ntrust = \"local\"\n{}\n{}",
+        engineer.section(),
+        plant(COUNTER)
+    ));
+    site.configure(&configuration);
+    let agent = site.start();
+    agent.logged("connected to the broker").await;
+    subscribed(&broker).await;
+    let answered = |status: &Value, device: usize| !status["links"][0]["devices"][device]["last_answer"].is_null();
+    site.until("both to answer", |status| answered(status, 0) && answered(status, 1)).await;
+    let bench = Bench::new(&engineer);
+    let text = plant("other");
+    let files = bench.files("a", &[("configuration.toml", &text), ("profiles/other.toml", OTHER)]);
+
+    // When all have to answer it is taken back, and the one is named; when half of them are enough it stays.
+    let (all, report) = bench.push(broker.port(), &files, &["--confirm", "5s"]).await;
+    assert_eq!((all.status.code(), &report["reasons"][0]["key"]), (Some(1), &"device press-2".into()), "{report}");
+    site.until("both to answer again", |status| answered(status, 0) && answered(status, 1)).await;
+    let (half, report) = bench.push(broker.port(), &files, &["--confirm", "5s", "--share", "0.5"]).await;
+    assert_eq!((half.status.code(), &report["state"]), (Some(0), &"confirmed".into()), "{report}");
+}
+
+#[tokio::test]
 async fn a_wrong_baud_rate_is_taken_back() {
     // Given a line at 9600 baud.
     let mut servers = Servers::default();
@@ -182,7 +219,7 @@ async fn a_wrong_baud_rate_is_taken_back() {
         meters::link("hall-a", &endpoint, Framing::Rtu, "300ms"),
         meters::meter(1, "hall-a", "meter", "500ms")
     );
-    let configuration = super::support::site::Configuration::to_port(broker.port(), "")
+    let configuration = Configuration::to_port(broker.port(), "")
         .lines(&format!("[clock]\ntrust = \"local\"\n{}\n{plant}", engineer.section()));
     site.configure(&configuration);
     let agent = site.start();

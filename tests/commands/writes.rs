@@ -261,7 +261,26 @@ async fn another_register_scale_or_endpoint_revokes_the_permission_until_it_is_r
         let answer = press.write(&format!("c{number}"), "setpoint_c", 31.0).await;
         assert!(reason(&answer).contains("revoked"), "{answer:?}");
     }
+    // Another unit, and another endpoint, with the map that was allowed.
+    std::fs::write(press.site.path().join("profiles/press.toml"), PRESS).unwrap();
+    let file = press.site.path().join("lineside.toml");
+    let allowed = std::fs::read_to_string(&file).unwrap();
+    let endpoint = press.endpoint.address().to_string();
+    for (number, (before, after)) in
+        [("unit_id = 1", "unit_id = 2"), (&*endpoint, "127.0.0.1:1")].into_iter().enumerate()
+    {
+        std::fs::write(&file, allowed.replace(before, after)).unwrap();
+        agent.hang_up();
+        agent.logged_times("writing is not allowed", changed.len() + number + 1).await;
+        let answer = press.write(&format!("e{number}"), "setpoint_c", 31.0).await;
+        assert!(reason(&answer).contains("revoked"), "{answer:?}");
+    }
     assert_eq!(press.writes().await.len(), 1);
+    // And what it was is in force again without the owner.
+    std::fs::write(&file, allowed).unwrap();
+    agent.hang_up();
+    agent.logged_times("configuration reloaded", changed.len() + 3).await;
+    assert_eq!(press.write("2", "setpoint_c", 31.0).await.state, State::Done);
 }
 
 #[tokio::test]
