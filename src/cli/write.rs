@@ -1,14 +1,18 @@
 //! `lineside write` and `lineside writes`: writing on the spot, and who may write from afar.
 
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::client::AgentClient;
 use super::table::Table;
 use super::{AgentOption, Exit, Failure, user, write_json, written};
+use crate::commands::write::lock::WriteLock;
+use crate::config;
 use crate::diagnostics::protocol::{Notice, Request};
 use crate::settings::{parse_duration, show_duration};
 
@@ -78,7 +82,10 @@ impl Write {
             span: self.span.map(show_duration),
             by: self.by.unwrap_or_else(user),
         };
-        let answer = ask(&self.agent, &request)?;
+        let answer = match (ask(&self.agent, &request), self.lock) {
+            (Err(Failure::Unreachable(_)), Some(lock)) => return self.without_agent(lock),
+            (answer, _) => answer?,
+        };
         let mut out = anstream::stdout().lock();
         let (state, result) = (answer["state"].as_str().unwrap_or_default(), &answer["result"]);
         written(match self.json {
@@ -119,6 +126,39 @@ impl Writes {
         let all_in_force = tags.iter().all(|tag| tag["in_force"] == true);
         Ok(if all_in_force { Exit::Done } else { Exit::Findings })
     }
+
+    /// The lock is a file, so that it holds for the agent that is started next.
+    fn without_agent(&self, lock: Lock) -> Result<Exit, Failure> {
+        let config = config::load(&self.agent.config.config).map_err(|error| Failure::Refused(error.to_string()))?;
+        let directory = config.store.path.join("remote");
+        let file = WriteLock::in_directory(&directory);
+        let done = match lock {
+            Lock::Off => made_as_its_parent(&directory).and_then(|()| file.lock()),
+            Lock::On => file.lift(),
+        };
+        done.map_err(|error| Failure::Refused(format!("{}: {error}", directory.display())))?;
+        let (locked, mut out) = (file.is_locked(), anstream::stdout().lock());
+        written(match self.json {
+            true => write_json(&mut out, &json!({ "locked": locked, "agent": false })),
+            false => writeln!(
+                out,
+                "no agent runs; writing from afar {} when it is started",
+                if locked { "stays locked (lineside writes on lifts it)" } else { "is not locked" }
+            ),
+        })?;
+        Ok(Exit::Done)
+    }
+}
+
+/// A directory that whoever has its parent, mostly the agent's user, can use as well.
+fn made_as_its_parent(directory: &Path) -> std::io::Result<()> {
+    if directory.exists() {
+        return Ok(());
+    }
+    let parent = directory.parent().unwrap_or(Path::new("."));
+    let owner = std::fs::metadata(parent)?;
+    std::fs::create_dir(directory)?;
+    std::os::unix::fs::chown(directory, Some(owner.uid()), Some(owner.gid()))
 }
 
 fn show(out: &mut impl std::io::Write, answer: &Value, tags: &[Value]) -> std::io::Result<()> {

@@ -212,6 +212,16 @@ async fn the_command_line_passes_the_same_guard_and_can_lock_writing_from_afar()
     agent.logged("connected to the broker").await;
     press.broker.logged_times("Sending SUBACK to lineside-lyon-gw-01", 2).await;
     assert!(reason(&press.write("2", "setpoint_c", 30.0).await).contains("locked"));
+    // Also while no agent runs.
+    agent.kill();
+    for (wanted, said) in [("on", "is not locked"), ("off", "stays locked")] {
+        let output = press.site.lineside(&["writes", wanted]).await;
+        assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains(said), "{output:?}");
+    }
+    agent = press.site.start();
+    agent.logged("connected to the broker").await;
+    press.broker.logged_times("Sending SUBACK to lineside-lyon-gw-01", 3).await;
+    assert!(reason(&press.write("4", "setpoint_c", 30.0).await).contains("locked"));
     let run = async |arguments: Vec<String>| {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         press.site.lineside(&arguments).await
