@@ -82,10 +82,7 @@ impl Write {
             span: self.span.map(show_duration),
             by: self.by.unwrap_or_else(user),
         };
-        let answer = match (ask(&self.agent, &request), self.lock) {
-            (Err(Failure::Unreachable(_)), Some(lock)) => return self.without_agent(lock),
-            (answer, _) => answer?,
-        };
+        let answer = ask(&self.agent, &request)?;
         let mut out = anstream::stdout().lock();
         let (state, result) = (answer["state"].as_str().unwrap_or_default(), &answer["result"]);
         written(match self.json {
@@ -116,7 +113,10 @@ impl Writes {
             Some(Lock::Off) => Request::WritesLock { locked: true, by: user() },
             Some(Lock::On) => Request::WritesLock { locked: false, by: user() },
         };
-        let answer = ask(&self.agent, &request)?;
+        let answer = match (ask(&self.agent, &request), self.lock) {
+            (Err(Failure::Unreachable(_)), Some(lock)) => return self.without_agent(lock),
+            (answer, _) => answer?,
+        };
         let mut out = anstream::stdout().lock();
         let tags = answer["tags"].as_array().cloned().unwrap_or_default();
         written(match self.json {
