@@ -149,3 +149,63 @@ async fn in_order_what_is_new_waits_for_the_week() {
     assert!(harvest.arrivals[live..].iter().all(|arrival| arrival.order == Order::Live));
     assert_polls_kept(&status);
 }
+
+/// How long a reading may wait to become durable, as `status` or a health message says.
+fn interval_in_force(status: &serde_json::Value) -> Duration {
+    let span = &status["store"]["commit_interval"];
+    Duration::new(span["secs"].as_u64().unwrap(), span["nanos"].as_u64().unwrap() as u32)
+}
+
+async fn status_for_scripts(site: &Site) -> serde_json::Value {
+    let shown = site.lineside(&["status", "--json"]).await;
+    serde_json::from_slice(&shown.stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_and_health_say_how_long_a_reading_waits_while_a_backlog_goes_out_and_how_long_the_card_lasts() {
+    const LEAST: Duration = Duration::from_millis(500);
+    const MOST: Duration = Duration::from_secs(4);
+    let mut servers = Servers::default();
+    let endpoint = counters(&mut servers, &[1]).await;
+    let broker = Broker::start().await;
+    let mut consumer = Consumer::start(&broker).await;
+    let site = Site::with_profiles(&[(COUNTER, COUNTER_PROFILE)]);
+    a_week_without_broker(&site).await;
+    let configuration = |rate: &str| {
+        let mqtt = format!("batch = {{ max_age = \"300ms\" }}\nbacklog = {{ rate = \"{rate}\" }}");
+        Configuration::to_port(broker.port(), &mqtt)
+            .store("commit_interval = \"500ms\"\ncommit_interval_max = \"4s\"\ncard_endurance = \"30TB\"")
+            .link("hall", endpoint.address(), "timeout = \"500ms\"")
+            .device("fast", "hall", 1, COUNTER, "100ms")
+    };
+
+    // When the backlog goes out slowly, then a reading may wait longer, and a minute later the wear can be foretold.
+    site.configure(&configuration("2KiB/s"));
+    let mut agent = site.start();
+    site.until("the longest interval", |status| interval_in_force(status) == MOST).await;
+    while consumer.harvest.health.len() < 2 {
+        let before = consumer.harvest.batches;
+        consumer.until("batches until the health message of the second minute", |it| it.batches > before + 10).await;
+    }
+    let health = consumer.harvest.health[1].clone();
+    let status = status_for_scripts(&site).await;
+    for said in [&health, &status] {
+        assert_eq!(interval_in_force(said), MOST, "{said}");
+        assert_eq!(said["wear"]["card_endurance_bytes"].as_u64(), Some(30_000_000_000_000), "{said}");
+        let (days, per_day) = (said["wear"]["card_days"].as_u64(), said["wear"]["bytes_per_day"].as_u64());
+        assert_eq!(days.unwrap(), 30_000_000_000_000 / per_day.unwrap(), "{said}");
+        assert!(said["wear"]["bytes_per_reading"].as_f64().unwrap() > 0.0, "{said}");
+    }
+    let shown = site.shown().await;
+    assert!(shown.contains("durable within 4") && shown.contains("a card of 30.0 TB lasts"), "{shown}");
+
+    // When it is all sent, then the interval is what it was.
+    agent.terminate();
+    assert!(agent.exit().await.success());
+    site.configure(&configuration("10MiB/s"));
+    let _agent = site.start();
+    let is_sent =
+        |status: &serde_json::Value| status["lanes"]["telemetry"]["pending_readings"].as_u64().unwrap() < 1000;
+    site.until("a short interval when all is sent", |status| is_sent(status) && interval_in_force(status) == LEAST)
+        .await;
+}

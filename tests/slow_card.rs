@@ -1,4 +1,7 @@
 //! A card on which each sync takes five seconds: no poll is skipped, nothing is lost, and the agent starts all the same.
+//! And one that hangs.
+//!
+//! `LINESIDE_LONG=1` has a sync hang for ever: the agent works in memory, and after ten minutes leaves it to a new process.
 
 #![cfg(test)]
 
@@ -94,4 +97,85 @@ async fn a_flush_of_five_seconds_costs_no_poll_and_no_reading() {
         complete += answers.len();
     }
     println!("longest flush {:?}, {complete} answers, all arrived; {}", longest(&status), harvest.summary());
+}
+
+/// A card hangs at once for so long, and then writes as ever.
+const HANGS: Duration = Duration::from_secs(15);
+
+/// After a sync has not ended for so long the agent goes on in memory, and after so long it ends.
+const GIVEN_UP: Duration = Duration::from_secs(120);
+const ENDED: Duration = Duration::from_secs(900);
+
+#[tokio::test]
+async fn a_flush_that_hangs_costs_no_poll_and_one_that_never_ends_nothing_that_was_stored() {
+    let mut servers = Servers::default();
+    let endpoint = counters(&mut servers, &[1]).await;
+    let broker = Broker::start().await;
+    let mut consumer = Consumer::start(&broker).await;
+    let site = Site::with_profiles(&[(COUNTER, COUNTER_PROFILE)]);
+    let configuration = Configuration::to_port(broker.port(), "batch = { max_age = \"300ms\" }");
+    site.configure(&configuration.link("hall", endpoint.address(), "").device("press-1", "hall", 1, COUNTER, "100ms"));
+    let (library, hangs) = (preload(&site), site.path().join("hung"));
+    let mut agent =
+        site.start_with(|command| command.env("LD_PRELOAD", &library).env("LINESIDE_TEST_HUNG_SYNC", &hangs));
+    consumer.until("the first readings", |harvest| harvest.readings.len() > 50).await;
+
+    // When a sync does not end, then polling goes on, and so does everything that is asked.
+    std::fs::write(&hangs, "").unwrap();
+    let (begun, before) = (Instant::now(), endpoint.counters().answers);
+    let polls = HANGS.as_millis() as u64 / 100;
+    endpoint.wait_for(|counters| counters.answers > before + polls).await;
+    assert!(begun.elapsed() < HANGS + Duration::from_secs(10), "{polls} polls took {:?}", begun.elapsed());
+    assert_no_poll_skipped(&site.status().await);
+    if std::env::var_os("LINESIDE_LONG").is_some() {
+        it_ends_by_itself(&site, &mut agent, begun).await;
+        std::fs::remove_file(&hangs).unwrap();
+        agent = site.start();
+    }
+
+    // When it ends after all, or in a new process, then everything goes on and what was stored is there.
+    std::fs::remove_file(&hangs).ok();
+    let before = consumer.harvest.readings.len();
+    consumer.until("readings after that", |harvest| harvest.readings.len() > before + 100).await;
+    let status = site.until("everything stored", |status| status["store"]["waiting_bytes"] == 0).await;
+    assert_eq!(status["store"]["quarantined"], 0, "{status}");
+    assert_no_poll_skipped(&status);
+    agent.terminate();
+    assert!(agent.exit().await.success(), "{}", agent.log());
+    consumer.catch_up(&broker).await;
+    let mut harvest = consumer.harvest.clone();
+    harvest.add_stored(&site.undelivered().await);
+    harvest.assert_sound();
+    let arrived = harvest.numbers("press-1", "answers");
+    assert!(arrived.values().all(|times| *times == 1), "numbers under two identities");
+    if std::env::var_os("LINESIDE_LONG").is_none() {
+        let answers = answered(&endpoint, 1).await;
+        let missing: Vec<_> = answers.keys().filter(|number| !arrived.contains_key(number)).collect();
+        assert!(missing.is_empty(), "{} answered, missing {missing:?}", answers.len());
+    }
+}
+
+fn assert_no_poll_skipped(status: &serde_json::Value) {
+    for link in status["links"].as_array().unwrap() {
+        assert_eq!(link["polls_skipped"], 0, "{link}");
+    }
+}
+
+/// The sync that `begun` says never ends: the agent says so, sends what it cannot store, and ends for a new process.
+async fn it_ends_by_itself(site: &Site, agent: &mut support::site::Agent, begun: Instant) {
+    let mut told = None;
+    while agent.is_running() && begun.elapsed() < ENDED {
+        if begun.elapsed() > GIVEN_UP + Duration::from_secs(30) && told.is_none() {
+            let status = site.status().await;
+            assert_no_poll_skipped(&status);
+            told = Some(status["store"].clone());
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let store = told.expect("it ran for long after the sync was given up");
+    assert!(store["not_writable_because"].as_str().unwrap().contains("a flush did not end"), "{store}");
+    assert!(store["delivered_unstored"].as_u64().unwrap() > 0, "{store}");
+    assert!(!agent.is_running(), "it still runs after {:?}", begun.elapsed());
+    assert!(!agent.exit().await.success(), "{}", agent.log());
+    println!("ended by itself after {:.0?}", begun.elapsed());
 }

@@ -28,6 +28,7 @@ mod catalogue;
 mod clock_track;
 mod clocks;
 mod commit;
+mod compaction;
 mod gather;
 pub mod history;
 mod lane;
@@ -86,7 +87,7 @@ const READINGS_QUEUED: usize = 65_536;
 pub struct BufferSettings {
     /// Directory of the store. Made when it is not there.
     pub path: PathBuf,
-    /// The most bytes that the directory may take on disk. Below about 16 MiB the engine's own files come near it.
+    /// The most bytes that the directory may take on disk. At least what its engine [needs](EngineKind::limit_least).
     pub limit_bytes: u64,
     /// The longest that a reading waits to become durable: what a power cut can cost.
     pub commit_interval: Duration,

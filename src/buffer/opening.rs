@@ -18,6 +18,10 @@ impl Opening {
     /// Begins to open the database in `place`, or to make a new one.
     pub fn begin(place: &Place) -> io::Result<Self> {
         let (answer, answers) = mpsc::sync_channel(1);
+        // What a copy was when the process ended is worth nothing: the database is whole.
+        if let Err(error) = place.remove_copy() {
+            tracing::debug!(%error, "the copy of the database cannot be removed for now");
+        }
         let (directory, path, for_new) = (place.path().to_owned(), place.database(), place.engine());
         let open = move || {
             let unavailable = |source| DatabaseError::Unavailable { path: directory.clone(), source };

@@ -4,6 +4,7 @@
 //! lock                       held by the process that uses the store
 //! format                     "lineside store 1"
 //! database/                  the database
+//! database.copy/             the database written anew, while that goes on (`compaction`)
 //! database.corrupt-<time>/   databases that could not be used, the newest two
 //! ```
 
@@ -11,7 +12,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock, statvfs};
+use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with, statvfs};
 
 use super::BufferError;
 use super::retention::Disk;
@@ -112,6 +113,27 @@ impl Place {
     /// The directory of the database.
     pub fn database(&self) -> PathBuf {
         self.path.join("database")
+    }
+
+    /// The directory of a copy of the database.
+    pub fn copy(&self) -> PathBuf {
+        self.path.join("database.copy")
+    }
+
+    /// Removes what there is of a copy.
+    pub fn remove_copy(&self) -> io::Result<()> {
+        match fs::remove_dir_all(self.copy()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Puts the copy, which is whole and durable, in the place of the database, which goes; nobody may have either open.
+    /// One step of the file system changes both names, so that at no moment there is none, or half of one.
+    pub fn exchange(&self) -> io::Result<()> {
+        renameat_with(CWD, self.copy(), CWD, self.database(), RenameFlags::EXCHANGE)?;
+        File::open(&self.path)?.sync_all()?;
+        self.remove_copy()
     }
 
     /// The disk on which the directory is, of which it takes `used` bytes.
@@ -282,6 +304,24 @@ mod tests {
         assert!(Place::claim(path).is_ok());
         mark_format(path).unwrap();
         assert_eq!(read_format(path), Some(1));
+    }
+
+    #[test]
+    fn a_copy_takes_the_place_of_the_database_which_goes() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = Place::claim(directory.path()).unwrap();
+        for (path, content) in [(place.database(), "first"), (place.copy(), "second")] {
+            fs::create_dir(&path).unwrap();
+            fs::write(path.join("db"), content).unwrap();
+        }
+
+        place.exchange().unwrap();
+
+        assert_eq!(fs::read_to_string(place.database().join("db")).unwrap(), "second");
+        assert!(!place.copy().exists());
+        assert!(place.exchange().is_err(), "there is no copy");
+        assert_eq!(fs::read_to_string(place.database().join("db")).unwrap(), "second");
+        place.remove_copy().unwrap();
     }
 
     #[test]

@@ -266,6 +266,7 @@ impl Store {
             self.stuck.get_or_insert_with(Instant::now);
         }
         self.database = None;
+        self.copy = None;
         self.fail(text(error));
     }
 

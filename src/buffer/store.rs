@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::catalogue::{Catalogue, SeriesIds};
 use super::clocks::Clocks;
 use super::commit::{ClockReading, Codec, Envelope, seal};
+use super::compaction::Rewrite;
 use super::lane::LaneState;
 use super::loaded::{commit_key, new_epoch, state_key};
 use super::mark::Mark;
@@ -32,9 +33,6 @@ use super::{BufferError, BufferSettings, WhenFull};
 use crate::clock::Clock;
 use crate::database::{Batch, Database, DatabaseError};
 use crate::model::{Epoch, Gap, GapReason, Lane, Records, Sequence, SeriesId, SeriesInfo, Timestamp};
-
-/// Bytes of commits in one batch: what one save holds in memory twice.
-const BATCH_BYTES: usize = 1 << 20;
 
 /// Undelivered commits are dropped this share of the budget at once, so that gap records stay few.
 const CHUNKS: u64 = 25;
@@ -76,8 +74,10 @@ pub struct Store {
     /// Changes with the epochs of which records may be delivered.
     pub(super) others_version: u32,
     pub(super) in_doubt: Option<Save>,
-    budget: Budget,
-    limit_bytes: u64,
+    pub(super) budget: Budget,
+    /// The database written anew, while that goes on.
+    pub(super) copy: Option<Rewrite>,
+    pub(super) limit_bytes: u64,
     when_full: WhenFull,
     pub(super) read_failures: u32,
     pub(super) save_failures: u32,
@@ -101,7 +101,7 @@ pub struct Counters {
     thinned: u64,
     pub(super) dropped: u64,
     pub(super) quarantined: u64,
-    disk_bytes: u64,
+    pub(super) disk_bytes: u64,
 }
 
 /// Commits found damaged: to be removed, and named in a gap record, with the next save.
@@ -168,6 +168,7 @@ impl Store {
             others_version: 0,
             in_doubt: None,
             budget: Budget::new(settings.limit_bytes, kept_by),
+            copy: None,
             limit_bytes: settings.limit_bytes,
             when_full: settings.when_full,
             read_failures: 0,
@@ -180,7 +181,7 @@ impl Store {
         if !store.is_open_again() {
             store.recall_ids();
         }
-        store.look_at_disk();
+        store.see_disk();
         Ok(store)
     }
 
@@ -210,7 +211,7 @@ impl Store {
 
     /// Whether so much waits that it should not wait for the end of the interval.
     pub fn is_save_due(&self) -> bool {
-        self.trouble.is_none() && self.waiting_bytes() >= BATCH_BYTES / 2
+        self.trouble.is_none() && self.waiting_bytes() >= self.budget.batch_bytes() / 2
     }
 
     /// Whether the next save has something to do.
@@ -236,15 +237,19 @@ impl Store {
 
     /// Makes durable all that waits. What cannot be written now goes on waiting. Says whether nothing waits any more.
     pub fn save(&mut self) -> bool {
+        let mut looked = false;
         while self.has_unsaved() || self.database.is_none() {
             if !self.is_open_again() || !self.takes_writes() {
                 self.tell_trouble();
                 return false;
             }
+            let before = self.counters.bytes_written;
             match self.save_some() {
                 Ok(()) => {
                     self.save_failures = 0;
                     self.end_trouble();
+                    self.look_at_disk(self.counters.bytes_written - before);
+                    looked = true;
                 }
                 Err(error) => {
                     self.save_failures += u32::from(matches!(error, DatabaseError::Damaged { .. }));
@@ -253,7 +258,9 @@ impl Store {
                 }
             }
         }
-        self.look_at_disk();
+        if !looked {
+            self.look_at_disk(0);
+        }
         true
     }
 
@@ -263,8 +270,7 @@ impl Store {
         let mut batch = Batch::default();
         let save = self.prepare(&mut batch)?;
         let begun = Instant::now();
-        let database = self.database.as_ref().expect("saving needs an open database");
-        let written = database.apply(batch).and_then(|()| database.flush());
+        let written = self.write(batch);
         self.counters.longest_flush = self.counters.longest_flush.max(begun.elapsed());
         match written {
             Ok(()) => {
@@ -309,7 +315,7 @@ impl Store {
             self.ids.write_all(batch);
         }
         for lane in Lane::ALL {
-            let (lost, closed) = self.waiting[at(lane)].take(BATCH_BYTES);
+            let (lost, closed) = self.waiting[at(lane)].take(self.budget.batch_bytes());
             save.lost[at(lane)] = lost;
             save.closed.extend(closed);
             gaps.extend(lost.map(|lost| save.lanes[at(lane)].name_lost(lost)));
@@ -348,7 +354,8 @@ impl Store {
         gaps: &mut Vec<Gap>,
         aggregates: &mut Vec<Closed>,
     ) -> Result<Gone, DatabaseError> {
-        let incoming: usize = self.waiting.iter().map(|waiting| waiting.bytes().min(BATCH_BYTES)).sum();
+        let batch_bytes = self.budget.batch_bytes();
+        let incoming: usize = self.waiting.iter().map(|waiting| waiting.bytes().min(batch_bytes)).sum();
         let need = self.budget.excess(lanes.iter().map(|lane| lane.stored.bytes).sum(), incoming as u64);
         if need == 0 {
             return Ok(Gone::default());
@@ -453,15 +460,6 @@ impl Store {
 
     fn waiting_bytes(&self) -> usize {
         self.waiting.iter().map(Waiting::bytes).sum()
-    }
-
-    fn look_at_disk(&mut self) {
-        let disk = crate::database::disk_bytes(self.place.path());
-        if disk > self.limit_bytes && self.place.remove_oldest_set_aside() {
-            tracing::warn!("oldest damaged database removed to keep the limit");
-        }
-        self.budget.see_disk(self.place.disk(disk));
-        self.counters.disk_bytes = disk;
     }
 
     pub(super) fn lane(&self, lane: Lane) -> &LaneState {

@@ -9,6 +9,7 @@ use super::table::bytes;
 use crate::agent;
 use crate::commands::write::resolve;
 use crate::config::{Config, Endpoint, LinkConfig, MqttConfig, SerialSettings, StoreConfig};
+use crate::database::EngineKind;
 use crate::modbus::timing;
 
 /// What is likely to go wrong: with the plan on any machine, with the files on this one.
@@ -54,6 +55,16 @@ fn store(store: &StoreConfig) -> Vec<String> {
     let mut warnings = Vec::new();
     if access(place, Access::WRITE_OK | Access::EXEC_OK).is_err() || !place.is_dir() {
         warnings.push(format!("store.path = {:?}: {} cannot be written by this user", store.path, place.display()));
+    }
+    if let Some(found) = EngineKind::found_in(&store.path.join("database"))
+        && store.limit_bytes < found.limit_least()
+    {
+        warnings.push(format!(
+            "store.limit is {}, but the store there was written by {found}, which needs {} to keep within it: to change \
+             over, stop the agent when everything is delivered, and move the directory away",
+            bytes(store.limit_bytes),
+            bytes(found.limit_least())
+        ));
     }
     let room = statvfs(place).map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
     let room = room.map(|free| free.saturating_add(size(&store.path)));

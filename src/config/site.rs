@@ -9,7 +9,7 @@ use super::{
 };
 use crate::database::EngineKind;
 use crate::model::Name;
-use crate::settings::{Item, Section};
+use crate::settings::{Item, Section, show_size};
 
 const NAME_RULE: &str = "1 to 64 characters of a-z, 0-9, '_' or '-', starting with a letter or digit";
 
@@ -69,10 +69,11 @@ pub(super) fn rules(mut section: Section<'_, '_>, directory: &Path) -> RulesConf
 }
 
 pub(super) fn store(mut section: Section<'_, '_>, directory: &Path) -> Option<StoreConfig> {
-    const LIMIT_LEAST: u64 = 4 << 20;
     const LIMIT_MOST: u64 = 1 << 40;
+    let limit_least = EngineKind::default().limit_least();
     let path = section.require("path", "the directory to keep readings in").and_then(|item| item.path());
-    let limit_bytes = section.size("limit", LIMIT_LEAST..=LIMIT_MOST).unwrap_or(512 << 20);
+    let limit = section.take("limit");
+    let limit_bytes = limit.as_ref().and_then(|item| item.size(limit_least..=LIMIT_MOST)).unwrap_or(512 << 20);
     let commit_interval = section
         .duration("commit_interval", Duration::from_millis(10)..=Duration::from_secs(60))
         .unwrap_or(Duration::from_secs(1));
@@ -82,6 +83,10 @@ pub(super) fn store(mut section: Section<'_, '_>, directory: &Path) -> Option<St
     let words = [("thin", WhenFull::Thin), ("drop-oldest", WhenFull::DropOldest)];
     let when_full = section.choice("when_full", &words).unwrap_or(WhenFull::Thin);
     let engine = section.choice("engine", &EngineKind::ALL.map(|kind| (kind.word(), kind))).unwrap_or_default();
+    if let Some(item) = limit.filter(|_| limit_bytes < engine.limit_least()) {
+        let least = show_size(engine.limit_least());
+        item.fault(format!("must be at least {least} with engine = \"{engine}\", whose files take up to ten times what they hold; engine = \"segments\" keeps {}", show_size(limit_least)));
+    }
     section.finish();
     Some(StoreConfig {
         path: directory.join(path?),

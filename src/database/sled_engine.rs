@@ -251,6 +251,23 @@ fn open_unlocked(path: &Path) -> Result<sled::Db, DatabaseError> {
     }
 }
 
+/// Waits until the engine has let go of the files in `path`: it frees memory lazily, and with it goes what it had put off
+/// doing to them.
+pub fn wait_until_released(path: &Path) -> Result<(), DatabaseError> {
+    /// As often as memory is freed.
+    const PINS: usize = 256;
+    let begun = Instant::now();
+    let file = File::open(path.join("db")).map_err(|source| unavailable(path, source))?;
+    while file.try_lock().is_err() {
+        if begun.elapsed() > LOCK_LINGERS {
+            return Err(unavailable(path, io::Error::new(io::ErrorKind::ResourceBusy, "the database is still locked")));
+        }
+        (0..PINS).for_each(|_| drop(sled::pin()));
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
 /// What an error of the engine means for the database in `path`.
 fn of_sled(path: &Path, error: sled::Error) -> DatabaseError {
     match error {

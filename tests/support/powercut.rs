@@ -22,6 +22,7 @@ enum Event {
     Sync(usize),
     SyncDirectory(PathBuf),
     Rename { from: PathBuf, to: PathBuf },
+    Exchange(PathBuf, PathBuf),
     Remove(PathBuf),
     Say(String),
 }
@@ -45,6 +46,9 @@ pub struct Recording {
 pub const TRACED: &str = "open,openat,creat,write,pwrite64,pwritev,writev,ftruncate,fallocate,fsync,fdatasync,rename,renameat,\
                           renameat2,unlink,unlinkat,mkdir,mkdirat,rmdir,close,fcntl,dup,dup2,dup3,lseek";
 
+/// Says of a relative path that it begins in the working directory, where no store is.
+const HERE: &str = "AT_FDCWD";
+
 /// What a descriptor stands for.
 #[derive(Debug, Clone)]
 enum Handle {
@@ -55,7 +59,7 @@ enum Handle {
 impl Recording {
     /// Reads what strace wrote about a process that worked below `root`.
     pub fn read(trace: &str, root: &Path) -> Self {
-        let mut reader = Reader { root, handles: HashMap::new(), files: HashMap::new(), count: 0, events: Vec::new() };
+        let mut reader = Reader { root, handles: HashMap::new(), files: BTreeMap::new(), count: 0, events: Vec::new() };
         let mut unfinished: HashMap<&str, &str> = HashMap::new();
         for line in trace.lines() {
             let Some((process, call)) = line.split_once(' ') else { continue };
@@ -92,6 +96,11 @@ impl Recording {
         last.iter().fold(String::new(), |text, event| text + &event.to_string() + "\n")
     }
 
+    /// How often two names were exchanged.
+    pub fn exchanges(&self) -> usize {
+        self.events.iter().filter(|event| matches!(event, Event::Exchange(..))).count()
+    }
+
     /// The first event at which the process said a word that begins with `start`.
     pub fn first_said(&self, start: &str) -> Option<usize> {
         self.events.iter().position(|event| matches!(event, Event::Say(word) if word.starts_with(start)))
@@ -115,7 +124,7 @@ struct Reader<'a> {
     root: &'a Path,
     handles: HashMap<i64, Handle>,
     /// Files by their present name.
-    files: HashMap<PathBuf, usize>,
+    files: BTreeMap<PathBuf, usize>,
     count: usize,
     events: Vec<Event>,
 }
@@ -132,8 +141,8 @@ impl Reader<'_> {
         let words: Vec<&str> = arguments.split(", ").collect();
         let number = |at: usize| words.get(at).and_then(|word| word.parse::<i64>().ok()).unwrap_or(-1);
         match name {
-            "open" | "creat" => self.open(words[0], words.get(1).copied().unwrap_or("O_CREAT|O_TRUNC"), result),
-            "openat" => self.open(words[1], words[2], result),
+            "open" | "creat" => self.open(HERE, words[0], words.get(1).copied().unwrap_or("O_CREAT|O_TRUNC"), result),
+            "openat" => self.open(words[0], words[1], words[2], result),
             "close" => drop(self.handles.remove(&number(0))),
             "fcntl" if words[1].starts_with("F_DUPFD") => self.duplicate(number(0), result),
             "dup" => self.duplicate(number(0), result),
@@ -153,23 +162,35 @@ impl Reader<'_> {
                 Some(Handle::Directory(path)) => self.events.push(Event::SyncDirectory(path.clone())),
                 None => {}
             },
-            "rename" => self.rename(words[0], words[1]),
-            "renameat" | "renameat2" => self.rename(words[1], words[3]),
-            "unlink" | "rmdir" => self.remove(words[0]),
-            "unlinkat" => self.remove(words[1]),
-            "mkdir" => self.make_directory(words[0]),
-            "mkdirat" => self.make_directory(words[1]),
+            "renameat2" if words[4].contains("RENAME_EXCHANGE") => {
+                self.exchange(self.path_at(words[0], words[1]), self.path_at(words[2], words[3]))
+            }
+            "rename" => self.rename(self.path_at(HERE, words[0]), self.path_at(HERE, words[1])),
+            "renameat" | "renameat2" => {
+                self.rename(self.path_at(words[0], words[1]), self.path_at(words[2], words[3]));
+            }
+            "unlink" | "rmdir" => self.remove(self.path_at(HERE, words[0])),
+            "unlinkat" => self.remove(self.path_at(words[0], words[1])),
+            "mkdir" => self.make_directory(self.path_at(HERE, words[0])),
+            "mkdirat" => self.make_directory(self.path_at(words[0], words[1])),
             _ => {}
         }
     }
 
-    fn path(&self, word: &str) -> Option<PathBuf> {
+    /// The path below the root that `word` names, beginning in the directory with the descriptor `directory`.
+    fn path_at(&self, directory: &str, word: &str) -> Option<PathBuf> {
         let path = PathBuf::from(String::from_utf8(text(word)).ok()?);
-        path.strip_prefix(self.root).ok().map(Path::to_owned)
+        if path.is_absolute() {
+            return path.strip_prefix(self.root).ok().map(Path::to_owned);
+        }
+        match directory.parse().ok().and_then(|handle: i64| self.handles.get(&handle))? {
+            Handle::Directory(above) => Some(above.join(path)),
+            Handle::File { .. } => None,
+        }
     }
 
-    fn open(&mut self, path: &str, flags: &str, handle: i64) {
-        let Some(path) = self.path(path) else { return };
+    fn open(&mut self, directory: &str, path: &str, flags: &str, handle: i64) {
+        let Some(path) = self.path_at(directory, path) else { return };
         let is_file = self.files.contains_key(&path) || flags.contains("O_CREAT");
         if !is_file {
             self.handles.insert(handle, Handle::Directory(path));
@@ -212,27 +233,42 @@ impl Reader<'_> {
         }
     }
 
-    fn rename(&mut self, from: &str, to: &str) {
-        let (Some(from), Some(to)) = (self.path(from), self.path(to)) else { return };
-        let moved: Vec<PathBuf> = self.files.keys().filter(|path| path.starts_with(&from)).cloned().collect();
-        for path in moved {
-            let file = self.files.remove(&path).unwrap();
-            let rest = path.strip_prefix(&from).unwrap();
-            let new = if rest.as_os_str().is_empty() { to.clone() } else { to.join(rest) };
-            self.files.insert(new, file);
+    fn rename(&mut self, from: Option<PathBuf>, to: Option<PathBuf>) {
+        let (Some(from), Some(to)) = (from, to) else { return };
+        for (path, file) in take_below(&mut self.files, &from) {
+            self.files.insert(moved(&path, &from, &to), file);
         }
         self.events.push(Event::Rename { from, to });
     }
 
-    fn remove(&mut self, path: &str) {
-        let Some(path) = self.path(path) else { return };
+    fn exchange(&mut self, one: Option<PathBuf>, other: Option<PathBuf>) {
+        let (Some(one), Some(other)) = (one, other) else { return };
+        let (of_one, of_other) = (take_below(&mut self.files, &one), take_below(&mut self.files, &other));
+        self.files.extend(of_one.into_iter().map(|(path, file)| (moved(&path, &one, &other), file)));
+        self.files.extend(of_other.into_iter().map(|(path, file)| (moved(&path, &other, &one), file)));
+        self.events.push(Event::Exchange(one, other));
+    }
+
+    fn remove(&mut self, path: Option<PathBuf>) {
+        let Some(path) = path else { return };
         self.files.remove(&path);
         self.events.push(Event::Remove(path));
     }
 
-    fn make_directory(&mut self, path: &str) {
-        self.events.extend(self.path(path).map(Event::MakeDirectory));
+    fn make_directory(&mut self, path: Option<PathBuf>) {
+        self.events.extend(path.map(Event::MakeDirectory));
     }
+}
+
+/// Takes out what has a name that is `top` or below it.
+fn take_below<T>(names: &mut BTreeMap<PathBuf, T>, top: &Path) -> Vec<(PathBuf, T)> {
+    names.extract_if(.., |path, _| path.starts_with(top)).collect()
+}
+
+/// What the name `path` becomes when `from` becomes `to`.
+fn moved(path: &Path, from: &Path, to: &Path) -> PathBuf {
+    let rest = path.strip_prefix(from).expect("it is below what moves");
+    if rest.as_os_str().is_empty() { to.to_owned() } else { to.join(rest) }
 }
 
 /// The bytes of a string that strace wrote in hexadecimal.
@@ -264,7 +300,18 @@ enum Change {
 enum Naming {
     Make(PathBuf, Node),
     Rename(PathBuf, PathBuf),
+    Exchange(PathBuf, PathBuf),
     Remove(PathBuf),
+}
+
+impl Naming {
+    /// Whether it changes names below `top`.
+    fn is_below(&self, top: &Path) -> bool {
+        match self {
+            Self::Make(name, _) | Self::Remove(name) => name.starts_with(top),
+            Self::Rename(one, other) | Self::Exchange(one, other) => one.starts_with(top) && other.starts_with(top),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -308,6 +355,9 @@ impl Disk {
             }
             Event::SyncDirectory(path) => self.sync_names(path),
             Event::Rename { from, to } => self.unsynced_names.push(Naming::Rename(from.clone(), to.clone())),
+            Event::Exchange(one, other) => {
+                self.unsynced_names.push(Naming::Exchange(one.clone(), other.clone()));
+            }
             Event::Remove(path) => self.unsynced_names.push(Naming::Remove(path.clone())),
             Event::Say(_) => {}
         }
@@ -320,9 +370,14 @@ impl Disk {
         for change in changes {
             let is_certain = match &change {
                 Naming::Make(name, _) | Naming::Remove(name) => is_in(name),
-                Naming::Rename(from, to) => is_in(from) || is_in(to),
+                Naming::Rename(from, to) | Naming::Exchange(from, to) => is_in(from) || is_in(to),
             };
             if is_certain {
+                if let Naming::Remove(gone) = &change {
+                    // With a directory goes what had not reached the disk of it: another may come under its name.
+                    self.unsynced_names.retain(|earlier| !earlier.is_below(gone));
+                    take_below(&mut self.names, gone);
+                }
                 apply(&mut self.names, &change);
             } else {
                 self.unsynced_names.push(change);
@@ -361,13 +416,13 @@ fn apply(names: &mut BTreeMap<PathBuf, Node>, change: &Naming) {
         Naming::Make(name, node) => drop(names.insert(name.clone(), *node)),
         Naming::Remove(name) => drop(names.remove(name)),
         Naming::Rename(from, to) => {
-            let moved: Vec<PathBuf> = names.keys().filter(|name| name.starts_with(from)).cloned().collect();
-            for name in moved {
-                let node = names.remove(&name).unwrap();
-                let rest = name.strip_prefix(from).unwrap();
-                let new = if rest.as_os_str().is_empty() { to.clone() } else { to.join(rest) };
-                names.insert(new, node);
-            }
+            let below = take_below(names, from);
+            names.extend(below.into_iter().map(|(name, node)| (moved(&name, from, to), node)));
+        }
+        Naming::Exchange(one, other) => {
+            let (of_one, of_other) = (take_below(names, one), take_below(names, other));
+            names.extend(of_one.into_iter().map(|(name, node)| (moved(&name, one, other), node)));
+            names.extend(of_other.into_iter().map(|(name, node)| (moved(&name, other, one), node)));
         }
     }
 }

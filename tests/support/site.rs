@@ -228,6 +228,11 @@ impl Agent {
         self.process.wait().unwrap();
     }
 
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_none()
+    }
+
     /// Waits for its end.
     pub async fn exit(&mut self) -> ExitStatus {
         let mut log = self.log.clone();

@@ -1,7 +1,8 @@
-/* Makes each sync of a process take five seconds while a file is there, as a worn card does: preloaded before the C
- * library.
+/* Makes each sync of a process take five seconds while a file is there, as a worn card does, or not end while another is,
+ * as one that hangs: preloaded before the C library.
  *
  * LINESIDE_TEST_SLOW_SYNC  the file
+ * LINESIDE_TEST_HUNG_SYNC  the other file
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -14,6 +15,9 @@ static void dawdle(void) {
   const char *path = getenv("LINESIDE_TEST_SLOW_SYNC");
   struct timespec five = {5, 0};
   if (path && !access(path, F_OK)) nanosleep(&five, NULL);
+  const char *other = getenv("LINESIDE_TEST_HUNG_SYNC");
+  struct timespec moment = {0, 20000000};
+  while (other && !access(other, F_OK)) nanosleep(&moment, NULL);
 }
 
 #define REAL(name, type) ((type)dlsym(RTLD_NEXT, name))

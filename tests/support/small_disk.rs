@@ -1,4 +1,5 @@
-//! A file system of its own, small enough to be filled: a tmpfs of 16 MiB. Mounting it needs root.
+//! File systems of their own: one small enough to be filled, and one that the kernel makes read-only at an error of its
+//! card. Mounting them needs root.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -38,9 +39,21 @@ impl SmallDisk {
         std::fs::remove_file(self.0.join("other")).unwrap();
     }
 
-    /// Nothing can be written any more.
+    /// Nothing can be written any more. The system refuses that while a file is open to be written.
     pub fn make_read_only(&self) {
         mount(&["-o", "remount,ro"], &self.0);
+    }
+
+    /// The same, as soon as no file is open to be written.
+    pub async fn make_read_only_when_let_go(&self) {
+        let is_done =
+            || Command::new("mount").args(["-o", "remount,ro"]).arg(&self.0).output().unwrap().status.success();
+        let asking = async {
+            while !is_done() {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        super::within("no file that is open to be written", asking).await;
     }
 
     /// It can be written again.
@@ -53,6 +66,49 @@ impl Drop for SmallDisk {
     fn drop(&mut self) {
         // Even while a process that a failed test left behind still has it.
         _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// An ext4 file system on a block device, as on a card: at the first error the kernel makes it read-only, whatever is open.
+/// Unmounted when dropped.
+pub struct Card {
+    path: PathBuf,
+    image: PathBuf,
+}
+
+impl Card {
+    /// Mounts a new one at `path`, which is made.
+    pub fn at(path: &Path) -> Self {
+        let card = Self { path: path.to_owned(), image: path.with_extension("card") };
+        std::fs::create_dir(path).unwrap();
+        File::create(&card.image).unwrap().set_len(32 << 20).unwrap();
+        super::run("mkfs.ext4", &["-q", "-F", card.image.to_str().unwrap()]);
+        card.mount();
+        card
+    }
+
+    fn mount(&self) {
+        mount(&["-t", "ext4", "-o", "loop,errors=remount-ro", self.image.to_str().unwrap()], &self.path);
+    }
+
+    /// An error: the journal is given up, and from now on nothing can be written, not even to what is open.
+    pub fn fail(&self) {
+        mount(&["-o", "remount,abort"], &self.path);
+    }
+
+    /// What its owner does: unmounts it, has it checked, and mounts it again. Nobody may use it.
+    pub fn repair(&self) {
+        super::run("umount", &[self.path.to_str().unwrap()]);
+        let checked = Command::new("e2fsck").args(["-f", "-p"]).arg(&self.image).output().unwrap();
+        // 1: errors were corrected.
+        assert!(matches!(checked.status.code(), Some(0 | 1)), "{}", String::from_utf8_lossy(&checked.stdout));
+        self.mount();
+    }
+}
+
+impl Drop for Card {
+    fn drop(&mut self) {
+        _ = Command::new("umount").arg("-l").arg(&self.path).status();
     }
 }
 

@@ -13,14 +13,15 @@ use std::sync::Arc;
 
 use ledger::Ledger;
 use lineside::buffer::ReadLimit;
-use lineside::database::EngineKind;
 use lineside::database::{Batch, Database};
 use lineside::model::{GapReason, Lane, Records, Scale, Sequence, SeriesInfo, ValueKind, Window};
 use store::{ALL, Store};
 use week::Week;
 
 /// The least that a configuration may set.
-const LEAST: u64 = 4 << 20;
+fn least() -> u64 {
+    store::engine().limit_least()
+}
 
 /// Ten readings a second for `hours`, flushed once a minute as with the longest commit interval.
 async fn outage(store: &Store, week: &Week, hours: u64) {
@@ -29,13 +30,19 @@ async fn outage(store: &Store, week: &Week, hours: u64) {
             store.handle.append(vec![week.row(second)]).await.unwrap();
         }
         store.handle.flush().await.unwrap();
+        assert_within_limit(store);
     }
+}
+
+fn assert_within_limit(store: &Store) {
+    let status = store.handle.status().borrow().clone();
+    assert!(status.disk_bytes <= status.limit_bytes, "{status:?}");
 }
 
 #[tokio::test]
 async fn the_newest_stay_raw_and_older_ones_become_minutes_that_say_what_they_stand_for() {
     let directory = tempfile::tempdir().unwrap();
-    let store = Store::thinning(directory.path(), LEAST);
+    let store = Store::thinning(directory.path(), least());
     let week = Week { series: 100 };
 
     outage(&store, &week, 3).await;
@@ -104,14 +111,14 @@ async fn who_tries_rules_on_the_past_is_told_what_is_left_of_it() {
 #[tokio::test]
 async fn what_was_thinned_comes_back_after_a_restart_and_is_settled_when_it_is_delivered() {
     let directory = tempfile::tempdir().unwrap();
-    let store = Store::thinning(directory.path(), LEAST);
+    let store = Store::thinning(directory.path(), least());
     let week = Week { series: 100 };
     outage(&store, &week, 2).await;
     let before = store.read_all(Lane::Telemetry, ALL).await;
     let marks = *store.handle.watermarks().borrow();
     store.close().await;
 
-    let store = Store::thinning(directory.path(), LEAST);
+    let store = Store::thinning(directory.path(), least());
     assert_eq!(store.read_all(Lane::Telemetry, ALL).await, before);
     assert_eq!(*store.handle.watermarks().borrow(), marks);
     assert_eq!(marks.telemetry.oldest_undelivered, Sequence(1), "until the aggregates are delivered");
@@ -135,7 +142,7 @@ async fn what_was_thinned_comes_back_after_a_restart_and_is_settled_when_it_is_d
 #[tokio::test]
 async fn what_damaged_aggregates_stood_for_is_named_in_a_gap_record() {
     let directory = tempfile::tempdir().unwrap();
-    let store = Store::thinning(directory.path(), LEAST);
+    let store = Store::thinning(directory.path(), least());
     let week = Week { series: 100 };
     outage(&store, &week, 2).await;
     let commits = store.read_all(Lane::Telemetry, ALL).await;
@@ -155,7 +162,7 @@ async fn what_damaged_aggregates_stood_for_is_named_in_a_gap_record() {
     database.apply(batch).unwrap();
     database.flush().unwrap();
     drop(database);
-    let store = Store::thinning(directory.path(), LEAST);
+    let store = Store::thinning(directory.path(), least());
     store.read_all(Lane::Telemetry, ALL).await;
     store.handle.flush().await.unwrap();
 
@@ -178,14 +185,13 @@ async fn what_damaged_aggregates_stood_for_is_named_in_a_gap_record() {
 #[tokio::test]
 async fn a_plant_that_is_read_more_rarely_than_each_minute_loses_nothing_by_thinning_to_minutes() {
     let directory = tempfile::tempdir().unwrap();
-    // Of 4 MiB sled leaves less to what is alive than the ten minutes of 500 series need.
-    let limit = if store::engine() == EngineKind::Sled { 2 * LEAST } else { LEAST };
-    let store = Store::thinning(directory.path(), limit);
+    let store = Store::thinning(directory.path(), least());
     let week = Week { series: 500 };
 
     for minute in (0..2 * 24 * 60).step_by(2) {
         store.handle.append(vec![week.row(60 * minute)]).await.unwrap();
         store.handle.flush().await.unwrap();
+        assert_within_limit(&store);
     }
 
     let commits = store.read_all(Lane::Telemetry, ALL).await;
