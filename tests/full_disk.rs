@@ -12,7 +12,7 @@ use lineside::simulator::{Course, Device, Endpoint, Framing, Keep, Servers};
 use serde_json::Value;
 use support::broker::Broker;
 use support::consumer::{Consumer, Harvest};
-use support::plant::{COUNTER, COUNTER_PROFILE, answered, counters};
+use support::plant::{COUNTER, COUNTER_PROFILE, answered, assert_no_poll_waited, calm, counters};
 use support::site::{Agent, Configuration, Site};
 use support::small_disk::{Card, SmallDisk};
 
@@ -73,14 +73,6 @@ fn unstored(status: &Value) -> u64 {
 
 fn trouble(status: &Value) -> Option<&str> {
     status["store"]["not_writable_because"].as_str()
-}
-
-/// Polling goes on as ever; a machine that builds and tests something else may miss a poll by itself.
-fn assert_polls_kept(status: &Value) {
-    for link in status["links"].as_array().unwrap() {
-        let (skipped, due) = (link["polls_skipped"].as_u64().unwrap(), link["polls_due"].as_u64().unwrap());
-        assert!(skipped <= 1 + due / 20, "{skipped} of {due}: {link}");
-    }
 }
 
 /// Everything that the device ever answered has arrived, each number under one identity.
@@ -150,12 +142,11 @@ async fn it_goes_on_while_something_else_fills_the_disk() {
     let (noise, profile) = busy(&mut servers).await;
     let site = Site::with_profiles(&[(COUNTER, COUNTER_PROFILE), ("noise", &profile)]);
     // sled writes into room that it took beforehand, and would notice only after half a MiB.
-    site.configure(
-        &configuration(&broker, &endpoint)
-            .store("engine = \"segments\"")
-            .link("yard", noise.address(), "")
-            .device("press-2", "yard", 1, "noise", "50ms"),
-    );
+    let configuration = configuration(&broker, &endpoint)
+        .store("engine = \"segments\"")
+        .link("yard", noise.address(), "")
+        .device("press-2", "yard", 1, "noise", "50ms");
+    site.configure(&calm(configuration, &mut servers).await);
     let disk = SmallDisk::at(&site.store());
     let mut agent = start(&site, &endpoint).await;
     more(&mut consumer, "the first readings").await;
@@ -171,9 +162,7 @@ async fn it_goes_on_while_something_else_fills_the_disk() {
 
     // Then no poll was skipped, nothing is lost, and the log says it once each time.
     let status = site.status().await;
-    for link in status["links"].as_array().unwrap() {
-        assert_eq!(link["polls_skipped"], 0, "{link}");
-    }
+    assert_no_poll_waited(&status);
     assert_eq!(agent.log().matches("store cannot be used").count(), 1, "{}", agent.log());
     assert_complete(&mut consumer, &broker, &site, &endpoint, &mut agent).await;
 }
@@ -212,11 +201,10 @@ async fn it_goes_on_while_its_disk_is_remounted_read_only_and_back() {
     let mut consumer = Consumer::start(&broker).await;
     let (noise, profile) = busy(&mut servers).await;
     let site = Site::with_profiles(&[(COUNTER, COUNTER_PROFILE), ("noise", &profile)]);
-    site.configure(
-        &configuration(&broker, &endpoint)
-            .link("yard", noise.address(), "")
-            .device("press-2", "yard", 1, "noise", "50ms"),
-    );
+    let configuration = configuration(&broker, &endpoint)
+        .link("yard", noise.address(), "")
+        .device("press-2", "yard", 1, "noise", "50ms");
+    site.configure(&calm(configuration, &mut servers).await);
     let disk = SmallDisk::at(&site.store());
     let mut agent = start(&site, &endpoint).await;
     more(&mut consumer, "the first readings").await;
@@ -236,7 +224,7 @@ async fn it_goes_on_while_its_disk_is_remounted_read_only_and_back() {
     let status = site.until("a store that works", |status| trouble(status).is_none()).await;
     more(&mut consumer, "stored readings").await;
     consumer.until("the end of the alarm", |harvest| harvest.transitions("StoreNotWritable").len() == 2).await;
-    assert_polls_kept(&status);
+    assert_no_poll_waited(&status);
     assert_eq!(consumer.harvest.epochs().len(), 2, "the volatile one, and that of the store");
     assert_complete(&mut consumer, &broker, &site, &endpoint, &mut agent).await;
 }
@@ -247,7 +235,8 @@ async fn an_error_of_the_card_that_makes_it_read_only_under_the_open_store_costs
     let endpoint = counters(&mut servers, &[1]).await;
     let broker = Broker::start().await;
     let mut consumer = Consumer::start(&broker).await;
-    let site = site(&broker, &endpoint);
+    let site = Site::with_profiles(&[(COUNTER, COUNTER_PROFILE)]);
+    site.configure(&calm(configuration(&broker, &endpoint), &mut servers).await);
     let card = Card::at(&site.store());
     let mut agent = start(&site, &endpoint).await;
     more(&mut consumer, "the first readings").await;
@@ -263,7 +252,7 @@ async fn an_error_of_the_card_that_makes_it_read_only_under_the_open_store_costs
     let shown = site.shown().await;
     assert!(shown.contains("the store cannot be written since"), "{shown}");
     let status = site.status().await;
-    assert_polls_kept(&status);
+    assert_no_poll_waited(&status);
 
     // When its owner has it checked, which takes stopping the agent, then the store is what it was.
     let stopped_at = *answered(&endpoint, 1).await.keys().last().unwrap();
@@ -281,19 +270,16 @@ async fn an_error_of_the_card_that_makes_it_read_only_under_the_open_store_costs
     harvest.add_stored(&site.undelivered().await);
     harvest.assert_sound();
     assert_eq!(harvest.epochs().len(), 2, "the volatile one, and that of the store");
-    // What was not called stored when the card failed, a commit interval of a second, nobody may send under another
-    // identity: it could be on the card. That, and the last batch before the stop, were only in memory.
+    // What was being stored when the card failed, a commit interval of a second, nobody may send under another identity:
+    // it could be on the card. That, and the last batch before the stop, were only in memory.
     let arrived = harvest.numbers("press-1", "answers");
     assert!(arrived.values().all(|times| *times == 1), "numbers under two identities: {arrived:?}");
     let answers = answered(&endpoint, 1).await;
     let missing: Vec<u64> = answers.keys().filter(|number| !arrived.contains_key(number)).copied().collect();
-    let is_known = |number: &u64| {
-        [(failed_at, 40), (stopped_at, 20)]
-            .iter()
-            .any(|(at, before)| (at.saturating_sub(*before)..at + 10).contains(number))
-    };
+    let is_known =
+        |number: &u64| [failed_at, stopped_at].iter().any(|at| (at.saturating_sub(30)..at + 30).contains(number));
     assert!(
-        missing.iter().all(is_known) && missing.len() < 60,
+        missing.iter().all(is_known) && missing.len() < 50,
         "{} answered, failed at {failed_at}, stopped at {stopped_at}, missing {missing:?}",
         answers.len()
     );

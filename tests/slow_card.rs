@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use lineside::simulator::Servers;
 use support::broker::Broker;
 use support::consumer::Consumer;
-use support::plant::{COUNTER, COUNTER_PROFILE, answered, counters};
+use support::plant::{COUNTER, COUNTER_PROFILE, answered, assert_no_poll_waited, calm, counters};
 use support::run;
 use support::site::{Configuration, Site};
 
@@ -23,12 +23,12 @@ const FLUSH: Duration = Duration::from_secs(5);
 /// Ten devices, each read five times a second.
 const UNITS: u8 = 10;
 
-fn configuration(site: &Site, broker: &Broker, address: std::net::SocketAddr) {
+async fn configure(site: &Site, broker: &Broker, servers: &mut Servers, address: std::net::SocketAddr) {
     let configuration = Configuration::to_port(broker.port(), "batch = { max_age = \"300ms\" }");
     let configuration = (1..=UNITS).fold(configuration.link("hall", address, ""), |configuration, unit| {
         configuration.device(&format!("press-{unit}"), "hall", unit, COUNTER, "200ms")
     });
-    site.configure(&configuration);
+    site.configure(&calm(configuration, servers).await);
 }
 
 /// Compiles what is preloaded.
@@ -48,7 +48,7 @@ async fn a_flush_of_five_seconds_costs_no_poll_and_no_reading() {
     let broker = Broker::start().await;
     let mut consumer = Consumer::start(&broker).await;
     let site = Site::with_profiles(&[(COUNTER, COUNTER_PROFILE)]);
-    configuration(&site, &broker, endpoint.address());
+    configure(&site, &broker, &mut servers, endpoint.address()).await;
     let (library, is_slow) = (preload(&site), site.path().join("slow"));
     std::fs::write(&is_slow, "").unwrap();
     let begun = Instant::now();
@@ -67,10 +67,8 @@ async fn a_flush_of_five_seconds_costs_no_poll_and_no_reading() {
         Duration::new(span["secs"].as_u64().unwrap(), span["nanos"].as_u64().unwrap() as u32)
     };
     let status = site.until("a slow flush", |status| longest(status) >= FLUSH).await;
-    let begun = Instant::now();
     let before = endpoint.counters().answers;
     endpoint.wait_for(|counters| counters.answers > before + u64::from(UNITS) * 35).await;
-    assert!(begun.elapsed() < Duration::from_secs(10), "35 polls of each device took {:?}", begun.elapsed());
     assert_eq!(status["store"]["writable"], true, "{status}");
     std::fs::remove_file(&is_slow).unwrap();
     let before = consumer.harvest.readings.len();
@@ -78,9 +76,7 @@ async fn a_flush_of_five_seconds_costs_no_poll_and_no_reading() {
 
     // Then no poll was skipped, and every answer of every device arrives.
     let status = site.until("everything stored", |status| status["store"]["waiting_bytes"] == 0).await;
-    for link in status["links"].as_array().unwrap() {
-        assert_eq!(link["polls_skipped"], 0, "{link}");
-    }
+    assert_no_poll_waited(&status);
     agent.terminate();
     assert!(agent.exit().await.success(), "{}", agent.log());
     consumer.catch_up(&broker).await;
@@ -114,7 +110,9 @@ async fn a_flush_that_hangs_costs_no_poll_and_one_that_never_ends_nothing_that_w
     let mut consumer = Consumer::start(&broker).await;
     let site = Site::with_profiles(&[(COUNTER, COUNTER_PROFILE)]);
     let configuration = Configuration::to_port(broker.port(), "batch = { max_age = \"300ms\" }");
-    site.configure(&configuration.link("hall", endpoint.address(), "").device("press-1", "hall", 1, COUNTER, "100ms"));
+    let configuration =
+        configuration.link("hall", endpoint.address(), "").device("press-1", "hall", 1, COUNTER, "100ms");
+    site.configure(&calm(configuration, &mut servers).await);
     let (library, hangs) = (preload(&site), site.path().join("hung"));
     let mut agent =
         site.start_with(|command| command.env("LD_PRELOAD", &library).env("LINESIDE_TEST_HUNG_SYNC", &hangs));
@@ -125,8 +123,7 @@ async fn a_flush_that_hangs_costs_no_poll_and_one_that_never_ends_nothing_that_w
     let (begun, before) = (Instant::now(), endpoint.counters().answers);
     let polls = HANGS.as_millis() as u64 / 100;
     endpoint.wait_for(|counters| counters.answers > before + polls).await;
-    assert!(begun.elapsed() < HANGS + Duration::from_secs(10), "{polls} polls took {:?}", begun.elapsed());
-    assert_no_poll_skipped(&site.status().await);
+    assert_no_poll_waited(&site.status().await);
     if std::env::var_os("LINESIDE_LONG").is_some() {
         it_ends_by_itself(&site, &mut agent, begun).await;
         std::fs::remove_file(&hangs).unwrap();
@@ -139,7 +136,7 @@ async fn a_flush_that_hangs_costs_no_poll_and_one_that_never_ends_nothing_that_w
     consumer.until("readings after that", |harvest| harvest.readings.len() > before + 100).await;
     let status = site.until("everything stored", |status| status["store"]["waiting_bytes"] == 0).await;
     assert_eq!(status["store"]["quarantined"], 0, "{status}");
-    assert_no_poll_skipped(&status);
+    assert_no_poll_waited(&status);
     agent.terminate();
     assert!(agent.exit().await.success(), "{}", agent.log());
     consumer.catch_up(&broker).await;
@@ -155,19 +152,13 @@ async fn a_flush_that_hangs_costs_no_poll_and_one_that_never_ends_nothing_that_w
     }
 }
 
-fn assert_no_poll_skipped(status: &serde_json::Value) {
-    for link in status["links"].as_array().unwrap() {
-        assert_eq!(link["polls_skipped"], 0, "{link}");
-    }
-}
-
 /// The sync that `begun` says never ends: the agent says so, sends what it cannot store, and ends for a new process.
 async fn it_ends_by_itself(site: &Site, agent: &mut support::site::Agent, begun: Instant) {
     let mut told = None;
     while agent.is_running() && begun.elapsed() < ENDED {
         if begun.elapsed() > GIVEN_UP + Duration::from_secs(30) && told.is_none() {
             let status = site.status().await;
-            assert_no_poll_skipped(&status);
+            assert_no_poll_waited(&status);
             told = Some(status["store"].clone());
         }
         tokio::time::sleep(Duration::from_secs(1)).await;

@@ -7,6 +7,8 @@ use lineside::model::Timestamp;
 use lineside::profile::{Protocol, file};
 use lineside::simulator::{Course, Device, Endpoint, Framing, Keep, Servers};
 
+use super::site::Configuration;
+
 /// Name of the profile of [`counters`].
 pub const COUNTER: &str = "counter";
 
@@ -52,4 +54,21 @@ pub async fn answered(endpoint: &Endpoint, unit: u8) -> BTreeMap<u64, Timestamp>
     let log = endpoint.log().await.unwrap();
     let answers = log.iter().filter(|answer| answer.unit == unit);
     answers.map(|answer| (u64::from(answer.words[0]) << 16 | u64::from(answer.words[1]), answer.time)).collect()
+}
+
+/// How often the device is read that is calm.
+const CALM: &str = "2s";
+
+/// Adds a device on a link of its own that is read so rarely that only who waits for the store misses a poll, and not a
+/// machine that builds and tests something else.
+pub async fn calm(configuration: Configuration, servers: &mut Servers) -> Configuration {
+    let endpoint = counters(servers, &[1]).await;
+    configuration.link("calm", endpoint.address(), "").device("calm-1", "calm", 1, COUNTER, CALM)
+}
+
+/// No poll of the [calm] device waited for the store.
+pub fn assert_no_poll_waited(status: &serde_json::Value) {
+    let links = status["links"].as_array().unwrap();
+    let calm = links.iter().find(|link| link["name"] == "calm").unwrap();
+    assert!(calm["polls_done"].as_u64().unwrap() > 2 && calm["polls_skipped"] == 0, "{calm}");
 }

@@ -71,7 +71,7 @@ async fn rules(path: &std::path::Path, arguments: &[&str]) -> (Option<i32>, Stri
 async fn who_tries_rules_on_the_past_is_told_what_is_left_of_it() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store");
-    let store = Store::thinning(&path, LEAST);
+    let store = Store::thinning(&path, least());
     let labels = Arc::new(BTreeMap::from([("device".to_owned(), "press-1".to_owned())]));
     let info = |number: u32| SeriesInfo {
         name: format!("value_{number}"),
