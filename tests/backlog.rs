@@ -182,6 +182,7 @@ async fn status_and_health_say_how_long_a_reading_waits_while_a_backlog_goes_out
     // When the backlog goes out slowly, then a reading may wait longer, and a minute later the wear can be foretold.
     site.configure(&configuration("2KiB/s"));
     let mut agent = site.start();
+    agent.logged("lineside started").await;
     site.until("the longest interval", |status| interval_in_force(status) == MOST).await;
     while consumer.harvest.health.len() < 2 {
         let before = consumer.harvest.batches;
@@ -203,7 +204,8 @@ async fn status_and_health_say_how_long_a_reading_waits_while_a_backlog_goes_out
     agent.terminate();
     assert!(agent.exit().await.success());
     site.configure(&configuration("10MiB/s"));
-    let _agent = site.start();
+    let agent = site.start();
+    agent.logged("lineside started").await;
     let is_sent =
         |status: &serde_json::Value| status["lanes"]["telemetry"]["pending_readings"].as_u64().unwrap() < 1000;
     site.until("a short interval when all is sent", |status| is_sent(status) && interval_in_force(status) == LEAST)

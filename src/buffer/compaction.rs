@@ -22,6 +22,9 @@ const SLICE_OF_SAVED: u64 = 4;
 /// Bytes copied before the directory is looked at again.
 const STEP_BYTES: usize = 128 << 10;
 
+/// How often it is waited for the new files to open, a second each: less than what waits in memory meanwhile.
+const OPENING_TRIES: u32 = 3;
+
 /// Higher than any key.
 const END: &[u8] = &[0xff];
 
@@ -64,6 +67,8 @@ impl Rewrite {
             }
             copied += bytes as u64;
         }
+        // Slice by slice: a slow card is busy with all of it at once for longer than anybody should wait.
+        self.database.flush()?;
         Ok(Progress::Going)
     }
 
@@ -175,7 +180,14 @@ impl Store {
         let after = disk_bytes(self.place.path());
         tracing::debug!(before, after, "the files of the store were written anew");
         self.budget.note_copy(after);
-        // If it takes long, the next save goes on with it.
-        self.is_open_again();
+        // If it takes longer still, the next save goes on with it.
+        for _ in 0..OPENING_TRIES {
+            if self.is_open_again() {
+                return self.end_trouble();
+            }
+            if self.opening.is_none() {
+                return;
+            }
+        }
     }
 }

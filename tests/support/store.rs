@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lineside::buffer::{self, BufferError, BufferHandle, BufferSettings, BufferThread, ReadLimit, WhenFull};
 use lineside::clock::SystemClock;
@@ -16,6 +16,9 @@ use lineside::model::{
 
 /// More than any test stores.
 pub const ALL: ReadLimit = ReadLimit { commits: usize::MAX, records: usize::MAX };
+
+/// Longest wait for something that is certain to happen.
+const CERTAIN: Duration = Duration::from_secs(60);
 
 /// So long that only a test's own `flush` saves.
 pub const NEVER: Duration = Duration::from_secs(3600);
@@ -58,6 +61,12 @@ impl Store {
     pub fn with(settings: BufferSettings) -> Result<Self, BufferError> {
         let path = settings.path.clone();
         let (thread, handle) = buffer::open(settings, Arc::new(SystemClock::new(true)))?;
+        // A machine that builds and tests something else may take longer than the buffer itself waits.
+        let begun = Instant::now();
+        while handle.status().borrow().not_writable_because.as_deref() == Some("the database takes long to open") {
+            assert!(begun.elapsed() < CERTAIN, "the database in {} does not open", path.display());
+            std::thread::sleep(Duration::from_millis(10));
+        }
         Ok(Self { handle, thread, path })
     }
 

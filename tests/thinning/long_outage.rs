@@ -31,10 +31,13 @@ async fn after_a_week_without_broker_every_reading_is_delivered_thinned_or_in_a_
     // Given a week of readings, one commit of each ten seconds.
     let begun = Instant::now();
     let peak = Peak::of(directory.path());
+    let mut longest = Duration::ZERO;
     for second in 0..DAYS * 86_400 {
         store.handle.append(vec![week.row(second)]).await.unwrap();
         if second % 10 == 9 {
+            let asked = Instant::now();
             store.handle.flush().await.unwrap();
+            longest = longest.max(asked.elapsed());
         }
     }
     store.handle.flush().await.unwrap();
@@ -70,6 +73,7 @@ async fn after_a_week_without_broker_every_reading_is_delivered_thinned_or_in_a_
     assert!(ledger.raw_from.unwrap() > ledger.newest_window.unwrap(), "only the oldest are thinned: {ledger:?}");
     assert!(ledger.aggregates_of(Window::Minute) > 0 && ledger.aggregates_of(Window::TenMinutes) > 0, "{ledger:?}");
     report(&ledger, limit, largest, stored, drained);
+    println!("longest save, with what keeps the limit: {longest:.0?}");
     store.close().await;
 }
 
