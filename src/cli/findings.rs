@@ -129,3 +129,36 @@ fn never_idle(link: &LinkConfig) -> Option<String> {
         longest.as_secs_f64() * 1000.0
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::WhenFull;
+
+    #[test]
+    fn a_limit_that_the_engine_of_a_store_that_is_there_cannot_keep_is_warned_of() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = StoreConfig {
+            path: directory.path().to_owned(),
+            limit_bytes: 4 << 20,
+            commit_interval: Duration::from_secs(1),
+            commit_interval_max: Duration::from_secs(1),
+            card_endurance_bytes: None,
+            engine: EngineKind::Segments,
+            when_full: WhenFull::Thin,
+        };
+        assert_eq!(store(&config), Vec::<String>::new());
+
+        std::fs::create_dir(directory.path().join("database")).unwrap();
+        std::fs::write(directory.path().join("database/db"), "").unwrap();
+        let warnings = store(&config);
+        assert!(
+            matches!(&warnings[..], [warning] if warning.starts_with(
+                "store.limit is 4.0 MiB, but the store there was written by sled, which needs 16.0 MiB to keep within it"
+            )),
+            "{warnings:?}"
+        );
+        config.limit_bytes = EngineKind::Sled.limit_least();
+        assert_eq!(store(&config), Vec::<String>::new());
+    }
+}
