@@ -1,14 +1,15 @@
 //! What an interlock of a write may be: PromQL that can come to nothing. Pure.
 
 use promql_parser::label::Matcher;
+use promql_parser::parser::Expr;
 use promql_parser::parser::token::{T_LAND, T_LOR, T_LUNLESS};
 use promql_parser::parser::value::ValueType;
-use promql_parser::parser::{Expr, parse};
 
 use super::engine::INTERLOCK_STEP;
 use super::eval::check::{refusals, selectors};
 use super::plan::operation;
 use super::spec::InterlockSpec;
+use super::syntax;
 
 /// How far back an interlock may look, in milliseconds: its samples are kept in memory all the time.
 const REACH_MAX: i64 = 24 * 3_600_000;
@@ -18,7 +19,7 @@ const REACH_MAX: i64 = 24 * 3_600_000;
 /// # Errors
 /// Everything for which it cannot be one.
 pub fn interlock(text: &str) -> Result<InterlockSpec, Vec<String>> {
-    let expression = parse(text).map_err(|reason| vec![reason])?;
+    let expression = syntax::parse(text).map_err(|reason| vec![reason])?;
     let mut faults = refusals(&expression, INTERLOCK_STEP);
     let selected = selectors(&expression, INTERLOCK_STEP);
     if selected.is_empty() {

@@ -34,6 +34,9 @@ const SHOWN: usize = 10;
 /// Columns of the line of time.
 const WIDTH: usize = 72;
 
+/// The line of a shorter time has seconds below it.
+const WITH_SECONDS: Duration = Duration::from_secs(600);
+
 /// For so long a sample stands for a series that is not configured any more.
 const LOOK_BACK: Duration = Duration::from_secs(15);
 
@@ -287,10 +290,12 @@ impl Report {
 
     /// Times below the line of time: begin, middle and end.
     fn scale(&self) -> String {
-        let clock = |time: i64| short(Timestamp(time)).get(11..16).unwrap_or_default().to_owned();
+        let width = if self.to.since(self.from) < WITH_SECONDS { 8 } else { 5 };
+        let clock = |time: i64| short(Timestamp(time)).get(11..11 + width).unwrap_or_default().to_owned();
         let middle = self.from.0 + (self.to.0 - self.from.0) / 2;
-        let pad = " ".repeat((WIDTH - 15) / 2);
-        format!("{}{pad}{}{pad} {}", clock(self.from.0), clock(middle), clock(self.to.0))
+        let room = WIDTH - 3 * width;
+        let (before, behind) = (" ".repeat(room / 2), " ".repeat(room - room / 2));
+        format!("{}{before}{}{behind}{}", clock(self.from.0), clock(middle), clock(self.to.0))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anstyle::AnsiColor;
 use clap::Args;
@@ -105,7 +105,7 @@ fn report(paths: &[PathBuf], config: Option<&Config>, notes: Vec<String>) -> Rep
     let setup = RuleSetup { groups: groups.clone(), series, memory_limit, ..RuleSetup::default() };
     for error in Engine::new(setup, Timestamp(0)).err().into_iter().flatten() {
         let fault = rule_fault(&error);
-        let of_file = files.iter_mut().find(|file| fault.file.starts_with(&file.file));
+        let of_file = files.iter_mut().find(|file| Path::new(&fault.file).starts_with(&file.file));
         of_file.into_iter().for_each(|file| file.faults.push(fault.clone()));
     }
     let ok = files.iter().all(|file| file.faults.is_empty());
