@@ -8,6 +8,7 @@ mod support;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lineside::simulator::{Endpoint, Framing, Keep, LineFormat, Misbehaviour, Pace, Servers};
+use support::contention::kept_waiting;
 use support::installation::{Agent, Installation, NO_BROKER, Tail};
 use support::meters;
 use tokio::time::Instant;
@@ -39,23 +40,52 @@ fn line(points: &[u16], interval: &str, timeout: &str) -> Line {
     Line { _servers: servers, endpoint, installation }
 }
 
-/// How many answers each unit gave in `span`, whole seconds that begin shortly before polls are due, so that none
-/// is cut in two. Fails the test when a reading meanwhile was not the truth.
-async fn answers_during(endpoint: &Endpoint, tail: &mut Tail, span: Duration) -> Vec<u64> {
-    let since_full_second = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_millis();
-    tail.during(Duration::from_millis(u64::from((1950 - since_full_second) % 1000))).await;
-    let before = meters::answers_by_unit(endpoint).await;
-    tail.during(span).await.iter().for_each(meters::assert_true_or_bad);
-    let after = meters::answers_by_unit(endpoint).await;
-    after.iter().map(|(unit, answers)| answers - before.get(unit).unwrap_or(&0)).collect()
+/// What happened on a line in a span.
+struct Seen {
+    /// How many answers each unit gave.
+    answers: Vec<u64>,
+    /// Part of the span in which the line was occupied, by its own clock, 0 to 1.
+    occupied: f64,
+    /// Part of the span in which the machine kept agent and simulator waiting for a processor.
+    kept_waiting: f64,
 }
 
-/// Part of a span in which the line is occupied, 0 to 1, and the answers of each unit in it.
-async fn occupied_during(endpoint: &Endpoint, tail: &mut Tail, span: Duration) -> (f64, Vec<u64>) {
-    endpoint.wait_for(|counters| counters.answers >= 10).await;
-    let (busy, begun) = (endpoint.counters().busy, Instant::now());
-    let shares = answers_during(endpoint, tail, span).await;
-    ((endpoint.counters().busy - busy).as_secs_f64() / begun.elapsed().as_secs_f64(), shares)
+impl Seen {
+    /// Part of the span in which the line was occupied, without the time that the machine had no processor for it.
+    fn occupied_of_what_was_there(&self) -> f64 {
+        self.occupied / (1.0 - self.kept_waiting).max(0.5)
+    }
+}
+
+/// Looks at the line for `span`, whole seconds that begin shortly before polls are due, so that none is cut in two. Fails
+/// the test when a reading meanwhile was not the truth.
+async fn seen_during(endpoint: &Endpoint, agent: &Agent<'_>, tail: &mut Tail, span: Duration) -> Seen {
+    let since_full_second = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_millis();
+    tail.during(Duration::from_millis(u64::from((1950 - since_full_second) % 1000))).await;
+    let processes = [agent.id(), std::process::id()];
+    let before = meters::answers_by_unit(endpoint).await;
+    let (busy, waited, begun) = (endpoint.counters().busy, kept_waiting(&processes), Instant::now());
+    tail.during(span).await.iter().for_each(meters::assert_true_or_bad);
+    let (busy, waited) = (endpoint.counters().busy - busy, kept_waiting(&processes).saturating_sub(waited));
+    let took = begun.elapsed().as_secs_f64();
+    let after = meters::answers_by_unit(endpoint).await;
+    Seen {
+        answers: after.iter().map(|(unit, answers)| answers - before.get(unit).unwrap_or(&0)).collect(),
+        occupied: busy.as_secs_f64() / took,
+        kept_waiting: waited.as_secs_f64() / took,
+    }
+}
+
+/// Fails the test when a line that is asked for more than fits was idle, or did not serve all alike.
+fn assert_never_idle(seen: &Seen) {
+    let Seen { answers, occupied, kept_waiting } = seen;
+    println!("occupied {occupied:.3}, processor not there {kept_waiting:.3}, answers {answers:?}");
+    assert!(
+        seen.occupied_of_what_was_there() >= 0.9,
+        "occupied only {occupied:.3} of the time, {kept_waiting:.3} lost"
+    );
+    let (least, most) = (answers.iter().min().unwrap(), answers.iter().max().unwrap());
+    assert!(*least as f64 >= 0.9 * *most as f64, "{answers:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,13 +104,13 @@ async fn a_line_asked_for_more_than_fits_is_never_idle_and_shares_what_there_is(
 
     // And the agent runs all the same, and keeps the line occupied
     let agent = line.installation.start().await;
-    let (occupied, shares) = occupied_during(&line.endpoint, &mut agent.tail(), Duration::from_secs(15)).await;
-    println!("asked for {predicted:.0} %, occupied {:.1} %, answers {shares:?}", occupied * 100.0);
-    assert!(occupied >= 0.9, "occupied only {:.1} % of the time", occupied * 100.0);
+    line.endpoint.wait_for(|counters| counters.answers >= 10).await;
+    let seen = seen_during(&line.endpoint, &agent, &mut agent.tail(), Duration::from_secs(15)).await;
 
     // And every meter has the same share of it
-    let (least, most) = (shares.iter().min().unwrap(), shares.iter().max().unwrap());
-    assert!(shares.len() == POINTS.len() && *least as f64 >= 0.9 * *most as f64, "{shares:?}");
+    println!("asked for {predicted:.0} %");
+    assert_never_idle(&seen);
+    assert_eq!(seen.answers.len(), POINTS.len());
     let link = &agent.status().await["links"][0];
     let figure = |key: &str| link[key].as_u64().unwrap();
     assert_eq!(figure("polls_due"), figure("polls_done") + figure("polls_skipped"));
@@ -105,12 +135,10 @@ async fn the_shortest_answers_keep_a_line_occupied_too() {
     let line = line(&[1; 3], "50ms", "500ms");
     let agent = line.installation.start().await;
 
-    let (occupied, shares) = occupied_during(&line.endpoint, &mut agent.tail(), Duration::from_secs(10)).await;
+    line.endpoint.wait_for(|counters| counters.answers >= 10).await;
+    let seen = seen_during(&line.endpoint, &agent, &mut agent.tail(), Duration::from_secs(10)).await;
 
-    println!("occupied {:.1} %, answers {shares:?}", occupied * 100.0);
-    assert!(occupied >= 0.9, "occupied only {:.1} % of the time", occupied * 100.0);
-    let (least, most) = (shares.iter().min().unwrap(), shares.iter().max().unwrap());
-    assert!(*least as f64 >= 0.9 * *most as f64, "{shares:?}");
+    assert_never_idle(&seen);
 }
 
 /// Meters of ten points each: a round of all takes a quarter of a second.
@@ -126,12 +154,15 @@ async fn under_way(tail: &mut Tail, meters: usize) {
     }
 }
 
-/// Fails the test when a meter that is well has less than 95 % of the answers it had before.
-fn assert_others_unharmed(before: &[u64], after: &[u64]) {
-    println!("answers before {before:?}, with a sick device {after:?}");
-    for unit in (1..=before.len()).filter(|unit| *unit != usize::from(SICK)) {
-        let (before, after) = (before[unit - 1], after[unit - 1]);
-        assert!(after as f64 >= 0.95 * before as f64, "meter-{unit} gave {before} answers before, {after} now");
+/// Fails the test when a meter that is well has less than 95 % of the answers it had before, of those that the machine
+/// had a processor for.
+fn assert_others_unharmed(before: &Seen, after: &Seen) {
+    println!("answers before {:?}, with a sick device {:?}", before.answers, after.answers);
+    println!("processor not there {:.3}, with a sick device {:.3}", before.kept_waiting, after.kept_waiting);
+    let there = 1.0 - (after.kept_waiting - before.kept_waiting).clamp(0.0, 0.5);
+    for unit in (1..=before.answers.len()).filter(|unit| *unit != usize::from(SICK)) {
+        let (before, after) = (before.answers[unit - 1], after.answers[unit - 1]);
+        assert!(after as f64 >= 0.95 * there * before as f64, "meter-{unit} gave {before} answers before, {after} now");
     }
 }
 
@@ -148,12 +179,12 @@ async fn a_dead_device_slows_no_other_and_is_polled_again_when_it_returns() {
     let agent = line.installation.start().await;
     let mut tail = agent.tail();
     under_way(&mut tail, FOUR.len()).await;
-    let before = answers_during(&line.endpoint, &mut tail, SPAN).await;
+    let before = seen_during(&line.endpoint, &agent, &mut tail, SPAN).await;
 
     // When one dies
     line.endpoint.misbehave(SICK, Some(Misbehaviour::Silent)).await.unwrap();
     let died = Instant::now();
-    let after = answers_during(&line.endpoint, &mut tail, SPAN).await;
+    let after = seen_during(&line.endpoint, &agent, &mut tail, SPAN).await;
 
     // Then the others do not notice
     assert_others_unharmed(&before, &after);
@@ -180,14 +211,13 @@ async fn one_dead_device_of_ten_on_a_busy_line_costs_the_others_nothing() {
     let agent = line.installation.start().await;
     let mut tail = agent.tail();
     under_way(&mut tail, TEN.len()).await;
-    let before = answers_during(&line.endpoint, &mut tail, SPAN).await;
-    let link = agent.status().await["links"][0].clone();
-    println!("load {} measured, {} predicted", link["busy_ratio"], link["predicted_ratio"]);
-    assert!(link["busy_ratio"].as_f64().unwrap() > 0.55, "a busy line: {link}");
+    let before = seen_during(&line.endpoint, &agent, &mut tail, SPAN).await;
+    println!("occupied {:.3}", before.occupied);
+    assert!(before.occupied > 0.55, "a busy line: {:.3}", before.occupied);
 
     // When one dies, then the others keep their polls
     line.endpoint.misbehave(SICK, Some(Misbehaviour::Silent)).await.unwrap();
-    let after = answers_during(&line.endpoint, &mut tail, SPAN).await;
+    let after = seen_during(&line.endpoint, &agent, &mut tail, SPAN).await;
 
     assert_others_unharmed(&before, &after);
     assert_eq!(agent.stop().await.code(), Some(0));
@@ -200,10 +230,10 @@ async fn a_device_that_thinks_long_is_waited_for_and_slows_no_other() {
     let agent = line.installation.start().await;
     let mut tail = agent.tail();
     under_way(&mut tail, FOUR.len()).await;
-    let before = answers_during(&line.endpoint, &mut tail, SPAN).await;
+    let before = seen_during(&line.endpoint, &agent, &mut tail, SPAN).await;
 
     line.endpoint.misbehave(SICK, Some(Misbehaviour::Slow(Duration::from_millis(300)))).await.unwrap();
-    let after = answers_during(&line.endpoint, &mut tail, SPAN).await;
+    let after = seen_during(&line.endpoint, &agent, &mut tail, SPAN).await;
 
     assert_others_unharmed(&before, &after);
     let sick = sick_status(&agent).await;
@@ -218,16 +248,44 @@ async fn a_device_that_answers_too_late_is_timed_out_and_spoils_no_other() {
     let agent = line.installation.start().await;
     let mut tail = agent.tail();
     under_way(&mut tail, FOUR.len()).await;
-    let before = answers_during(&line.endpoint, &mut tail, SPAN).await;
+    let before = seen_during(&line.endpoint, &agent, &mut tail, SPAN).await;
 
     // When its answers come in the middle of the questions to the others
     line.endpoint.misbehave(SICK, Some(Misbehaviour::Late(Duration::from_millis(350)))).await.unwrap();
     tail.until("its first timeout", |reading| reading.device == SICK_NAME && reading.quality == "bad: timeout").await;
-    let after = answers_during(&line.endpoint, &mut tail, SPAN).await;
+    let after = seen_during(&line.endpoint, &agent, &mut tail, SPAN).await;
 
     // Then none of them is taken for an answer, and the others do not notice
     assert_others_unharmed(&before, &after);
     let sick = sick_status(&agent).await;
     assert_eq!((&sick["state"], &sick["exceptions"]), (&"backed_off".into(), &0.into()), "{sick}");
     assert!(sick["timeouts"].as_u64().unwrap() >= 4 && sick["stale_dropped"].as_u64().unwrap() >= 3, "{sick}");
+}
+
+#[tokio::test]
+async fn the_driver_of_the_port_switches_the_direction() {
+    // Given a port whose driver has an RS-485 mode, by the kernel's own header; a pseudo-terminal has none
+    let mut servers = Servers::default();
+    let endpoint =
+        servers.rtu(LineFormat::plain(9600, Pace::Free), vec![meters::device(1, 1)], Keep::Counters).unwrap();
+    let links =
+        meters::link("hall-a", &endpoint, Framing::Rtu, "500ms").replace("rtu = {", "rtu = { rs485 = \"driver\",");
+    let links = links + &meters::meter(1, "hall-a", "meter", "1s");
+    let installation = Installation::new(NO_BROKER, &[("meter", &meters::profile(1))], &links);
+    let (library, mode) = (installation.path().join("rs485.so"), installation.path().join("mode"));
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/rs485_driver.c");
+    support::run("cc", &["-shared", "-fPIC", "-O1", "-o", library.to_str().unwrap(), source]);
+
+    // When a meter is read there
+    let mut read = installation.command(&["read", "meter-1"]);
+    read.env("LD_PRELOAD", &library).env("LINESIDE_TEST_RS485", &mode);
+    let read = tokio::task::spawn_blocking(move || read.output()).await.unwrap().unwrap();
+
+    // Then the mode is on, with the delays of the board, and without it the port is not used
+    assert_eq!(read.status.code(), Some(0), "{read:?}");
+    let mode = std::fs::read_to_string(mode).unwrap();
+    assert_eq!(mode, "enabled 1, rts on send 1, rts after send 0, before 2 ms, after 0 ms");
+    let refused = installation.lineside(&["read", "meter-1", "--raw"]).await;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("the driver of this port cannot switch the direction"), "{said}");
 }

@@ -87,6 +87,11 @@ impl Agent<'_> {
         std::fs::read_to_string(self.installation.path().join("agent.log")).unwrap()
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Fails the test with the log when the agent has ended.
     pub fn assert_running(&mut self) {
         let ended = self.process.try_wait().unwrap();

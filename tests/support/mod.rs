@@ -7,6 +7,7 @@ pub mod broker;
 pub mod certificates;
 pub mod commander;
 pub mod consumer;
+pub mod contention;
 pub mod gateway;
 pub mod installation;
 pub mod meters;
