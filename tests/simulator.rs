@@ -2,13 +2,11 @@
 
 #![cfg(test)]
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use lineside::model::Scale;
-use lineside::profile::{Encoding, Point, ReadLimits, Table, WordOrder};
+use lineside::profile::{Encoding, Point, ReadLimits, Table};
 use lineside::simulator::{
     Device, Endpoint, Framing, Instrument, Keep, LineFormat, Misbehaviour, Outage, Pace, Plant, PlantLink, PlantSpec,
     Quantity, Servers, TextMisbehaviour, WeatherSensor, WeighingScale,
@@ -29,24 +27,7 @@ const TCP_ANSWER: [u8; 13] = [1, 2, 0, 0, 0, 7, 7, 3, 4, 0x12, 0x34, 0x56, 0x78]
 const RTU_REQUEST: [u8; 8] = [7, 3, 0, 10, 0, 2, 0xe4, 0x6f];
 
 fn registers(address: u16, count: u16) -> Point {
-    Point {
-        name: "registers".to_owned(),
-        table: Table::HoldingRegisters,
-        address,
-        encoding: Encoding::Text { registers: count },
-        word_order: WordOrder::HighFirst,
-        scale: Scale::ONE,
-        scale_factor: None,
-        unit: String::new(),
-        sentinels: Vec::new(),
-        range: None,
-        states: BTreeMap::new(),
-        interval: None,
-        polled: true,
-        unsure: None,
-        read_whole: None,
-        computed: false,
-    }
+    Point::plain("registers", Table::HoldingRegisters, address, Encoding::Text { registers: count })
 }
 
 /// Unit 7 with 0x1234 and 0x5678 in the holding registers 10 and 11, and 100 more from 100 on.

@@ -154,31 +154,13 @@ fn encode_sentinel(point: &Point, words: &mut [u16]) -> Result<(), EncodeError> 
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
 
     use super::*;
     use crate::model::Scale;
     use crate::profile::Table;
 
     fn point(encoding: Encoding) -> Point {
-        Point {
-            name: "point".to_owned(),
-            table: Table::HoldingRegisters,
-            address: 0,
-            encoding,
-            word_order: WordOrder::HighFirst,
-            scale: Scale::ONE,
-            scale_factor: None,
-            unit: String::new(),
-            sentinels: Vec::new(),
-            range: None,
-            states: BTreeMap::new(),
-            interval: None,
-            polled: true,
-            unsure: None,
-            read_whole: None,
-            computed: false,
-        }
+        Point::plain("point", Table::HoldingRegisters, 0, encoding)
     }
 
     fn words(point: &Point, quantity: Quantity<'_>, factor: Option<i16>) -> Result<Vec<u16>, EncodeError> {

@@ -3,10 +3,7 @@
 //! Every encoding, word order and usual scale is tried at every address. What fits is put in the order of likelihood:
 //! a floating-point number that reads exactly so is hardly ever chance, a scaled 16-bit one often is.
 
-use std::collections::BTreeMap;
-
 use super::codec;
-use crate::model::Scale;
 use crate::profile::{Encoding, Point, Table, WordOrder};
 
 /// Scales of whole numbers, the likeliest first.
@@ -98,24 +95,7 @@ fn at(address: u16, words: &[u16], shown: Shown) -> Vec<(u8, f64, Guess)> {
 
 fn read(encoding: Encoding, word_order: WordOrder, words: &[u16]) -> Option<f64> {
     let words = words.get(..usize::from(encoding.width()))?;
-    let point = Point {
-        name: String::new(),
-        table: Table::HoldingRegisters,
-        address: 0,
-        encoding,
-        word_order,
-        scale: Scale::ONE,
-        scale_factor: None,
-        unit: String::new(),
-        sentinels: Vec::new(),
-        range: None,
-        states: BTreeMap::new(),
-        interval: None,
-        polled: true,
-        unsure: None,
-        read_whole: None,
-        computed: false,
-    };
+    let point = Point { word_order, ..Point::plain("", Table::HoldingRegisters, 0, encoding) };
     codec::decode(&point, words, None).value().and_then(crate::model::Value::number)
 }
 

@@ -168,6 +168,28 @@ pub struct Registers {
 }
 
 impl Point {
+    /// A point that is polled and taken as it is: most significant register first, no scale, unit or range.
+    pub fn plain(name: impl Into<String>, table: Table, address: u16, encoding: Encoding) -> Self {
+        Self {
+            name: name.into(),
+            table,
+            address,
+            encoding,
+            word_order: WordOrder::HighFirst,
+            scale: Scale::ONE,
+            scale_factor: None,
+            unit: String::new(),
+            sentinels: Vec::new(),
+            range: None,
+            states: BTreeMap::new(),
+            interval: None,
+            polled: true,
+            unsure: None,
+            read_whole: None,
+            computed: false,
+        }
+    }
+
     /// How values of this point are kept. What is scaled while decoding is a double.
     pub fn kind(&self) -> ValueKind {
         if self.is_scaled_here() { ValueKind::F64 } else { self.encoding.kind() }

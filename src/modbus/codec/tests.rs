@@ -1,7 +1,5 @@
 //! Decoding, by example and for any words at all.
 
-use std::collections::BTreeMap;
-
 use proptest::prelude::*;
 
 use super::*;
@@ -9,24 +7,7 @@ use crate::model::Scale;
 use crate::profile::Table;
 
 fn point(encoding: Encoding) -> Point {
-    Point {
-        name: "value".to_owned(),
-        table: Table::HoldingRegisters,
-        address: 0,
-        encoding,
-        word_order: WordOrder::HighFirst,
-        scale: Scale::ONE,
-        scale_factor: None,
-        unit: String::new(),
-        sentinels: Vec::new(),
-        range: None,
-        states: BTreeMap::new(),
-        interval: None,
-        polled: true,
-        unsure: None,
-        read_whole: None,
-        computed: false,
-    }
+    Point::plain("value", Table::HoldingRegisters, 0, encoding)
 }
 
 /// The registers of `bits`, as a device with this word order holds them.

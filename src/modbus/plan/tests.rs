@@ -1,35 +1,15 @@
 //! Plans, by example and against every other way to divide the points.
 
-use std::collections::BTreeMap;
-
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::Scale;
-use crate::profile::{Encoding, WordOrder};
+use crate::profile::Encoding;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn point(table: Table, address: u16, encoding: Encoding) -> Point {
-    Point {
-        name: format!("at_{address}"),
-        table,
-        address,
-        encoding,
-        word_order: WordOrder::HighFirst,
-        scale: Scale::ONE,
-        scale_factor: None,
-        unit: String::new(),
-        sentinels: Vec::new(),
-        range: None,
-        states: BTreeMap::new(),
-        interval: None,
-        polled: true,
-        unsure: None,
-        read_whole: None,
-        computed: false,
-    }
+    Point::plain(format!("at_{address}"), table, address, encoding)
 }
 
 fn floats(addresses: impl IntoIterator<Item = u16>) -> Vec<Point> {

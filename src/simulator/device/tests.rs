@@ -1,30 +1,10 @@
-use std::collections::BTreeMap;
-
 use super::*;
-use crate::model::Scale;
-use crate::profile::{Encoding, Registers, WordOrder};
+use crate::profile::{Encoding, Registers};
 
 const LIMITS: ReadLimits = ReadLimits { registers: 10, bits: 16, gap: 0 };
 
 fn point(name: &str, table: Table, address: u16, encoding: Encoding) -> Point {
-    Point {
-        name: name.to_owned(),
-        table,
-        address,
-        encoding,
-        word_order: WordOrder::HighFirst,
-        scale: Scale::ONE,
-        scale_factor: None,
-        unit: String::new(),
-        sentinels: Vec::new(),
-        range: None,
-        states: BTreeMap::new(),
-        interval: None,
-        polled: true,
-        unsure: None,
-        read_whole: None,
-        computed: false,
-    }
+    Point::plain(name, table, address, encoding)
 }
 
 fn meter() -> Device {
