@@ -113,7 +113,11 @@ impl FrameLog {
             let text = "echo of the request".to_owned();
             return Some(TraceLine { is_sent: false, bytes, text, is_error: false });
         }
-        let length = frame::split_rtu(&self.inbound)?.length;
+        let length = match frame::split_rtu(&self.inbound) {
+            Some(found) => found.length,
+            None if self.is_answer() => self.inbound.len(),
+            None => return None,
+        };
         let bytes: Vec<u8> = self.inbound.drain(..length).collect();
         let (text, is_error) = match bytes.get(..length - 2) {
             Some([unit, pdu @ ..]) => {
@@ -125,6 +129,13 @@ impl FrameLog {
             Some([]) | None => ("no frame".to_owned(), true),
         };
         Some(TraceLine { is_sent: false, bytes, text, is_error })
+    }
+
+    /// True when all that has come is an answer to the function that was asked for, whichever that is.
+    fn is_answer(&self) -> bool {
+        let function = |bytes: &[u8]| bytes.get(1).map(|function| function & 0x7F);
+        let Some((body, crc)) = self.inbound.split_last_chunk::<2>() else { return false };
+        body.len() >= 3 && crc16(body) == u16::from_le_bytes(*crc) && function(body) == function(&self.request)
     }
 }
 
@@ -206,6 +217,16 @@ mod tests {
         log.add(Traced::Sent(&with_crc(&[1, 4, 0, 0, 0, 1])));
         let lines = log.add(Traced::Received(&with_crc(&[1, 0x84, 2])));
         assert_eq!(texts(&lines), [("unit 1: exception 2 (illegal data address)", true)]);
+    }
+
+    #[test]
+    fn a_device_without_identification_objects_says_so() {
+        let mut log = FrameLog::new(false);
+        log.add(Traced::Sent(&with_crc(&[1, 0x2B, 0x0E, 1, 0])));
+
+        let lines = log.add(Traced::Received(&with_crc(&[1, 0xAB, 1])));
+
+        assert_eq!(texts(&lines), [("unit 1: exception 1 (illegal function)", true)]);
     }
 
     #[test]
