@@ -1,5 +1,6 @@
 //! `lineside status`: every stage of the running agent, the important things first.
 
+mod bus;
 mod device;
 
 use std::io::{self, Write};
@@ -73,27 +74,7 @@ fn concerns(status: &Value) -> Vec<String> {
     if let Some(reason) = status["uplink"]["refusing"].as_str() {
         concerns.push(format!("the broker refuses messages: {reason}"));
     }
-    for link in list(&status["links"]).filter(|link| link["overloaded"] == true) {
-        let kept = link["kept_ratio"].as_f64().unwrap_or(1.0) * 100.0;
-        let name = text(&link["name"]);
-        concerns.push(format!(
-            "link {name} cannot keep its schedule: {kept:.0} % of the polls are done, of every device alike"
-        ));
-    }
-    for device in list(&status["links"]).flat_map(|link| list(&link["devices"])) {
-        if device["state"] != "answering" {
-            let why = device["last_error"].as_str().map(|error| format!(": {error}")).unwrap_or_default();
-            concerns.push(format!("{} does not answer{why}", text(&device["name"])));
-        }
-        let identity = &device["identity"];
-        if identity["state"] == "wrong_device" {
-            let reason = text(&identity["reason"]);
-            concerns.push(format!("{} is another device than its profile is for: it {reason}", text(&device["name"])));
-        } else if identity["state"] == "unknown_firmware" {
-            let firmware = identity["firmware"].as_str().unwrap_or("not told");
-            concerns.push(format!("{}: its profile does not know the firmware {firmware}", text(&device["name"])));
-        }
-    }
+    concerns.extend(list(&status["links"]).flat_map(bus::concerns));
     let failure = &status["actions"]["last_failure"];
     if let Some(reason) = failure["reason"].as_str() {
         concerns.push(format!(
@@ -198,11 +179,15 @@ fn write_link(out: &mut impl Write, link: &Value) -> io::Result<()> {
         let predicted = link["predicted_ratio"].as_f64().unwrap_or(0.0) * 100.0;
         write!(
             out,
-            "; {} of {} due polls done, {} skipped, load {load:.1} % ({predicted:.1} % predicted)",
+            "; {} of {} due polls done, {} skipped, load {load:.1} %",
             count(done),
             count(due),
             count(skipped)
         )?;
+        // How long an instrument takes for its lines nobody knows beforehand.
+        if predicted > 0.0 {
+            write!(out, " ({predicted:.1} % predicted)")?;
+        }
     }
     writeln!(out)?;
     let late = |one: &Value| {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::super::table::{Table, count};
 use super::super::{Exit, Failure, write_json, written};
-use super::{list, number, text};
+use super::{bus, list, number, text};
 use crate::modbus::exception::speaker;
 use crate::model::Fault;
 
@@ -23,9 +23,7 @@ pub(super) fn show(status: &Value, name: &str, as_json: bool) -> Result<Exit, Fa
         true => write_json(&mut out, device),
         false => write(&mut out, link, device),
     })?;
-    let identity = &device["identity"]["state"];
-    let is_well = device["state"] == "answering" && (identity.is_null() || identity == "accepted");
-    Ok(if is_well { Exit::Done } else { Exit::Findings })
+    Ok(if bus::of_device(device).is_empty() { Exit::Done } else { Exit::Findings })
 }
 
 fn write(out: &mut impl Write, link: &Value, device: &Value) -> io::Result<()> {
@@ -41,6 +39,14 @@ fn write(out: &mut impl Write, link: &Value, device: &Value) -> io::Result<()> {
     )?;
     if let Some(error) = device["last_error"].as_str() {
         writeln!(out, "  last failure  {error}")?;
+    }
+    if bus::refuses_all(device) {
+        let (alert, name) = (AnsiColor::Red.on_default(), text(&device["name"]));
+        writeln!(
+            out,
+            "  {alert}it has refused all it was ever asked for: is it what its profile is for? `lineside identify {name} \
+             --trace` asks it{alert:#}"
+        )?;
     }
     write_identity(out, &device["identity"])?;
     write_counters(out, device)?;
