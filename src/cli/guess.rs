@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::table::Table;
 use super::target::{TableWord, Target, connect, failed, unit_id};
-use super::{Exit, Failure, runtime, write_json, written};
+use super::{AgentOption, Exit, Failure, loan, runtime, write_json, written};
 use crate::config::Endpoint;
 use crate::modbus::PollError;
 use crate::modbus::client::Client;
@@ -56,6 +56,8 @@ pub(super) struct GuessCommand {
     /// One JSON array.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    agent: AgentOption,
 }
 
 /// One way to read it, as shown.
@@ -86,6 +88,7 @@ impl GuessCommand {
         let endpoint =
             endpoint.ok_or_else(|| Failure::Refused("one of --tcp, --rtu-over-tcp, --serial is needed".to_owned()))?;
         let unit = unit_id(self.unit)?;
+        let _loan = loan::of_port(&self.agent, &endpoint)?;
         let runs = runtime()?.block_on(self.read_range(&endpoint, unit))?;
         let registers: usize = runs.iter().map(|(_, words)| words.len()).sum();
         let found: Vec<Proposal> = guess(&runs, shown).iter().map(|guess| self.proposal(guess)).collect();
@@ -179,7 +182,8 @@ impl GuessCommand {
         if found.is_empty() {
             return writeln!(
                 out,
-                "nothing among {registers} {table} registers from {from} to {to} reads as {}",
+                "nothing among {registers} {table} registers from {from} to {to} reads as {}; a number that moves needs \
+                 --tolerance, such as a hundredth of it",
                 self.shown
             );
         }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
@@ -10,7 +11,7 @@ use serde_json::Value;
 use super::client::AgentClient;
 use super::table::Table;
 use super::target::{Target, connect, failed, profiles, unit_id};
-use super::{AgentOption, Exit, Failure, read, runtime, write_json, written};
+use super::{AgentOption, Exit, Failure, loan, read, runtime, write_json, written};
 use crate::config::{self, Endpoint};
 use crate::diagnostics::protocol::Request;
 use crate::modbus::PollError;
@@ -19,9 +20,9 @@ use crate::model::UnitId;
 
 /// Ask a device who it is, and name the profiles that read it.
 ///
-/// `lineside identify press-1` says what the agent knows of a configured device; without agent, and with --tcp,
-/// --rtu-over-tcp or --serial, the device is asked: its identification objects, the SunSpec common model, and what each
-/// profile looks at. Only reads.
+/// `lineside identify press-1` says what the agent knows of a configured device; without agent, with --trace, and with
+/// --tcp, --rtu-over-tcp or --serial, the device is asked: its identification objects, the SunSpec common model, and what
+/// each profile looks at. Only reads. A link or port of the running agent is borrowed meanwhile.
 ///
 /// Exit code 1 when no profile recognises it, 3 when it does not answer.
 #[derive(Debug, Args)]
@@ -88,16 +89,26 @@ impl From<Found> for Shown {
 
 impl Identify {
     pub fn run(self) -> Result<Exit, Failure> {
+        let mut _loan = None;
         let (endpoint, timeout, unit) = match (&self.device, self.target.endpoint()) {
+            // Frames are seen by whoever speaks to the device.
+            (Some(device), _) if self.trace => {
+                let (link, asked) = self.configured(device)?;
+                _loan = loan::of_link(&self.agent, &link)?;
+                asked
+            }
             (Some(device), _) => match AgentClient::ask(&self.agent.socket(), &Request::Status) {
                 Ok(mut client) => {
                     let line = client.next_line()?.unwrap_or_default();
                     return self.known_to_agent(device, &line);
                 }
-                Err(Failure::Unreachable(_)) => self.configured(device)?,
+                Err(Failure::Unreachable(_)) => self.configured(device)?.1,
                 Err(other) => return Err(other),
             },
-            (None, Some(endpoint)) => (endpoint, self.target.timeout, unit_id(self.unit)?),
+            (None, Some(endpoint)) => {
+                _loan = loan::of_port(&self.agent, &endpoint)?;
+                (endpoint, self.target.timeout, unit_id(self.unit)?)
+            }
             (None, None) => return Err(Failure::Refused("one of DEVICE, --tcp, --serial is needed".to_owned())),
         };
         let profiles = profiles(self.profiles.as_ref());
@@ -114,13 +125,14 @@ impl Identify {
         Ok(if shown.matches.is_empty() { Exit::Findings } else { Exit::Done })
     }
 
-    fn configured(&self, device: &str) -> Result<(Endpoint, std::time::Duration, UnitId), Failure> {
+    /// The link of a configured device, and how to ask it there.
+    fn configured(&self, device: &str) -> Result<(String, (Endpoint, Duration, UnitId)), Failure> {
         let config = config::load(&self.agent.config.config).map_err(|error| Failure::Refused(error.to_string()))?;
         let (link, name) = read::link_of(&config, device)?;
         let unit = link.devices.iter().find(|other| other.name == name).and_then(|device| device.unit);
         let unit =
             unit.ok_or_else(|| Failure::Refused(format!("{device} speaks lines of text: it has nothing to tell")))?;
-        Ok((link.endpoint, link.timeout, unit))
+        Ok((link.name.to_string(), (link.endpoint, link.timeout, unit)))
     }
 
     /// A device of the running agent, which has its link.
@@ -151,7 +163,16 @@ fn write_known(out: &mut impl Write, name: &str, device: &Value) -> io::Result<(
     let identity = &device["identity"];
     let or = |key: &str, instead: &str| identity[key].as_str().unwrap_or(instead).to_owned();
     match identity["state"].as_str() {
-        None => writeln!(out, "{name}: not identified: its profile has nothing to ask, or it has not answered yet"),
+        None if device["state"] == "answering" => {
+            writeln!(
+                out,
+                "{name}: its profile has nothing to ask it; `lineside identify {name} --trace` asks all the same"
+            )
+        }
+        None => writeln!(out, "{name}: not identified: it does not answer"),
+        Some("accepted") if identity["model"].is_null() && identity["firmware"].is_null() => {
+            writeln!(out, "{name}: it tells neither model nor firmware, and nothing that contradicts its profile")
+        }
         Some(state) => writeln!(
             out,
             "{name}: {}; model {}, firmware {}, map {}{}",

@@ -16,6 +16,7 @@ mod findings;
 mod forget;
 mod guess;
 mod identify;
+mod loan;
 mod read;
 mod rules;
 mod run;

@@ -33,7 +33,7 @@ use raw::RawRange;
 /// `lineside read press-1` reads all tags of a configured device, with --raw the registers behind them. `lineside read
 /// --link hall-a --unit 1 --table input --address 0 --count 2` reads raw registers on a configured link. With --tcp,
 /// --rtu-over-tcp or --serial no configuration is needed. Through the agent when one runs, because the links belong to
-/// it; directly otherwise. Nothing is stored.
+/// it; directly otherwise, and with --trace. Nothing is stored.
 ///
 /// Exit code 1 when some values are not good, 3 when the device gives none at all.
 #[derive(Debug, Args)]
@@ -55,8 +55,8 @@ pub(super) struct Read {
     /// Again and again, each second or at this interval, until Ctrl-C; what has changed is marked.
     #[arg(long, value_name = "INTERVAL", value_parser = time, num_args = 0..=1, require_equals = true, default_missing_value = "1s")]
     watch: Option<Duration>,
-    /// Show every frame, on standard error: with --tcp, --rtu-over-tcp or --serial.
-    #[arg(long, conflicts_with_all = ["device", "link"])]
+    /// Show every frame, on standard error; of a device with --raw. The link is borrowed from the running agent.
+    #[arg(long)]
     trace: bool,
     /// JSON: one object a line for each reading of a device, one object for raw registers.
     #[arg(long)]
@@ -71,6 +71,9 @@ impl Read {
         loop {
             let outcome = match (&self.device, self.raw) {
                 (Some(device), true) => self.read_device_raw(device, &mut before),
+                (Some(_), false) if self.trace => {
+                    return Err(Failure::Refused("--trace shows the frames of registers: add --raw".to_owned()));
+                }
                 (Some(device), false) => self.read_device(device, &mut before),
                 (None, _) => self.read_raw(&mut before),
             };
@@ -230,7 +233,7 @@ pub(super) fn refusal(line: &str) -> Failure {
     match serde_json::from_str(line) {
         Ok(Notice::Error(error)) => Failure::Unreachable(error),
         Ok(Notice::Refused(error)) => Failure::Refused(error),
-        Ok(Notice::Missed(_) | Notice::Registers(_) | Notice::Forgotten(_)) | Err(_) => {
+        Ok(Notice::Missed(_) | Notice::Registers(_) | Notice::Forgotten(_) | Notice::Lent(_)) | Err(_) => {
             Failure::Unreachable(format!("the agent's answer is not understood: {line}"))
         }
     }

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use super::identify::Shown;
 use super::table::{Table, span};
 use super::target::{ParityWord, connect, profiles, time};
-use super::{Exit, Failure, runtime, write_json, written};
+use super::{AgentOption, Exit, Failure, loan, runtime, write_json, written};
 use crate::config::Endpoint;
 use crate::modbus::PollError;
 use crate::modbus::client::Client;
@@ -34,7 +34,8 @@ const HOSTS_AT_ONCE: usize = 64;
 /// `lineside scan --serial /dev/ttyUSB0` tries the usual settings one after the other, the likeliest first, and stops at
 /// the first at which a device answers. `lineside scan --tcp 10.0.0.0/24` asks every host; `--units 1-247` all devices
 /// behind a gateway. What is found is identified and printed as blocks for the configuration. Only reads: one register,
-/// then what the profiles look at. A serial port has to be free: stop the agent, or scan what it does not use.
+/// then what the profiles look at. A serial port that the running agent uses is borrowed: the agent polls nothing on that
+/// link until the scan has ended.
 ///
 /// Exit code 1 when nothing is found, 3 when a port or every host is unreachable.
 #[derive(Debug, Args)]
@@ -69,6 +70,8 @@ pub(super) struct Scan {
     /// One JSON array.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    agent: AgentOption,
 }
 
 /// One device that answers.
@@ -133,12 +136,14 @@ impl Scan {
             port.display(),
             span(total)
         );
+        let first = settings.first().map(|settings| Endpoint::Rtu(settings.clone()));
+        let _loan = first.map(|endpoint| loan::of_port(&self.agent, &endpoint)).transpose()?;
         let mut progress = Progress::new(settings.len() * search.units.len());
         let mut found = Vec::new();
         for settings in settings {
             let endpoint = Endpoint::Rtu(settings);
             let unreachable = |error: PollError| {
-                Failure::Unreachable(format!("{endpoint}: {error}; a port that the agent uses is not free"))
+                Failure::Unreachable(format!("{endpoint}: {error}{}", loan::held_by(&endpoint, &error)))
             };
             let mut client = connect(&endpoint, search.timeout, search.traced).await.map_err(unreachable)?;
             for unit in &search.units {
@@ -159,8 +164,8 @@ impl Scan {
         let search = Arc::new(self.search("1,255", Duration::from_millis(500))?);
         let hosts = hosts(&self.tcp).map_err(Failure::Refused)?;
         eprintln!(
-            "{} hosts x {} unit ids: at most {}",
-            hosts.len(),
+            "{} x {} unit ids: at most {}",
+            if hosts.len() == 1 { "1 host".to_owned() } else { format!("{} hosts", hosts.len()) },
             search.units.len(),
             span(
                 (search.timeout * search.units.len() as u32 + Duration::from_secs(2))

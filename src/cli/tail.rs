@@ -88,7 +88,9 @@ fn note(line: &str) -> std::io::Result<()> {
     match serde_json::from_str(line) {
         Ok(Notice::Missed(cycles)) => eprintln!("({cycles} poll cycles not shown: this terminal is too slow)"),
         Ok(Notice::Error(error) | Notice::Refused(error)) => eprintln!("{error}"),
-        Ok(Notice::Registers(_) | Notice::Forgotten(_)) | Err(_) => eprintln!("not understood: {line}"),
+        Ok(Notice::Registers(_) | Notice::Forgotten(_) | Notice::Lent(_)) | Err(_) => {
+            eprintln!("not understood: {line}")
+        }
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use tokio::time::Instant;
 
 use super::Failure;
+use super::loan::held_by;
 use crate::config::{DEFAULT_PROFILES, Endpoint, Parity, SerialSettings, host_and_port};
 use crate::modbus::PollError;
 use crate::modbus::client::Client;
@@ -102,7 +103,7 @@ pub(super) fn unit_id(raw: u8) -> Result<UnitId, Failure> {
 pub(super) fn failed(endpoint: &Endpoint, unit: UnitId, error: &PollError) -> Failure {
     match error {
         PollError::Refused { .. } | PollError::UnitId { .. } => Failure::Refused(error.to_string()),
-        other => Failure::Unreachable(format!("{endpoint}, unit {unit}: {other}")),
+        other => Failure::Unreachable(format!("{endpoint}, unit {unit}: {other}{}", held_by(endpoint, other))),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is said on the local socket: one JSON object a line, a request first, then one or more answers.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -97,6 +98,11 @@ pub enum Request {
         /// Name of the device.
         device: String,
     },
+    /// Leave a link alone until this connection is closed.
+    Lend {
+        /// Which.
+        wanted: Lendable,
+    },
     /// Some registers or bits, now.
     ReadRaw {
         /// Name of the link.
@@ -110,6 +116,16 @@ pub enum Request {
         /// How many.
         count: u16,
     },
+}
+
+/// What can be borrowed of the agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lendable {
+    /// A link, by its name.
+    Link(String),
+    /// A serial port, if a link uses it.
+    Port(PathBuf),
 }
 
 /// What is before the bytes of some stored commits.
@@ -190,4 +206,6 @@ pub enum Notice {
     Forgotten(bool),
     /// Raw registers or bits.
     Registers(Vec<u16>),
+    /// The link with this name is left alone until the connection is closed; nothing when no link uses that port.
+    Lent(Option<String>),
 }

@@ -17,9 +17,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::deeds::Deeds;
-use super::protocol::{AlarmAnswer, Notice, Request, ShownReading};
+use super::protocol::{AlarmAnswer, Lendable, Notice, Request, ShownReading};
 use super::{Board, stored};
 use crate::buffer::{BufferHandle, Catalogue};
+use crate::config::Endpoint;
 use crate::ingest::{LiveHandle, RulesHandle, Wanted};
 use crate::model::{Name, Observed, Row, SeriesId, SeriesInfo, UnitId, Value};
 use crate::poll::{LinkHandle, PollError};
@@ -178,6 +179,7 @@ async fn answer(reader: OwnedReadHalf, writer: &mut OwnedWriteHalf, services: Se
             let outcome = forget(&services, &device).await;
             send(writer, &outcome.map_or_else(|notice| notice, Notice::Forgotten)).await
         }
+        Ok(Request::Lend { wanted }) => lend(reader.into_inner().into_inner(), writer, &services, &wanted).await,
         Ok(Request::ReadRaw { link, unit_id, table, address, count }) => {
             let outcome = read_raw(&services, &link, unit_id, &table, address, count).await;
             send(writer, &outcome.map_or_else(|notice| notice, Notice::Registers)).await
@@ -279,6 +281,54 @@ async fn read(writer: &mut OwnedWriteHalf, services: &Services, device: &str) ->
 async fn forget(services: &Services, device: &str) -> Result<bool, Notice> {
     let (link, name) = link_of(services, device)?;
     link.forget(&name).await.map_err(|error| Notice::Error(format!("{device}: {error}")))
+}
+
+/// Lends a link for as long as the other side stays.
+async fn lend(
+    mut reader: OwnedReadHalf,
+    writer: &mut OwnedWriteHalf,
+    services: &Services,
+    wanted: &Lendable,
+) -> io::Result<()> {
+    let links = services.directory.borrow().links.clone();
+    let found = match wanted {
+        Lendable::Link(name) => links.get_key_value(name),
+        Lendable::Port(port) => links.iter().find(|(_, handle)| uses(handle.endpoint(), port)),
+    };
+    let Some((name, handle)) = found else {
+        let answer = match wanted {
+            Lendable::Link(name) => Notice::Refused(format!("no link {name:?}")),
+            Lendable::Port(_) => Notice::Lent(None),
+        };
+        return send(writer, &answer).await;
+    };
+    match handle.lend().await {
+        Ok(loan) => {
+            send(writer, &Notice::Lent(Some(name.clone()))).await?;
+            // Nothing more is said; this ends when the other side has gone.
+            let gone = reader.read(&mut [0; 1]).await;
+            drop(loan);
+            gone.map(|_| ())
+        }
+        Err(PollError::NoRegisters) => {
+            let reason = format!(
+                "the port is that of link {name}, whose instrument speaks lines of text and no Modbus; stop the agent \
+                 to use it for something else"
+            );
+            send(writer, &Notice::Error(reason)).await
+        }
+        Err(error) => send(writer, &Notice::Error(format!("link {name} cannot be lent: {error}"))).await,
+    }
+}
+
+/// True when the link has this port open, by whatever name.
+fn uses(endpoint: &Endpoint, port: &Path) -> bool {
+    match endpoint {
+        Endpoint::Rtu(settings) | Endpoint::Text(settings) => {
+            settings.port == port || settings.port.canonicalize().is_ok_and(|own| own == port)
+        }
+        Endpoint::Tcp { .. } | Endpoint::RtuOverTcp { .. } => false,
+    }
 }
 
 async fn read_raw(

@@ -141,6 +141,18 @@ impl Connection {
         self.start(true);
     }
 
+    /// Closes the connection, for the `reason` that is given as the last error, until it is to [go on](Self::go_on).
+    pub(super) fn rest(&mut self, reason: &str) {
+        self.last_error = Some(reason.to_owned());
+        self.state = State::Down { retry_at: Instant::now() };
+    }
+
+    /// Opens the connection again.
+    pub(super) fn go_on(&mut self) {
+        self.is_repeat = false;
+        self.start(true);
+    }
+
     /// True while an answer of this unit may still come: to ask it now would hold up all others.
     pub(super) fn is_owed_by(&self, unit: UnitId) -> bool {
         match &self.state {

@@ -1,9 +1,11 @@
 //! Ask a poller for something between two polls.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::config::Endpoint;
 use crate::modbus::PollError;
 use crate::model::{Name, Row, UnitId};
 use crate::profile::Table;
@@ -19,6 +21,7 @@ const REQUESTS_QUEUED: usize = 8;
 pub struct LinkHandle {
     /// In boxes: the channel keeps room for many, and there is one for each link.
     requests: mpsc::Sender<Box<Request>>,
+    endpoint: Arc<Endpoint>,
     status: watch::Receiver<LinkStatus>,
 }
 
@@ -44,6 +47,10 @@ pub(super) enum Request {
         device: Name,
         reply: oneshot::Sender<Result<Vec<Row>, PollError>>,
     },
+    Lend {
+        returned: oneshot::Receiver<()>,
+        reply: oneshot::Sender<Result<(), PollError>>,
+    },
     Forget {
         device: Name,
         reply: oneshot::Sender<Result<bool, PollError>>,
@@ -54,6 +61,12 @@ pub(super) enum Request {
         lasts: Duration,
         reply: oneshot::Sender<Result<(), PollError>>,
     },
+}
+
+/// A link that its poller leaves alone until this is dropped.
+#[derive(Debug)]
+pub struct Loan {
+    _returned: oneshot::Sender<()>,
 }
 
 /// Why nothing is known to have been written.
@@ -77,9 +90,17 @@ pub enum WriteFailure {
 }
 
 impl LinkHandle {
-    pub(super) fn new(status: watch::Receiver<LinkStatus>) -> (Self, mpsc::Receiver<Box<Request>>) {
+    pub(super) fn new(
+        endpoint: Arc<Endpoint>,
+        status: watch::Receiver<LinkStatus>,
+    ) -> (Self, mpsc::Receiver<Box<Request>>) {
         let (requests, receiver) = mpsc::channel(REQUESTS_QUEUED);
-        (Self { requests, status }, receiver)
+        (Self { requests, endpoint, status }, receiver)
+    }
+
+    /// Where the link leads.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
     /// Reads registers (or bits, one word 0 or 1 each) of any unit on the link now. Nothing is stored.
@@ -116,6 +137,18 @@ impl LinkHandle {
         let (reply, answer) = oneshot::channel();
         self.ask(Request::Write { order: Box::new(order), reply }).await.map_err(WriteFailure::NotSent)?;
         answer.await.unwrap_or(Err(WriteFailure::Unanswered(PollError::Stopped)))
+    }
+
+    /// Has the port or connection closed, and nothing polled on the link until the loan is dropped.
+    ///
+    /// # Errors
+    /// The instrument on this link speaks lines of text, or the link is no longer polled.
+    pub async fn lend(&self) -> Result<Loan, PollError> {
+        let (reply, answer) = oneshot::channel();
+        let (loan, returned) = oneshot::channel();
+        self.ask(Request::Lend { returned, reply }).await?;
+        answer.await.unwrap_or(Err(PollError::Stopped))?;
+        Ok(Loan { _returned: loan })
     }
 
     /// Drops what was learned of a device. True when there was something.

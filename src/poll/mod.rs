@@ -28,7 +28,7 @@ pub mod text;
 use crate::model::{AlarmRecord, Row};
 
 pub use crate::modbus::PollError;
-pub use link::{LinkHandle, WriteFailure};
+pub use link::{LinkHandle, Loan, WriteFailure};
 pub use poller::writing::WriteOrder;
 pub use poller::{Poller, PollerError};
 pub use status::{DeviceStatus, LinkStatus};

@@ -4,6 +4,7 @@ mod asking;
 mod identifying;
 mod judging;
 mod learning;
+mod lending;
 mod requests;
 mod round;
 pub(super) mod writing;
@@ -83,6 +84,8 @@ pub struct Poller {
     learned_shown_at: Instant,
     /// While polls wait, nothing is served before.
     serves_from: Instant,
+    /// Since when the link is its own: at the start, or after it was lent.
+    own_since: Instant,
 }
 
 struct Device {
@@ -139,8 +142,8 @@ impl Poller {
         }
         status.intervals = foresee(&link, &devices, now);
         let (published, receiver) = watch::channel(status.clone());
-        let (handle, requests) = LinkHandle::new(receiver);
         let endpoint = Arc::new(link.endpoint);
+        let (handle, requests) = LinkHandle::new(Arc::clone(&endpoint), receiver);
         let poller = Self {
             connection: Connection::new(link.name.clone(), Arc::clone(&endpoint), link.timeout, after_connect),
             endpoint,
@@ -158,6 +161,7 @@ impl Poller {
             patience,
             learned_shown_at: now,
             serves_from: now,
+            own_since: now,
         };
         Ok((poller, handle))
     }

@@ -201,6 +201,8 @@ pub(super) struct Load {
     busy_at_span_start: Duration,
     /// Polls due and skipped when the span began.
     polls_at_span_start: (u64, u64),
+    /// The link was somebody else's in the present span: what was skipped was not too much to do.
+    is_lent: bool,
 }
 
 /// More than this part of the polls left out, over a span, is more than a hiccup.
@@ -208,7 +210,18 @@ const SKIPPED_MOST: f64 = 0.02;
 
 impl Load {
     pub(super) fn new(now: Instant) -> Self {
-        Self { busy: Duration::ZERO, span_start: now, busy_at_span_start: Duration::ZERO, polls_at_span_start: (0, 0) }
+        Self {
+            busy: Duration::ZERO,
+            span_start: now,
+            busy_at_span_start: Duration::ZERO,
+            polls_at_span_start: (0, 0),
+            is_lent: false,
+        }
+    }
+
+    /// The link has been somebody else's.
+    pub(super) fn was_lent(&mut self) {
+        self.is_lent = true;
     }
 
     /// Renews what is said of the present span; begins a new span when this one is over.
@@ -221,7 +234,8 @@ impl Load {
         status.busy_ratio = (busy.as_secs_f64() / span.as_secs_f64().max(f64::EPSILON)).min(1.0);
         status.kept_ratio = 1.0 - skipped as f64 / due.max(1) as f64;
         if span >= LOAD_SPAN {
-            status.overloaded = skipped as f64 > SKIPPED_MOST * due as f64;
+            let is_lent = std::mem::take(&mut self.is_lent);
+            status.overloaded = !is_lent && skipped as f64 > SKIPPED_MOST * due as f64;
             self.span_start = now;
             self.busy_at_span_start = self.busy;
             self.polls_at_span_start = (status.polls_due, status.polls_skipped);

@@ -118,7 +118,7 @@ impl TextPoller {
         };
         let port = Port::new(settings.clone(), profile.clone(), reader, Arc::clone(&clock), patience);
         let (report, status) = Report::new(&link, &device.name);
-        let (handle, requests) = LinkHandle::new(status);
+        let (handle, requests) = LinkHandle::new(Arc::new(link.endpoint), status);
         let poller = Self {
             device: device.name.clone(),
             patience,
@@ -359,6 +359,7 @@ impl TextPoller {
         match request {
             // A caller that has gone away needs no answer.
             Request::Raw { reply, .. } => drop(reply.send(Err(PollError::NoRegisters))),
+            Request::Lend { reply, .. } => drop(reply.send(Err(PollError::NoRegisters))),
             Request::Forget { reply, .. } => drop(reply.send(Ok(false))),
             Request::Device { device, reply } => {
                 let rows = if device == self.device { self.read_now().await } else { Err(PollError::UnknownDevice) };

@@ -43,7 +43,7 @@ pub struct LineFormat {
 pub enum Pace {
     /// Nothing: as fast as the machine.
     Free,
-    /// The time of the baud rate and the frame format.
+    /// The time of the baud rate and the frame format; whoever speaks on the line has to set that baud rate.
     Real,
 }
 
@@ -79,6 +79,8 @@ pub(super) struct Line {
     /// Held open so that a client may close the port and open it again without a hang-up here.
     far: File,
     character: Duration,
+    /// Bytes at another baud rate are garbage; `None` where bytes cost nothing and it does not matter.
+    baud_rate: Option<u32>,
     /// When the line is silent again, by the wire's own time.
     free_from: Instant,
     /// How much later than on a wire the last byte was handed over: timers are coarser than bytes. The client's next
@@ -107,10 +109,17 @@ impl Line {
             near,
             far: held,
             character: format.character_time(),
+            baud_rate: (format.pace == Pace::Real).then_some(format.baud_rate),
             free_from: Instant::now(),
             lateness: Duration::ZERO,
         };
         Ok((line, format.settings(path)))
+    }
+
+    /// Whether whoever has the port open speaks at the baud rate of the line: otherwise nobody on it understands a byte.
+    pub(super) fn is_understood(&self) -> bool {
+        // The near end of a pseudo-terminal shows the baud rate of the far one. Of parity the system keeps nothing there.
+        self.baud_rate.is_none_or(|baud_rate| self.near.baud_rate().is_ok_and(|set| set == baud_rate))
     }
 
     /// Silence between two frames: 3.5 characters (Modbus over Serial Line 1.02, 2.5.1.1). Nothing on a free line.
@@ -216,6 +225,11 @@ impl RtuLine {
         loop {
             let input = std::mem::take(&mut self.input);
             let (taken, more) = match responder.framing().receive(&input) {
+                Received::Incomplete | Received::Garbage | Received::Request(_) if !self.line.is_understood() => {
+                    self.line.arrived(input.len());
+                    responder.count(|counters| counters.garbage += 1);
+                    (input.len(), false)
+                }
                 Received::Incomplete => (0, false),
                 Received::Garbage => {
                     self.line.arrived(input.len());

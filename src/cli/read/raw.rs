@@ -9,7 +9,7 @@ use clap::Args;
 use super::super::client::AgentClient;
 use super::super::table::Table;
 use super::super::target::{TableWord, Target, connect, failed, unit_id};
-use super::super::{Exit, Failure, runtime, written};
+use super::super::{Exit, Failure, loan, runtime, written};
 use super::{Read, link_of, refusal};
 use crate::config::{self, Endpoint};
 use crate::diagnostics::protocol::{Notice, Request};
@@ -65,7 +65,10 @@ impl Read {
         }
         let words = match (link, target.endpoint()) {
             (Some(link), _) => self.through_agent(link, range)?,
-            (None, Some(endpoint)) => self.directly(&Direct { endpoint, timeout: target.timeout }, range)?,
+            (None, Some(endpoint)) => {
+                let _loan = loan::of_port(&self.agent, &endpoint)?;
+                self.directly(&Direct { endpoint, timeout: target.timeout }, range)?
+            }
             // The arguments were refused without any of these.
             (None, None) => {
                 return Err(Failure::Refused("one of DEVICE, --link, --tcp, --serial is needed".to_owned()));
@@ -96,15 +99,15 @@ impl Read {
         let plan = plan.map_err(|error| Failure::Refused(error.to_string()))?;
         let unit = device.unit.map_or(1, |unit| unit.get());
         let mut out = anstream::stdout().lock();
-        let mut exit = Exit::Done;
+        let mut silent = None;
         let mut seen = Vec::new();
         for (index, block) in plan.groups.iter().flat_map(|group| &group.blocks).enumerate() {
             let range = Range { unit, table: TableWord::of(block.table), address: block.address, count: block.count };
             let words = match self.through_agent(link.name.as_str(), range) {
                 Ok(words) => words,
                 Err(Failure::Unreachable(reason)) => {
-                    exit = Exit::Findings;
                     eprintln!("{} {} from {}: {reason}", range.count, range.table.word(), range.address);
+                    silent = Some(reason);
                     continue;
                 }
                 Err(other) => return Err(other),
@@ -116,8 +119,13 @@ impl Read {
             })?;
             seen.push(of_block.join(" "));
         }
+        let is_heard = !seen.is_empty();
         *before = seen;
-        Ok(exit)
+        match silent {
+            None => Ok(Exit::Done),
+            Some(_) if is_heard => Ok(Exit::Findings),
+            Some(reason) => Err(Failure::Unreachable(reason)),
+        }
     }
 
     fn write_titled(
@@ -136,6 +144,10 @@ impl Read {
 
     fn through_agent(&self, link: &str, range: Range) -> Result<Vec<u16>, Failure> {
         let Range { unit, table, address, count } = range;
+        if self.trace {
+            let _loan = loan::of_link(&self.agent, link)?;
+            return self.on_configured_link(link, range);
+        }
         let request = Request::ReadRaw { link: link.to_owned(), unit_id: unit, table: table.word(), address, count };
         let mut client = match AgentClient::ask(&self.agent.socket(), &request) {
             Ok(client) => client,

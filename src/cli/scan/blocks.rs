@@ -60,7 +60,11 @@ fn block(link: usize, device: &Discovery, names: &mut Vec<String>) -> String {
     names.push(name.clone());
     let said: Vec<&str> =
         [&shown.vendor, &shown.product, &shown.version].into_iter().filter_map(|text| text.as_deref()).collect();
-    let said = if said.is_empty() { "it does not say what it is".to_owned() } else { said.join(" ") };
+    let said = match (said.is_empty(), recognised) {
+        (false, _) => said.join(" "),
+        (true, Some(_)) => "recognised by what its registers hold".to_owned(),
+        (true, None) => "it does not say what it is; `lineside guess` finds its registers".to_owned(),
+    };
     // Whatever a device says stays on its line.
     let said: String = said.chars().filter(|c| !c.is_control()).collect();
     let mut text = format!("\n# {said}\n");

@@ -17,8 +17,11 @@ impl Poller {
     /// Serves a request of a person. While polls wait, the next one waits for a while in which they have the link.
     pub(super) async fn serve_in_turn(&mut self, request: Request, stop: &CancellationToken) -> ControlFlow<()> {
         let begun = Instant::now();
+        let is_loan = matches!(request, Request::Lend { .. });
         let flow = self.serve(request, stop).await;
-        self.serves_from = Instant::now() + begun.elapsed() * (REQUESTS_PART - 1);
+        // What was lent may have been away for as long as somebody looked around.
+        let took = if is_loan { Duration::ZERO } else { begun.elapsed() };
+        self.serves_from = Instant::now() + took * (REQUESTS_PART - 1);
         flow
     }
 
@@ -55,6 +58,7 @@ impl Poller {
                 let _ = reply.send(known.map(|_| ()).ok_or(PollError::UnknownDevice));
                 ControlFlow::Continue(())
             }
+            Request::Lend { returned, reply } => self.lend(returned, reply, stop).await,
             Request::Forget { device, reply } => {
                 let found = self.devices.iter().position(|known| known.plan.name == device);
                 let _ = reply.send(match found {

@@ -93,7 +93,9 @@ impl Poller {
         let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         let interval = ms(self.devices[due.device].plan.groups[group].interval);
         if let Some(shown) = self.status.intervals.iter_mut().find(|shown| shown.interval_ms == interval) {
-            shown.late_max_ms = shown.late_max_ms.max(ms(due.late));
+            // What was due while the link was lent is not late by its load.
+            let late = due.late.min(self.own_since.elapsed());
+            shown.late_max_ms = shown.late_max_ms.max(ms(late));
         }
     }
 
