@@ -151,7 +151,7 @@ fn aggregates(links: &[LinkConfig]) -> anyhow::Result<Vec<GroupSpec>> {
                 "{function}_over_time({{__name__=\"{name}\",device=~\"{}\"}}[{every_ms}ms])",
                 devices.join("|")
             );
-            let expression = promql_parser::parser::parse(&expression).map_err(anyhow::Error::msg)?;
+            let expression = crate::model::promql::parse(&expression).map_err(anyhow::Error::msg)?;
             let name = format!("{name}:{suffix}");
             group.rules.push(RuleSpec {
                 place: Place::default(),

@@ -251,7 +251,7 @@ fn interlock(item: &Item<'_, '_>) -> Option<Interlock> {
     if let Some(compared) = Compared::read(&text) {
         return Some(Interlock::Compared(compared));
     }
-    match promql_parser::parser::parse(&text) {
+    match crate::model::promql::parse(&text) {
         Ok(_) => Some(Interlock::Condition(Condition { text, place: item.place() })),
         Err(reason) => {
             item.fault(format!(

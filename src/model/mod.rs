@@ -5,6 +5,7 @@
 pub mod alarm;
 pub mod clock_offset;
 pub mod ids;
+pub mod promql;
 pub mod reading;
 pub mod record;
 pub mod selection;

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use promql_parser::label::{METRIC_NAME, MatchOp, Matcher};
-use promql_parser::parser::{self, Expr, VectorSelector};
+use promql_parser::parser::{Expr, VectorSelector};
+
+use super::promql;
 
 /// A selector.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,7 +28,7 @@ impl Selection {
     /// The text is another expression, or none at all.
     pub fn parse(text: &str) -> Result<Self, SelectionError> {
         let refused = |reason: String| SelectionError { reason };
-        match parser::parse(text).map_err(|reason| refused(format!(": {reason}")))? {
+        match promql::parse(text).map_err(|reason| refused(format!(": {reason}")))? {
             Expr::VectorSelector(selector) if selector.at.is_none() && selector.offset.is_none() => {
                 Self::of(&selector).ok_or_else(|| refused(", without or".to_owned()))
             }

@@ -5,7 +5,9 @@
 
 use std::ops::Range;
 
-use promql_parser::parser::{self, Expr};
+use promql_parser::parser::Expr;
+
+use crate::model::promql;
 
 /// All that the parser says of most faults.
 const WRONG: &str = "invalid promql query";
@@ -34,7 +36,7 @@ const MEANT: [(&str, &str); 8] = [
 /// # Errors
 /// What is wrong with it, and with which part.
 pub fn parse(text: &str) -> Result<Expr, String> {
-    parser::parse(text).map_err(|reason| {
+    promql::parse(text).map_err(|reason| {
         let hint = hint(text);
         if reason == WRONG { format!("{}{hint}", stray(text)) } else { format!("{reason}{hint}") }
     })
@@ -70,7 +72,7 @@ fn can_be_completed(beginning: &str, open: &[char]) -> bool {
     INSIDE.iter().any(|inside| {
         BEHIND.iter().any(|behind| {
             // What is wrong beyond the grammar, such as a type, is said of the whole.
-            parser::parse(&format!("{beginning}{inside}{closing}{behind}")).err().is_none_or(|reason| reason != WRONG)
+            promql::parse(&format!("{beginning}{inside}{closing}{behind}")).err().is_none_or(|reason| reason != WRONG)
         })
     })
 }
@@ -198,7 +200,7 @@ mod tests {
             "a[1d2h]",
             "scalar(a)",
         ] {
-            assert!(parser::parse(text).is_ok() || text == "a{} > 1" || text == "sort_by_label(a, \"b\")", "{text}");
+            assert!(promql::parse(text).is_ok() || text == "a{} > 1" || text == "sort_by_label(a, \"b\")", "{text}");
             let mut open = Vec::new();
             for token in tokens(text) {
                 assert!(fits_brackets(&text[token.clone()], &mut open));

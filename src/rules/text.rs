@@ -10,7 +10,7 @@ mod run;
 
 use std::collections::BTreeMap;
 
-pub use self::numbers::{parse_span, shortest as number};
+pub use self::numbers::shortest as number;
 
 /// What templates can name beside labels and value.
 #[derive(Debug, Clone, Default, PartialEq)]

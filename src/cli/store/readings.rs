@@ -6,12 +6,13 @@ use std::io;
 use std::sync::Arc;
 
 use promql_parser::label::{METRIC_NAME, Matcher};
-use promql_parser::parser::{self, Expr};
+use promql_parser::parser::Expr;
 
 use super::rows::{Cell, Column, ColumnKind, Rows};
 use crate::buffer::Catalogue;
 use crate::buffer::history::HistorySpan;
 use crate::model::Value;
+use crate::model::promql;
 use crate::model::{ClockOffsets, Commit, Observed, Records, Scale, SeriesId, SeriesInfo, Summary, Thinned, Timestamp};
 use crate::rules::plan::matchers;
 
@@ -37,7 +38,7 @@ const AFTER: [&str; 14] = [
 /// Which series are wanted: `active_power_w{device=~"press-.*"}`.
 pub(super) fn selector(text: &str) -> Result<Vec<Matcher>, String> {
     const WANTED: &str = "must select series, such as active_power_w{device=\"press-1\"}";
-    match parser::parse(text) {
+    match promql::parse(text) {
         Ok(Expr::VectorSelector(found)) if found.offset.is_none() && found.at.is_none() => {
             matchers(&found).ok_or_else(|| WANTED.to_owned())
         }

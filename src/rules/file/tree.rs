@@ -309,7 +309,7 @@ fn with_path(path: &str, key: &str) -> String {
 /// A span of time as Prometheus writes it: `90s`, `1h30m`, `0`.
 pub fn span(text: &str) -> Result<Duration, String> {
     let is_zero = text.starts_with('0') && text.bytes().all(|byte| byte == b'0' || byte.is_ascii_lowercase());
-    let span = if is_zero { Ok(Duration::ZERO) } else { super::super::text::parse_span(text) };
+    let span = if is_zero { Ok(Duration::ZERO) } else { crate::model::promql::parse_span(text) };
     span.map_err(|reason| format!("is no span of time such as 90s or 1h30m: {reason}"))
 }
 

@@ -8,8 +8,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use promql_parser::parser;
-
 use self::file::{AlertTest, ExpressionTest, TestFile, UnitTest};
 use super::engine::{Engine, EngineError, Outcome, RuleSetup, alert_series};
 use super::eval::check::refusals;
@@ -18,7 +16,7 @@ use super::live::{Labels, SeriesSpec};
 use super::ring::{END, Sample};
 use super::spec::GroupSpec;
 use super::text::Surroundings;
-use crate::model::{Observed, Row, Scale, SeriesId, Timestamp, Value};
+use crate::model::{Observed, Row, Scale, SeriesId, Timestamp, Value, promql};
 
 /// For so long a sample stands for its series, as promtool has it.
 const LOOK_BACK: Duration = Duration::from_secs(300);
@@ -215,7 +213,7 @@ impl<'a> Run<'a> {
     fn expression(&self, test: &ExpressionTest, source: &MemorySource) -> Option<Difference> {
         let difference = || Difference { expression: Some(test.expression.clone()), ..self.difference(test.time) };
         let step = self.file.evaluation_interval;
-        let parsed = parser::parse(&test.expression).and_then(|expression| {
+        let parsed = promql::parse(&test.expression).and_then(|expression| {
             let refused = refusals(&expression, step);
             if refused.is_empty() { Ok(expression) } else { Err(refused.join("; ")) }
         });

@@ -145,7 +145,7 @@ pub(super) fn call(name: &str, arguments: &[Thing], around: &Surroundings) -> Re
         ("externalURL", []) => Thing::Text(around.external_url.clone()),
         ("pathPrefix", []) => Thing::Text(path_of(&around.external_url)),
         ("parseDuration", [thing]) => {
-            let span = super::parse_span(&text(thing)?)?;
+            let span = crate::model::promql::parse_span(&text(thing)?)?;
             Thing::Number(span.as_secs_f64())
         }
         (_, [thing]) if name.starts_with("humanize") || name == "toTime" => Thing::Text(humane(name, number(thing)?)?),

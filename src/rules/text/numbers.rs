@@ -1,21 +1,5 @@
 //! Numbers as Go writes them.
 
-use std::time::Duration;
-
-/// Longer than this is no span of time that anybody waits for: a thousand years, in seconds.
-const SPAN_MOST_S: f64 = 1000.0 * 365.0 * 86_400.0;
-
-/// A span of time as Prometheus writes it, such as `90s` or `1h30m`; a number alone is seconds.
-///
-/// # Errors
-/// What is wrong with it, or that it is longer than a thousand years.
-pub fn parse_span(text: &str) -> Result<Duration, String> {
-    // The parser panics at a number that no duration can hold.
-    let is_number_too_large = text.parse::<f64>().is_ok_and(|seconds| !(0.0..=SPAN_MOST_S).contains(&seconds));
-    let span = if is_number_too_large { None } else { Some(promql_parser::util::parse_duration(text)?) };
-    span.filter(|span| span.as_secs_f64() <= SPAN_MOST_S).ok_or_else(|| "must be at most a thousand years".to_owned())
-}
-
 /// From this exponent on a number is written with it: a million.
 const EXPONENT_FROM: i32 = 6;
 
