@@ -15,7 +15,7 @@ mod rules;
 pub mod service;
 mod trial;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,6 +86,8 @@ pub struct Agent {
     cycles: mpsc::Sender<PollCycle>,
     live: LiveHandle,
     links: Vec<RunningLink>,
+    /// Devices that answered when the configuration was last replaced.
+    answering: HashSet<String>,
     /// What is known of devices that are not polled now.
     learned: LearnedDevices,
     uplink_tasks: Vec<Id>,
@@ -171,6 +173,7 @@ impl Agent {
             cycles,
             live,
             links: Vec::new(),
+            answering: HashSet::new(),
             learned,
             uplink_tasks: Vec::new(),
             board,
@@ -368,6 +371,7 @@ impl Agent {
             online::session_settings(&config.mqtt, &topics, &self.config.gateway).check()?;
         }
         self.register_series(&mut config.links).await?;
+        self.answering = trial::answering(&self.board.snapshot(), &self.answering);
         self.groups = groups;
         let Config { gateway: _, clock: _, store: _, mqtt, profiles, rules, forward, remote, writes, links } = config;
         let own = &mut self.config;

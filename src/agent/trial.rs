@@ -59,7 +59,8 @@ impl Trial {
             return refused(vec![Reason::new(OVERLAY_FILE, "", format!("{error:#}"))], reply);
         }
         fail_point::reached("config-applied");
-        let expected: HashSet<String> = agent.devices_of(&renewed).filter(|name| did_answer(&before, name)).collect();
+        let expected: HashSet<String> =
+            agent.devices_of(&renewed).filter(|name| agent.answering.contains(name)).collect();
         let mut asking = JoinSet::new();
         for name in &expected {
             if let Some((link, device)) = agent.link_of(name) {
@@ -153,11 +154,16 @@ fn is_connected(status: &Status) -> bool {
     status.mqtt.as_ref().is_some_and(|mqtt| matches!(mqtt.state, SessionState::Connected(_)))
 }
 
-fn did_answer(before: &Status, name: &str) -> bool {
-    let mut devices = before.links.iter().flat_map(|link| &link.devices);
-    devices.any(|device| {
-        device.name.as_str() == name && device.state == DeviceState::Answering && device.last_answer.is_some()
-    })
+/// Which devices answer, those included that did and were not asked since their link was renewed: of two changes in
+/// one second the second has to prove itself as well.
+pub(super) fn answering(now: &Status, before: &HashSet<String>) -> HashSet<String> {
+    let devices = now.links.iter().flat_map(|link| &link.devices);
+    let answers = devices.filter(|device| match (device.last_answer, &device.last_error) {
+        (Some(_), _) => device.state == DeviceState::Answering,
+        (None, Some(_)) => false,
+        (None, None) => before.contains(device.name.as_str()),
+    });
+    answers.map(|device| device.name.to_string()).collect()
 }
 
 /// At least half of what a device was asked for has a value.

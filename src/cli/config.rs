@@ -114,7 +114,11 @@ fn reasons(step: &Value) -> String {
 fn files(history: &Value, revision: u64) -> Result<PathBuf, Failure> {
     let steps = history["revisions"].as_array().into_iter().flatten();
     let kept = steps.filter(|step| step["revision"] == revision).filter_map(|step| step["files"].as_str()).next_back();
-    kept.map(PathBuf::from).ok_or_else(|| Failure::Refused(format!("the files of revision {revision} are not kept")))
+    let missing = || match revision {
+        0 => "revision 0 is the owner's own file; compare two that came from afar".to_owned(),
+        _ => format!("the files of revision {revision} are not kept; `lineside config history` shows those that are"),
+    };
+    kept.map(PathBuf::from).ok_or_else(|| Failure::Refused(missing()))
 }
 
 /// Lines that only one side has, file by file.

@@ -85,10 +85,12 @@ impl Write {
         let answer = ask(&self.agent, &request)?;
         let mut out = anstream::stdout().lock();
         let (state, result) = (answer["state"].as_str().unwrap_or_default(), &answer["result"]);
+        let reason = answer["reason"].as_str().map(|reason| format!(": {reason}")).unwrap_or_default();
         written(match self.json {
             true => write_json(&mut out, &answer),
+            // It did not come so far as to look at the device.
+            false if result.is_null() => writeln!(out, "{} {state}{reason}", self.tag),
             false => {
-                let reason = answer["reason"].as_str().map(|reason| format!(": {reason}")).unwrap_or_default();
                 let what = if self.dry_run { "would write" } else { "registers" };
                 writeln!(
                     out,

@@ -54,6 +54,24 @@ async fn an_expression_must_hold_over_values_that_are_fresh_and_good_also_withou
 }
 
 #[tokio::test]
+async fn the_way_back_to_the_safe_value_needs_no_interlock_and_no_step() {
+    let leased = with_interlock("'door_open == 0'")
+        .replace("interval = ", "step = 30.0\nlease = \"1h\"\nsafe = 15.0\ninterval = ");
+    let (mut press, agent) = Press::start(Framing::Tcp, &leased).await;
+    assert_eq!(press.write("1", "setpoint_c", 40.0).await.state, State::Done);
+    let short = json!({ "device": "press-1", "point": "setpoint_c", "value": 60.0, "for": "2s" });
+    assert_eq!(press.write_with("2", short).await.state, State::Done);
+    press.endpoint.set(1, "door_open", 1.0).await.unwrap();
+
+    agent.logged("a value has returned to its safe one").await;
+
+    let log = press.endpoint.log().await.unwrap();
+    let written: Vec<u16> =
+        log.iter().filter(|answer| answer.access.function == 6).map(|answer| answer.words[0]).collect();
+    assert_eq!(written, [400, 600, 150]);
+}
+
+#[tokio::test]
 async fn what_has_no_result_or_names_what_is_not_there_is_refused_and_what_rules_record_counts() {
     let mut servers = Servers::default();
     let yard = serve(&mut servers, Framing::Tcp).await;
