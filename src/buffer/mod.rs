@@ -13,10 +13,10 @@
 //!    the same batch that removes it. `oldest_undelivered` passes such a commit only when that record was delivered.
 //! 4. **Atomic.** Commits, removals, gap records and what is known about the lanes change in one batch. An append
 //!    that fits into a commit is never split over two.
-//! 5. **Bounded.** The directory stays within its limit: history goes first, oldest first. Then the oldest undelivered
-//!    readings become aggregates of a minute, and the oldest of those of ten minutes (`thinning`), under sequences of
-//!    their own that name what they replace; then the oldest are dropped, alarms last. In memory at most a few MiB wait
-//!    for a disk that does not take them.
+//! 5. **Bounded.** The directory stays within its limit; files that only grow are written anew for that (`compaction`).
+//!    History goes first, oldest first. Then the oldest undelivered readings become aggregates of a minute, and the
+//!    oldest of those of ten minutes (`thinning`), under sequences of their own that name what they replace; then the
+//!    oldest are dropped, alarms last. In memory at most a few MiB wait for a disk that does not take them.
 //! 6. **It starts.** A damaged database is set aside, a new epoch begins, and an alarm record says so. On a disk that
 //!    is full or read-only it works in memory until the disk can be used. Only another process in the same directory
 //!    and a format from the future prevent it.

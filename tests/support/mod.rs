@@ -10,6 +10,7 @@ pub mod consumer;
 pub mod contention;
 pub mod gateway;
 pub mod installation;
+pub mod machine;
 pub mod meters;
 pub mod plant;
 pub mod proxy;
