@@ -55,10 +55,9 @@ pub fn frames(bytes: &[u8]) {
 
 /// What a text instrument sends: the first byte says to which of the shipped profiles, the second how it is cut up.
 pub fn lines(bytes: &[u8]) {
-    static PROFILES: LazyLock<Vec<TextProfile>> = LazyLock::new(text_profiles);
+    static INSTRUMENTS: LazyLock<Vec<(TextProfile, LineReader)>> = LazyLock::new(instruments);
     let [which, piece, received @ ..] = bytes else { return };
-    let profile = &PROFILES[usize::from(*which) % PROFILES.len()];
-    let reader = LineReader::new(profile);
+    let (profile, reader) = &INSTRUMENTS[usize::from(*which) % INSTRUMENTS.len()];
     let mut cutter = LineCutter::new(&profile.frame_end, profile.frame_max);
     for mut piece in received.chunks(1 + usize::from(*piece)) {
         while let Some(frame) = cutter.take(&mut piece) {
@@ -71,10 +70,13 @@ pub fn lines(bytes: &[u8]) {
     }
 }
 
-fn text_profiles() -> Vec<TextProfile> {
+fn instruments() -> Vec<(TextProfile, LineReader)> {
     let shipped = shipped::ids().filter_map(|id| file::parse(id, id, shipped::text(id)?).ok());
     let text = |profile: Profile| match profile.protocol {
-        Protocol::Text(text) => Some(text),
+        Protocol::Text(text) => {
+            let reader = LineReader::new(&text);
+            Some((text, reader))
+        }
         Protocol::Modbus(_) => None,
     };
     shipped.filter_map(text).collect()

@@ -39,7 +39,8 @@
 //!    encoding and however often it arrives. See [`model::Identity`] and [`encoding`].
 //! 3. **A bad reading cannot carry a value.** [`model::Observed`] has no place for one.
 //! 4. **A late answer is never taken for the next one.** See [`modbus::client`].
-//! 5. **One request at a time on each link; nothing outside its poller touches it.** See [`poll`].
+//! 5. **One request at a time on each link; nothing outside its poller touches it**, unless the poller lends it, and rests
+//!    until it is back. See [`poll`].
 //! 6. **A command is carried out at most once**: journalled before, never begun again after. See [`commands`].
 //! 7. **Every queue is bounded**, and its length is a named constant with a reason.
 //! 8. **A task that ends by itself is a defect**: the agent stops in order, exits non-zero, and the service manager
