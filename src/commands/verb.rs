@@ -382,7 +382,7 @@ mod tests {
         for span in [json!("10"), json!(10), json!("0s"), Value::Null] {
             assert!(refused("log-level", json!({ "level": "debug", "for": span })).contains("with a unit"));
         }
-        assert!(refused("raed", Value::Null).starts_with("no command \"raed\"; did you mean read?"));
+        assert!(refused("statsu", Value::Null).starts_with("no command \"statsu\"; did you mean status?"));
         assert_eq!(refused("forget", Value::Null), "forget: missing field `device`");
         assert!(refused("resend", Value::Null).starts_with("resend: which part?"));
         assert_eq!(
