@@ -168,7 +168,7 @@ impl Poller {
 
     /// Polls until told to stop, or until nobody takes the readings any more. A request in hand is finished, which
     /// takes no longer than its timeout, and what was read is handed on.
-    #[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice, and there is one for each link")]
+    #[allow(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice, and there is one for each link")]
     pub fn run(mut self, stop: CancellationToken) -> impl Future<Output = ()> + Send {
         async move { self.poll_until(&stop).await }
     }
