@@ -18,7 +18,8 @@ pub(super) fn concerns(link: &Value) -> Vec<String> {
             "link {name} cannot keep its schedule: {kept:.0} % of the polls are done, of every device alike"
         ));
     }
-    if list(&link["devices"]).all(|device| device["last_answer"].is_null() && device["state"] != "answering")
+    // A connection on which nobody answers is made anew again and again: whether it is open just now tells nothing.
+    if list(&link["devices"]).all(was_never_heard)
         && let Some(scan) = scan_of(link)
     {
         concerns.push(format!("nobody on link {name} has ever answered: `{scan}` finds settings and unit ids"));
@@ -27,9 +28,14 @@ pub(super) fn concerns(link: &Value) -> Vec<String> {
     concerns
 }
 
-/// The command that looks who is there; nothing for a link that is closed, and for lines of text.
+/// It was asked, and has never answered.
+fn was_never_heard(device: &Value) -> bool {
+    device["last_answer"].is_null() && device["state"] != "answering" && number(&device["timeouts"]) > 0
+}
+
+/// The command that looks who is there; nothing for lines of text.
 fn scan_of(link: &Value) -> Option<String> {
-    let endpoint = link["endpoint"].as_str().filter(|_| link["connected"] == true)?;
+    let endpoint = link["endpoint"].as_str()?;
     match endpoint.split(' ').collect::<Vec<&str>>().as_slice() {
         ["rtu", port, ..] => Some(format!("lineside scan --serial {port}")),
         ["tcp", host] => Some(format!("lineside scan --tcp {host} --units 1-247")),
@@ -83,7 +89,7 @@ mod tests {
         let state = if last_answer.is_some() { "answering" } else { "backed_off" };
         json!({
             "name": "pump", "state": state, "answers": answers, "exceptions": refusals, "last_answer": last_answer,
-            "exceptions_by_code": { "2": refusals }, "last_error": "no", "identity": null,
+            "exceptions_by_code": { "2": refusals }, "timeouts": 3, "last_error": "no", "identity": null,
         })
     }
 
