@@ -12,6 +12,7 @@ mod store;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use lineside::model::Lane;
 use powercut::{Disk, Recording};
@@ -93,6 +94,14 @@ fn record() -> Recording {
     Recording::read(&std::fs::read_to_string(trace).unwrap(), &root)
 }
 
+/// Waits until the database is open: on a busy machine the store begins to work before it is.
+async fn opened(store: &Store) {
+    let begun = Instant::now();
+    while let Err(error) = store.handle.flush().await {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{error}");
+    }
+}
+
 /// Opens the store on a disk as the cut left it, and looks for everything that was said to be durable.
 fn check(recording: &Recording, cut: usize, disk: &Disk, random: &mut fastrand::Rng) {
     let image = directory();
@@ -101,6 +110,7 @@ fn check(recording: &Recording, cut: usize, disk: &Disk, random: &mut fastrand::
     runtime.block_on(async {
         let said = |start: &str| recording.last_said(cut, start).map_or(0, |number| number.parse().unwrap());
         let store = Store::try_open(image.path(), LIMIT, NEVER).unwrap_or_else(|error| panic!("cut {cut}: {error}"));
+        opened(&store).await;
         let watermarks = *store.handle.watermarks().borrow();
         let quarantined = store.handle.status().borrow().quarantined;
         if quarantined > 0 {
@@ -129,6 +139,7 @@ fn check(recording: &Recording, cut: usize, disk: &Disk, random: &mut fastrand::
         store.handle.flush().await.unwrap();
         store.close().await;
         let store = Store::try_open(image.path(), LIMIT, NEVER).unwrap();
+        opened(&store).await;
         assert_eq!(store.handle.watermarks().borrow().telemetry.durable_last, telemetry.durable_last.next());
         store.close().await;
     });

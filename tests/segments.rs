@@ -8,6 +8,8 @@
 mod buffer_faults;
 #[path = "buffer_model.rs"]
 mod buffer_model;
+#[path = "damage.rs"]
+mod damage;
 #[path = "io_errors.rs"]
 mod io_errors;
 #[path = "power_cut.rs"]

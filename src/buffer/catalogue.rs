@@ -52,9 +52,6 @@ impl SeriesIds {
             }
             ControlFlow::Continue(())
         })?;
-        if database.has_losses() {
-            this.pass_over();
-        }
         Ok(this)
     }
 

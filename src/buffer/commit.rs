@@ -47,7 +47,8 @@ pub const BODY_MAX: usize = 4 << 20;
 /// Bytes before the payload.
 pub const ENVELOPE: usize = 84;
 
-const VERSION: u8 = 1;
+/// The newest version that is read.
+pub const VERSION: u8 = 1;
 const CHECKSUM: std::ops::Range<usize> = 1..5;
 const EPOCH: std::ops::Range<usize> = 5..21;
 const SEQUENCE: std::ops::Range<usize> = 21..29;
@@ -134,6 +135,19 @@ pub struct Envelope {
 }
 
 impl Envelope {
+    /// Bytes of the whole commit.
+    pub fn stored_length(&self) -> usize {
+        ENVELOPE + self.payload_length
+    }
+
+    /// Whether the numbers can be those of a commit.
+    pub fn is_plausible(&self) -> bool {
+        self.header.sequence >= Sequence::FIRST
+            && self.records as usize <= RECORDS_MAX
+            && self.body_length <= BODY_MAX
+            && self.payload_length <= zstd::zstd_safe::compress_bound(self.body_length)
+    }
+
     /// Reads the envelope of stored bytes without checking the checksum.
     pub fn read(bytes: &[u8]) -> Result<Self, CommitError> {
         let mut reader = Reader::new(bytes);
@@ -299,7 +313,8 @@ fn checksum(bytes: &[u8]) -> [u8; 4] {
     crc32c::crc32c_append(crc32c::crc32c(&bytes[..CHECKSUM.start]), &bytes[CHECKSUM.end..]).to_le_bytes()
 }
 
-fn checksum_matches(bytes: &[u8]) -> bool {
+/// Whether `bytes` are those of a commit as it was sealed.
+pub fn checksum_matches(bytes: &[u8]) -> bool {
     bytes.len() >= ENVELOPE && bytes[CHECKSUM] == checksum(bytes)
 }
 

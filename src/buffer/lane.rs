@@ -74,6 +74,22 @@ impl LaneState {
         (first < end).then(|| (first, end - 1))
     }
 
+    /// Whether the consumer may lack `sequence` and no gap record names it.
+    pub fn is_to_be_delivered(&self, sequence: u64) -> bool {
+        self.settled.first_absent(sequence) == sequence && self.dropped.first_absent(sequence) == sequence
+    }
+
+    /// The sequences that the consumer may lack and that no gap record names.
+    pub fn to_be_delivered(&self) -> Ranges {
+        let mut wanted = Ranges::default();
+        let mut from = Sequence::FIRST.0;
+        while let Some((first, last)) = self.pending_run(from) {
+            wanted.insert(first, last);
+            from = last + 1;
+        }
+        wanted
+    }
+
     /// Where to begin to look for commits of `stage`.
     pub fn pending_from(&self, stage: Stage) -> u64 {
         self.none_below[stage as usize]

@@ -1,19 +1,19 @@
 //! What a database says about itself when it is opened, and the keys under which it does.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::catalogue::SeriesIds;
 use super::clocks::Clocks;
-use super::commit::{Codec, Envelope, lane_code};
+use super::commit::{Envelope, lane_code};
 use super::lane::LaneState;
 use super::resend::Resend;
+use super::restoring::{Beside, Damage, Lanes, Restoring};
 use super::rule_state::RuleState;
-use super::tally::{Tallies, Tally};
-use crate::database::{Batch, Database, DatabaseError, EngineKind};
-use crate::model::{Epoch, Gap, Lane};
+use crate::database::{Database, DatabaseError, EngineKind};
+use crate::model::{Epoch, Lane};
 
-const EPOCH_KEY: &[u8] = b"m";
+/// The key of the epoch.
+pub const EPOCH_KEY: &[u8] = b"m";
 
 /// The key of a commit: keys of a lane are in the order of its sequences.
 pub fn commit_key(lane: Lane, sequence: u64) -> [u8; 10] {
@@ -52,20 +52,17 @@ pub struct Loaded {
     pub resend: Resend,
     /// What is known of the clocks.
     pub clocks: Clocks,
+    /// What was found damaged, if anything was.
+    pub damage: Option<Damage>,
 }
 
 impl Loaded {
-    /// Opens the database at `path`, or makes a new one with a new epoch. Durable in either case.
-    pub fn open(path: &Path, for_new: EngineKind) -> Result<Self, DatabaseError> {
+    /// Opens the database at `path`, or makes a new one. Durable in either case. What is damaged is put together again as
+    /// far as it can be ([`restoring`](super::restoring)).
+    pub fn open(path: &Path, for_new: EngineKind, beside: &Beside) -> Result<Self, DatabaseError> {
         let database = Database::open(path, for_new)?;
-        let damaged = |detail: &str| DatabaseError::Damaged { path: path.to_owned(), detail: detail.to_owned() };
-        let epoch = match database.get(EPOCH_KEY)? {
-            Some(bytes) => Epoch(bytes.try_into().map_err(|_| damaged("epoch is not 16 bytes"))?),
-            None if is_empty(&database)? => begin(&database)?,
-            None => return Err(damaged("commits without an epoch")),
-        };
-        let (alarms, alarms_generation) = load_lane(&database, Lane::Alarms)?;
-        let (telemetry, telemetry_generation) = load_lane(&database, Lane::Telemetry)?;
+        let restoring = Restoring::of(&database, beside, path)?;
+        let (epoch, Lanes { states: lanes, generation, damage }) = (restoring.epoch, restoring.lanes(path)?);
         let ids = SeriesIds::load(&database)?;
         let rule_state = RuleState::load(&database)?;
         let resend = Resend::load(&database)?;
@@ -73,28 +70,15 @@ impl Loaded {
         for lane in Lane::ALL {
             newest(&database, lane)?.into_iter().for_each(|envelope| clocks.note(&envelope));
         }
-        let generation = alarms_generation.max(telemetry_generation);
-        Ok(Self { database, epoch, generation, lanes: [alarms, telemetry], ids, rule_state, resend, clocks })
+        Ok(Self { database, epoch, generation, lanes, ids, rule_state, resend, clocks, damage })
     }
 }
 
-fn newest(database: &Database, lane: Lane) -> Result<Option<Envelope>, DatabaseError> {
+/// The envelope of the newest commit of `lane`.
+pub fn newest(database: &Database, lane: Lane) -> Result<Option<Envelope>, DatabaseError> {
     let key = database.last_key(&commit_key(lane, 0), &commit_key(lane, u64::MAX))?;
     let value = key.map(|key| database.get(&key)).transpose()?.flatten();
     Ok(value.and_then(|value| Envelope::read(&value).ok()))
-}
-
-fn is_empty(database: &Database) -> Result<bool, DatabaseError> {
-    Ok(database.last_key(&[0], b"zz")?.is_none())
-}
-
-fn begin(database: &Database) -> Result<Epoch, DatabaseError> {
-    let epoch = new_epoch();
-    let mut batch = Batch::default();
-    batch.put(EPOCH_KEY, &epoch.0);
-    database.apply(batch)?;
-    database.flush()?;
-    Ok(epoch)
 }
 
 /// An epoch that never was.
@@ -104,44 +88,4 @@ pub fn new_epoch() -> Epoch {
         fastrand::fill(&mut bytes);
     }
     Epoch(bytes)
-}
-
-fn load_lane(database: &Database, lane: Lane) -> Result<(LaneState, u64), DatabaseError> {
-    let newest = database.last_key(&commit_key(lane, 0), &commit_key(lane, u64::MAX))?;
-    let newest = newest.map_or(0, |key| sequence_of(&key));
-    let stored = database.get(&state_key(lane))?;
-    match stored.map(|bytes| LaneState::decode(lane, &bytes)) {
-        Some(Ok((state, generation))) if newest < state.next => Ok((state, generation)),
-        None if newest == 0 => Ok((LaneState::new(lane), 0)),
-        Some(_) | None => {
-            tracing::warn!(%lane, "state of a lane is damaged; counting its commits");
-            Ok((recount(database, lane)?, 0))
-        }
-    }
-}
-
-/// The state as the commits themselves tell it. What was delivered is not known any more, so all of it is pending.
-fn recount(database: &Database, lane: Lane) -> Result<LaneState, DatabaseError> {
-    let mut state = LaneState::new(lane);
-    let mut named = Vec::new();
-    let mut codec = Codec::new().ok();
-    database.visit(&commit_key(lane, 0), &commit_key(lane, u64::MAX), |key, value| {
-        let sequence = sequence_of(key);
-        state.settle(state.next, sequence.saturating_sub(1));
-        state.next = sequence + 1;
-        let tally = Tally::of_stored(value);
-        state.records_ever += tally.records;
-        state.stored.add(tally);
-        state.pending.add(Tallies::of_stored(value));
-        named.extend(codec.iter_mut().flat_map(|codec| codec.named(value)));
-        ControlFlow::Continue(())
-    })?;
-    // What stored commits say to be gone was not delivered.
-    named.retain(|gap: &Gap| gap.lane == lane && gap.last.0 < state.next);
-    for gap in named {
-        state.settled.remove(gap.first.0, gap.last.0);
-        state.drop_run(gap.first.0, gap.last.0);
-    }
-    state.history_from = 1;
-    Ok(state)
 }

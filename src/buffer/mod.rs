@@ -17,13 +17,16 @@
 //!    History goes first, oldest first. Then the oldest undelivered readings become aggregates of a minute, and the
 //!    oldest of those of ten minutes (`thinning`), under sequences of their own that name what they replace; then the
 //!    oldest are dropped, alarms last. In memory at most a few MiB wait for a disk that does not take them.
-//! 6. **It starts.** A damaged database is set aside, a new epoch begins, and an alarm record says so. On a disk that
-//!    is full or read-only it works in memory until the disk can be used. Only another process in the same directory
-//!    and a format from the future prevent it.
+//! 6. **It starts.** What is undamaged of a damaged database goes on under its epoch and sequences, what is not is named
+//!    in gap records, and an alarm record says so; one that cannot be opened is set aside, and what can be read of it is
+//!    put into a new one (`restoring`). A mark beside the database tells which sequences were given and what was
+//!    delivered (`mark`). On a disk that is full or read-only it works in memory until the disk can be used. A store of
+//!    a newer format is set aside as it is. Only another process in the same directory prevents it.
 //!
 //! One thread owns the database (`thread`); everybody else has a [`BufferHandle`]. Rows are gathered (`gather`)
 //! into commits (`commit`), which wait (`waiting`) until one batch and one flush make them durable (`store`).
 
+mod carve;
 mod catalogue;
 mod clock_track;
 mod clocks;
@@ -42,11 +45,14 @@ mod place;
 mod ranges;
 mod reading;
 mod recent;
+mod reckon;
 mod recovery;
 mod resend;
+mod restoring;
 mod retention;
 mod room;
 mod rule_state;
+mod salvage;
 mod status;
 mod store;
 mod tally;
@@ -182,7 +188,7 @@ pub enum BufferError {
 /// Opens the store and starts its thread.
 ///
 /// Blocks while the database opens, but for no more than a second or two. Fails when another process uses the
-/// directory, or when it is of a newer format; neither damage nor a disk that takes nothing is a reason to fail.
+/// directory; neither damage, nor a newer format, nor a disk that takes nothing is a reason to fail.
 pub fn open(settings: BufferSettings, clock: Arc<dyn Clock>) -> Result<(BufferThread, BufferHandle), BufferError> {
     let place = place::Place::claim(&settings.path)?.with_engine(settings.engine);
     let store = store::Store::open(place, &settings, clock)?;

@@ -2,21 +2,23 @@
 //! wait for it.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use super::loaded::Loaded;
 use super::place::{Place, mark_format};
-use crate::database::DatabaseError;
+use super::restoring::Beside;
+use super::salvage::is_all_there;
+use crate::database::{DatabaseError, distrust, look_before_opening};
 
 /// A database that is being opened.
 #[derive(Debug)]
 pub struct Opening(mpsc::Receiver<Result<Loaded, DatabaseError>>);
 
 impl Opening {
-    /// Begins to open the database in `place`, or to make a new one.
-    pub fn begin(place: &Place) -> io::Result<Self> {
+    /// Begins to open the database in `place`, or to make a new one. Beside it is known what `beside` says.
+    pub fn begin(place: &Place, beside: Beside) -> io::Result<Self> {
         let (answer, answers) = mpsc::sync_channel(1);
         // What a copy was when the process ended is worth nothing: the database is whole.
         if let Err(error) = place.remove_copy() {
@@ -25,7 +27,19 @@ impl Opening {
         let (directory, path, for_new) = (place.path().to_owned(), place.database(), place.engine());
         let open = move || {
             let unavailable = |source| DatabaseError::Unavailable { path: directory.clone(), source };
-            let opened = mark_format(&directory).map_err(unavailable).and_then(|()| Loaded::open(&path, for_new));
+            let open = || {
+                mark_format(&directory).map_err(unavailable)?;
+                look(&path, &beside)?;
+                Loaded::open(&path, for_new, &beside)
+            };
+            let opened = open().or_else(|error| match error {
+                // Perhaps no more than what was believed without looking.
+                DatabaseError::Damaged { .. } => {
+                    distrust(&path);
+                    open()
+                }
+                error => Err(error),
+            });
             // Nobody may be left to hear the answer; then the database is closed again.
             drop(answer.send(opened));
         };
@@ -43,5 +57,17 @@ impl Opening {
                 Some(Err(DatabaseError::Damaged { path, detail }))
             }
         }
+    }
+}
+
+/// Keeps an engine that overwrites what it takes for damaged from doing so: what is to be delivered is saved first.
+fn look(path: &Path, beside: &Beside) -> Result<(), DatabaseError> {
+    let Some(unseen) = look_before_opening(path)? else { return Ok(()) };
+    match beside.noted.as_ref().filter(|noted| noted.is_full) {
+        Some(noted) if !is_all_there(path, noted, &unseen) => {
+            let detail = "not everything that is to be delivered is in its files".to_owned();
+            Err(DatabaseError::Damaged { path: path.to_owned(), detail })
+        }
+        Some(_) | None => Ok(()),
     }
 }

@@ -5,7 +5,9 @@
 //! format                     "lineside store 1"
 //! database/                  the database
 //! database.copy/             the database written anew, while that goes on (`compaction`)
-//! database.corrupt-<time>/   databases that could not be used, the newest two
+//! database.salvage-<time>/   a database that could not be used and is still to be gone through
+//! newer-format-<format>-<n>/ a store that a newer release wrote, as it was
+//! database.corrupt-<time>/   databases that could not be used and were gone through, the newest two
 //! ```
 
 use std::fs::{self, File};
@@ -24,6 +26,13 @@ pub const FORMAT: u32 = 1;
 
 const FORMAT_TEXT: &str = "lineside store ";
 
+/// How the names of databases begin that were set aside, and of those that were gone through.
+const SALVAGE: &str = "database.salvage-";
+const CORRUPT: &str = "database.corrupt-";
+
+/// How the names of stores begin that a newer release wrote: its format and a number follow.
+const NEWER: &str = "newer-format-";
+
 /// How many databases that could not be used are kept.
 const SET_ASIDE_KEPT: usize = 2;
 
@@ -35,15 +44,17 @@ const PROBE_BYTES: usize = 256 << 10;
 pub struct Place {
     path: PathBuf,
     engine: EngineKind,
+    newer: Option<(u32, PathBuf)>,
     // Unlocked by the system when the process ends, however it does.
     lock: Option<File>,
 }
 
 impl Place {
-    /// Takes the directory `path`, made if need be. Touches nothing when another process has it, or a newer format.
+    /// Takes the directory `path`, made if need be. Touches nothing when another process has it; a store of a newer format
+    /// is set aside as it is.
     /// A disk that takes nothing is no reason to fail: [`secure`](Self::secure) takes the directory later.
     pub fn claim(path: &Path) -> Result<Self, BufferError> {
-        let mut place = Self { path: path.to_owned(), engine: EngineKind::default(), lock: None };
+        let mut place = Self { path: path.to_owned(), engine: EngineKind::default(), newer: None, lock: None };
         match place.secure() {
             Ok(()) | Err(BufferError::Unavailable { .. }) => Ok(place),
             Err(refused) => Err(refused),
@@ -55,11 +66,35 @@ impl Place {
         if self.lock.is_some() {
             return Ok(());
         }
+        let lock = self.locked()?;
         if let Some(found) = read_format(&self.path).filter(|found| *found > FORMAT) {
-            return Err(BufferError::NewerFormat { path: self.path.clone(), found, known: FORMAT });
+            self.newer = Some(self.set_newer_aside(found).map_err(|error| self.unavailable(&error))?);
         }
-        self.lock = Some(self.locked()?);
+        self.lock = Some(lock);
         Ok(())
+    }
+
+    /// Moves the store of a newer release out of the way as it is: a directory that its release can use.
+    fn set_newer_aside(&self, format: u32) -> io::Result<(u32, PathBuf)> {
+        let begun = named(&self.path, NEWER).into_iter().find(|path| !path.join("format").exists());
+        let free = (0..).map(|number| self.path.join(format!("{NEWER}{format}-{number}"))).find(|path| !path.exists());
+        let aside = begun.or(free).expect("there are more numbers than directories");
+        fs::create_dir_all(&aside)?;
+        // What says which format it is goes last: a kill in the middle is no harm.
+        let mut names = ["mark", "catalogue", "database"].map(|name| self.path.join(name)).to_vec();
+        names.extend(named(&self.path, SALVAGE).into_iter().chain(named(&self.path, CORRUPT)));
+        for path in names.into_iter().filter(|path| path.exists()).chain([self.path.join("format")]) {
+            fs::rename(&path, aside.join(path.file_name().unwrap_or_default()))?;
+        }
+        File::open(&aside)?.sync_all()?;
+        File::open(&self.path)?.sync_all()?;
+        tracing::error!(format, kept = %aside.display(), "the store is of a newer release; a new one begins");
+        Ok((format, aside))
+    }
+
+    /// The store of a newer release that was set aside, with its format: told once.
+    pub fn take_newer(&mut self) -> Option<(u32, PathBuf)> {
+        self.newer.take()
     }
 
     fn locked(&self) -> Result<File, BufferError> {
@@ -160,27 +195,39 @@ impl Place {
         written.and(removed)
     }
 
-    /// Moves the database out of the way, and removes the oldest of those moved before. Returns where it is now.
+    /// Moves the database out of the way, to be gone through. Returns where it is now.
     pub fn set_aside(&self, now: Timestamp) -> io::Result<PathBuf> {
-        let time: String = now.to_string().chars().filter(char::is_ascii_alphanumeric).collect();
+        let time = in_a_name(now);
         let name = |extra: usize| match extra {
-            0 => format!("database.corrupt-{time}"),
-            _ => format!("database.corrupt-{time}-{extra}"),
+            0 => format!("{SALVAGE}{time}"),
+            _ => format!("{SALVAGE}{time}-{extra}"),
         };
-        let free = (0..).map(|extra| self.path.join(name(extra))).find(|path| !path.exists());
+        let is_free = |path: &PathBuf| !path.exists() && !self.path.join(corrupt_name(path)).exists();
+        let free = (0..).map(|extra| self.path.join(name(extra))).find(is_free);
         let aside = free.expect("there are more numbers than directories");
         fs::rename(self.database(), &aside)?;
-        let others: Vec<PathBuf> = self.all_set_aside().into_iter().filter(|path| *path != aside).collect();
-        for oldest in others.iter().rev().skip(SET_ASIDE_KEPT - 1) {
-            fs::remove_dir_all(oldest)?;
-        }
         File::open(&self.path)?.sync_all()?;
         Ok(aside)
     }
 
+    /// The databases that were set aside and not gone through yet.
+    pub fn to_salvage(&self) -> Vec<PathBuf> {
+        named(&self.path, SALVAGE)
+    }
+
+    /// Everything that could be read of the database in `path` is in the new one.
+    pub fn end_salvage(&self, path: &Path) -> io::Result<()> {
+        fs::rename(path, self.path.join(corrupt_name(path)))?;
+        let others = self.all_set_aside();
+        for oldest in others.iter().rev().skip(SET_ASIDE_KEPT) {
+            fs::remove_dir_all(oldest)?;
+        }
+        File::open(&self.path)?.sync_all()
+    }
+
     /// Removes the oldest database that was set aside. Says whether there was one.
     pub fn remove_oldest_set_aside(&self) -> bool {
-        let oldest = self.all_set_aside().into_iter().next();
+        let oldest = self.all_set_aside().into_iter().chain(named(&self.path, NEWER)).next();
         oldest.is_some_and(|oldest| fs::remove_dir_all(oldest).is_ok())
     }
 
@@ -267,12 +314,24 @@ fn lock_shared(path: &Path) -> Result<Option<File>, BufferError> {
 
 /// The databases in the directory of a store that were set aside, oldest first.
 pub fn set_aside_in(path: &Path) -> Vec<PathBuf> {
-    let is_one =
-        |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("database.corrupt-"));
+    named(path, CORRUPT)
+}
+
+fn named(path: &Path, beginning: &str) -> Vec<PathBuf> {
+    let is_one = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(beginning));
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_one).collect();
     paths.sort();
     paths
+}
+
+/// What a database that was set aside is called once it was gone through.
+fn corrupt_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().replacen(SALVAGE, CORRUPT, 1)
+}
+
+fn in_a_name(time: Timestamp) -> String {
+    time.to_string().chars().filter(char::is_ascii_alphanumeric).collect()
 }
 
 /// The format the directory is in; `None` when it does not say so in words that are understood.
@@ -299,7 +358,11 @@ mod tests {
         assert!(matches!(Place::claim(path), Err(BufferError::InUse { .. })));
         drop(place);
         fs::write(path.join("format"), "lineside store 2\n").unwrap();
-        assert!(matches!(Place::claim(path), Err(BufferError::NewerFormat { found: 2, known: 1, .. })));
+        assert!(matches!(Guest::visit(path), Err(BufferError::NewerFormat { found: 2, known: 1, .. })));
+        let mut place = Place::claim(path).unwrap();
+        assert_eq!(place.take_newer(), Some((2, path.join("newer-format-2-0"))));
+        assert_eq!(read_format(&path.join("newer-format-2-0")), Some(2));
+        drop(place);
         fs::write(path.join("format"), "\0\0").unwrap();
         assert!(Place::claim(path).is_ok());
         mark_format(path).unwrap();
@@ -331,7 +394,9 @@ mod tests {
 
         for time in [1_000, 2_000, 2_000, 3_000] {
             fs::create_dir(place.database()).unwrap();
-            place.set_aside(Timestamp(time)).unwrap();
+            let aside = place.set_aside(Timestamp(time)).unwrap();
+            assert_eq!(place.to_salvage(), std::slice::from_ref(&aside));
+            place.end_salvage(&aside).unwrap();
         }
 
         let names: Vec<String> =

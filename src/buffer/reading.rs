@@ -81,6 +81,7 @@ impl Store {
         let (first, last) = (lost.run.first, lost.run.last);
         self.counters.damaged += last - first + 1;
         self.lane_mut(lost.lane).drop_run(first, last);
+        self.tell_damage(last - first + 1);
         self.lost_runs.push(lost);
         self.unsaved = true;
     }

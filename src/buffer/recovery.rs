@@ -1,5 +1,6 @@
 //! What happens when the database fails: it is opened again, or set aside for a new one.
 
+use std::io;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -7,12 +8,15 @@ use std::time::{Duration, Instant};
 use super::BufferError;
 use super::lane::LaneState;
 use super::loaded::{Loaded, commit_key};
+use super::mark::Noted;
 use super::opening::Opening;
 use super::place::{Place, io_text};
+use super::restoring::{Beside, Damage};
+use super::retention::Budget;
 use super::room::Run;
 use super::store::{LostRun, Save, Store, at};
 use crate::clock::Clock;
-use crate::database::{DatabaseError, EngineKind};
+use crate::database::{DatabaseError, EngineKind, distrust};
 use crate::model::{AlarmRecord, AlarmState, Gap, GapReason, Lane, Priority, Records, Sequence, Timestamp, Transition};
 
 /// Failures to read, or to save, in a row, the database opened anew each time, after which it counts as lost.
@@ -21,6 +25,10 @@ const FAILURES: u32 = 3;
 /// How long the thread of the store waits for a database to open before it goes on without. Half of what may pass
 /// between the start and the first poll.
 const OPENING_PATIENCE: Duration = Duration::from_secs(1);
+
+const DAMAGED: &str = "StoreDamaged";
+
+const NEWER: &str = "StoreNewer";
 
 const NOT_WRITABLE: &str = "StoreNotWritable";
 
@@ -61,11 +69,7 @@ impl Store {
         }
         match self.opened() {
             Some(Ok(loaded)) => {
-                let is_lost = !self.has_opened && self.aside.is_none() && self.mark.is_of_another(loaded.epoch);
                 self.resume(loaded);
-                if is_lost {
-                    self.report_loss("the files of the database were gone or empty");
-                }
                 true
             }
             // A new database that is damaged at once says more about the disk than about the database.
@@ -88,7 +92,7 @@ impl Store {
         let path = self.place.database();
         let opening = match self.opening.take() {
             Some(opening) => opening,
-            None => match Opening::begin(&self.place) {
+            None => match self.begin_opening() {
                 Ok(opening) => opening,
                 Err(source) => return Some(Err(DatabaseError::Unavailable { path, source })),
             },
@@ -105,7 +109,24 @@ impl Store {
         })
     }
 
-    fn resume(&mut self, loaded: Loaded) {
+    fn begin_opening(&mut self) -> io::Result<Opening> {
+        if self.read_failures + self.save_failures > 0 {
+            distrust(&self.place.database());
+        }
+        let noted = if self.has_opened { Some(self.noted()) } else { self.mark.read() };
+        let aside = self.place.to_salvage();
+        Opening::begin(&self.place, Beside { noted, boot: Some(self.clock.boot()), aside })
+    }
+
+    /// What is known of the open database without asking it.
+    pub(super) fn noted(&self) -> Noted {
+        let (epoch, boot, generation, lanes) =
+            (self.epoch, Some(self.clock.boot()), self.generation, self.lanes.clone());
+        Noted { epoch, boot, generation, lanes, is_full: true }
+    }
+
+    fn resume(&mut self, mut loaded: Loaded) {
+        let damage = loaded.damage.take();
         let is_same = loaded.epoch == self.epoch;
         let is_first = !std::mem::replace(&mut self.has_opened, true);
         let given = std::mem::replace(&mut self.ids, loaded.ids);
@@ -122,12 +143,10 @@ impl Store {
             None => {}
         }
         // In memory there may be deliveries that were not saved, so memory is believed as long as it fits.
-        if is_first || !is_same || self.generation != loaded.generation {
+        if is_first || !is_same || self.generation != loaded.generation || damage.is_some() {
             self.epoch = loaded.epoch;
             self.generation = loaded.generation;
             self.lanes = loaded.lanes;
-            self.gaps = self.mark.restore(self.epoch, &mut self.lanes);
-            self.unsaved |= !self.gaps.is_empty();
             self.oldest_pending = [(0, None); 2];
         }
         for LostRun { lane, run, .. } in &self.lost_runs {
@@ -136,8 +155,73 @@ impl Store {
         for (epoch, lane, first, last) in std::mem::take(&mut self.deliveries_missed) {
             self.delivered(epoch, lane, Sequence(first), Sequence(last));
         }
-        if let Some((path, detail)) = self.aside.take() {
-            self.report_loss(&format!("{detail}; what was in it is kept in {}", path.display()));
+        if let Some(damage) = damage {
+            self.take_note_of(damage);
+        }
+        if let Some((format, path)) = self.place.take_newer() {
+            let summary = format!("the store is of a newer release (format {format}); a new one has begun");
+            let description =
+                format!("it is kept as it was in {}, for a release that knows its format", path.display());
+            self.raise(NEWER, Transition::Raised, &summary, &description);
+            self.raise(NEWER, Transition::Cleared, &summary, &description);
+        }
+    }
+
+    /// Sees to it that what is missing is named, and says what happened.
+    fn take_note_of(&mut self, damage: Damage) {
+        let known = self.names.read(true);
+        self.ids_unsaved |= self.ids.take_over(&known);
+        self.gaps = damage.gaps;
+        self.unsaved = true;
+        self.unnamed_due = true;
+        self.counters.damaged += damage.lost;
+        self.counters.quarantined += u64::from(damage.is_rebuilt);
+        let mut description = match damage.lost {
+            0 => "no commit is lost".to_owned(),
+            lost => format!("{lost} commits are lost and named in gap records"),
+        };
+        if damage.brought_back > 0 {
+            description.push_str(&format!("; {} commits were found in damaged files", damage.brought_back));
+        }
+        let summary = match self.aside.take() {
+            Some((_, detail)) => {
+                description = format!("{detail}; {description}");
+                "the store was damaged; a new one goes on with what can be read of it"
+            }
+            None if damage.is_rebuilt => "the files of the store were gone or empty; a new one goes on in its place",
+            None => "the store was damaged; what is undamaged is kept",
+        };
+        self.raise_damage(summary, &description);
+    }
+
+    /// Says that `lost` commits turned out to be damaged or missing.
+    pub(super) fn tell_damage(&mut self, lost: u64) {
+        let description = format!("{lost} commits are lost and named in gap records");
+        self.raise_damage("the store was damaged; what is undamaged is kept", &description);
+    }
+
+    fn raise_damage(&mut self, summary: &str, description: &str) {
+        tracing::error!(description, "{summary}");
+        if !std::mem::replace(&mut self.is_damage_told, true) {
+            self.raise(DAMAGED, Transition::Raised, summary, description);
+        }
+    }
+
+    /// What is damaged is dealt with: everything that is lost is named.
+    pub(super) fn end_damage(&mut self) {
+        self.unnamed_due = false;
+        for path in self.place.to_salvage() {
+            if let Err(error) = self.place.end_salvage(&path) {
+                tracing::warn!(%error, path = %path.display(), "a damaged database that was gone through cannot be renamed");
+            }
+        }
+        if let Some(database) = &self.database {
+            database.give_up_damaged();
+        }
+        if std::mem::take(&mut self.is_damage_told) {
+            let lost = self.counters.damaged;
+            let description = format!("{lost} commits lost since the start, each named in a gap record");
+            self.raise(DAMAGED, Transition::Cleared, "the store is whole again", &description);
         }
     }
 
@@ -164,6 +248,7 @@ impl Store {
         match set_aside(&self.place, clock.as_ref(), &detail) {
             Ok(path) => {
                 self.aside = Some((path, detail));
+                self.budget = Budget::new(self.limit_bytes, self.place.kept_by());
                 self.rule_state.begin_anew();
                 self.resend.begin_anew();
                 self.clocks.begin_anew();
@@ -204,13 +289,8 @@ impl Store {
         Ok(())
     }
 
-    pub(super) fn report_loss(&mut self, detail: &str) {
-        self.counters.quarantined += 1;
-        self.raise("StoreDamaged", Transition::Raised, "the store was damaged; a new one has begun", detail);
-    }
-
     /// Adds an alarm of the store's own.
-    fn raise(&mut self, name: &str, transition: Transition, summary: &str, description: &str) {
+    pub(super) fn raise(&mut self, name: &str, transition: Transition, summary: &str, description: &str) {
         let alarm = AlarmRecord {
             name: name.to_owned(),
             labels: Default::default(),

@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::others::OtherMarks;
+use super::store::Store;
+use super::tally::Tally;
 use crate::model::{Epoch, Lane, Sequence, Timestamp};
 
 /// What is durable and what is still to be delivered. Only durable commits are counted.
@@ -98,4 +100,41 @@ pub struct BufferStatus {
     pub not_writable_since: Option<Timestamp>,
     /// Records that were delivered without having been stored, while the store could not be written.
     pub delivered_unstored: u64,
+}
+
+impl Store {
+    /// Counters and sums as they are now, with the commit interval in force.
+    pub fn status(&mut self, commit_interval: Duration) -> BufferStatus {
+        let watermarks = self.watermarks();
+        let [alarms, telemetry] = &self.lanes;
+        let live = |part: fn(&Tally) -> u64| part(&alarms.stored) + part(&telemetry.stored);
+        let pending = |part: fn(&Tally) -> u64| part(&alarms.pending.total()) + part(&telemetry.pending.total());
+        let history = |part: fn(&Tally) -> u64| live(part).saturating_sub(pending(part));
+        let counters = &self.counters;
+        BufferStatus {
+            watermarks,
+            history_commits: history(|tally| tally.commits),
+            history_readings: history(|tally| tally.records),
+            live_bytes: live(|tally| tally.bytes),
+            live_bytes_max: self.budget.alive(),
+            disk_bytes: counters.disk_bytes,
+            limit_bytes: self.limit_bytes,
+            room_bytes: self.budget.room(),
+            waiting_bytes: self.waiting_bytes() as u64,
+            readings_stored: counters.readings_stored,
+            commits: counters.commits,
+            bytes_written: counters.bytes_written,
+            flushes: counters.flushes,
+            commit_interval,
+            longest_flush: counters.longest_flush,
+            damaged: counters.damaged,
+            thinned: counters.thinned,
+            dropped: counters.dropped,
+            quarantined: counters.quarantined,
+            writable: self.trouble.is_none(),
+            not_writable_because: self.trouble.as_ref().map(|trouble| trouble.reason.clone()),
+            not_writable_since: self.trouble.as_ref().map(|trouble| trouble.since_wall),
+            delivered_unstored: self.volatile.records_delivered(),
+        }
+    }
 }

@@ -5,9 +5,10 @@
 //! the batch is on disk. The database is then opened again, and the generation it holds tells.
 
 mod clock;
+mod save;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::catalogue::{Catalogue, SeriesIds};
 use super::clocks::Clocks;
@@ -22,17 +23,18 @@ use super::place::Place;
 use super::recovery::Trouble;
 use super::resend::Resend;
 use super::retention::Budget;
-use super::room::{Gone, Room, Run, join};
+use super::room::{Gone, Room, join};
 use super::rule_state::RuleState;
-use super::status::BufferStatus;
-use super::tally::{Tallies, Tally};
+use super::tally::Tallies;
 use super::thin::Stage;
 use super::volatile::Volatile;
-use super::waiting::{Closed, Lost, Waiting};
+use super::waiting::{Closed, Waiting};
 use super::{BufferError, BufferSettings, WhenFull};
 use crate::clock::Clock;
 use crate::database::{Batch, Database, DatabaseError};
 use crate::model::{Epoch, Gap, GapReason, Lane, Records, Sequence, SeriesId, SeriesInfo, Timestamp};
+
+pub use save::{Counters, LostRun, Save};
 
 /// Undelivered commits are dropped this share of the budget at once, so that gap records stay few.
 const CHUNKS: u64 = 25;
@@ -61,6 +63,10 @@ pub struct Store {
     pub(super) gaps: Vec<Gap>,
     pub(super) deliveries_missed: Vec<(Epoch, Lane, u64, u64)>,
     pub(super) unsaved: bool,
+    /// Something may be gone that no gap record names: to be looked for with the next save.
+    pub(super) unnamed_due: bool,
+    /// Whether an alarm says that something is damaged.
+    pub(super) is_damage_told: bool,
     pub(super) epoch: Epoch,
     pub(super) generation: u64,
     pub(super) ids: SeriesIds,
@@ -89,43 +95,6 @@ pub struct Store {
     pub(super) stuck: Option<Instant>,
 }
 
-/// Counters since the start of the process.
-#[derive(Debug, Clone, Default)]
-pub struct Counters {
-    readings_stored: u64,
-    commits: u64,
-    bytes_written: u64,
-    flushes: u64,
-    longest_flush: std::time::Duration,
-    pub(super) damaged: u64,
-    thinned: u64,
-    pub(super) dropped: u64,
-    pub(super) quarantined: u64,
-    pub(super) disk_bytes: u64,
-}
-
-/// Commits found damaged: to be removed, and named in a gap record, with the next save.
-#[derive(Debug, Clone)]
-pub struct LostRun {
-    pub lane: Lane,
-    pub run: Run,
-    pub tally: Tallies,
-}
-
-/// What a batch holds, for the time when it is known to be durable, or not.
-pub struct Save {
-    pub(super) generation: u64,
-    lanes: [LaneState; 2],
-    pub(super) closed: Vec<Closed>,
-    pub(super) lost: [Option<Lost>; 2],
-    gone: Gone,
-    bytes: u64,
-    rule_state: Option<u64>,
-    ids: usize,
-    resend: u64,
-    clocks: u64,
-}
-
 pub(super) fn at(lane: Lane) -> usize {
     match lane {
         Lane::Alarms => 0,
@@ -143,10 +112,12 @@ impl Store {
         let kept_by = place.kept_by();
         let mut store = Self {
             unsaved: false,
+            unnamed_due: false,
+            is_damage_told: false,
             gaps: Vec::new(),
             names: NameCopy::beside(place.path()),
             place,
-            epoch: mark.epoch().unwrap_or_else(new_epoch),
+            epoch: mark.read().map_or_else(new_epoch, |noted| noted.epoch),
             mark,
             clock,
             codec,
@@ -294,7 +265,8 @@ impl Store {
             lanes[at(*lane)].pending.take(*tally);
             gaps.push(run.gap(*lane, GapReason::Damaged));
         }
-        if !self.lost_runs.is_empty() {
+        let names_all = self.unnamed_due;
+        if names_all || !self.lost_runs.is_empty() {
             self.say_unnamed(&lanes, &mut gaps)?;
         }
         let mut aggregates = Vec::new();
@@ -304,6 +276,7 @@ impl Store {
             lanes,
             closed: Vec::new(),
             lost: [None; 2],
+            names_all,
             gone,
             bytes: 0,
             rule_state: None,
@@ -373,10 +346,15 @@ impl Store {
     pub(super) fn adopt(&mut self, save: Save) {
         self.generation = save.generation;
         self.lanes = save.lanes;
+        let is_dealt_with = save.names_all || !self.lost_runs.is_empty();
         self.lost_runs.clear();
         self.gaps.clear();
-        if let Err(error) = self.mark.write(self.epoch, &self.lanes) {
+        let noted = self.noted();
+        if let Err(error) = self.mark.write(&noted) {
             tracing::debug!(%error, "mark not written");
+        }
+        if is_dealt_with {
+            self.end_damage();
         }
         self.unsaved = false;
         self.ids_unsaved &= save.ids < self.ids.len();
@@ -423,42 +401,7 @@ impl Store {
         BufferError::NotWritable { reason: reason.to_owned() }
     }
 
-    /// Counters and sums as they are now, with the commit interval in force.
-    pub fn status(&mut self, commit_interval: Duration) -> BufferStatus {
-        let watermarks = self.watermarks();
-        let [alarms, telemetry] = &self.lanes;
-        let live = |part: fn(&Tally) -> u64| part(&alarms.stored) + part(&telemetry.stored);
-        let pending = |part: fn(&Tally) -> u64| part(&alarms.pending.total()) + part(&telemetry.pending.total());
-        let history = |part: fn(&Tally) -> u64| live(part).saturating_sub(pending(part));
-        let counters = &self.counters;
-        BufferStatus {
-            watermarks,
-            history_commits: history(|tally| tally.commits),
-            history_readings: history(|tally| tally.records),
-            live_bytes: live(|tally| tally.bytes),
-            live_bytes_max: self.budget.alive(),
-            disk_bytes: counters.disk_bytes,
-            limit_bytes: self.limit_bytes,
-            room_bytes: self.budget.room(),
-            waiting_bytes: self.waiting_bytes() as u64,
-            readings_stored: counters.readings_stored,
-            commits: counters.commits,
-            bytes_written: counters.bytes_written,
-            flushes: counters.flushes,
-            commit_interval,
-            longest_flush: counters.longest_flush,
-            damaged: counters.damaged,
-            thinned: counters.thinned,
-            dropped: counters.dropped,
-            quarantined: counters.quarantined,
-            writable: self.trouble.is_none(),
-            not_writable_because: self.trouble.as_ref().map(|trouble| trouble.reason.clone()),
-            not_writable_since: self.trouble.as_ref().map(|trouble| trouble.since_wall),
-            delivered_unstored: self.volatile.records_delivered(),
-        }
-    }
-
-    fn waiting_bytes(&self) -> usize {
+    pub(super) fn waiting_bytes(&self) -> usize {
         self.waiting.iter().map(Waiting::bytes).sum()
     }
 

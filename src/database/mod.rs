@@ -12,11 +12,12 @@
 mod flusher;
 mod segments;
 mod sled_engine;
+mod sled_log;
 
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -146,7 +147,10 @@ trait Engine: fmt::Debug + Send {
     fn last_key(&self, first: &[u8], last: &[u8]) -> Result<Option<Vec<u8>>, DatabaseError>;
     fn apply(&self, changes: Vec<Change>) -> Result<(), DatabaseError>;
     fn flush(&self) -> Result<(), DatabaseError>;
+    fn count(&self, first: &[u8], last: &[u8]) -> Option<u64>;
     fn has_losses(&self) -> bool;
+    fn take_leftovers(&self) -> Vec<(Vec<u8>, Vec<u8>)>;
+    fn give_up_damaged(&self);
     fn verify(&self) -> Result<Verification, DatabaseError>;
 }
 
@@ -224,6 +228,17 @@ impl Database {
         self.engine().has_losses()
     }
 
+    /// What could be read of the end of the files that does not count any more, in the order written: a power cut in the
+    /// middle of a write leaves such an end, and so does damage to the last write. Given once.
+    pub fn take_leftovers(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.engine().take_leftovers()
+    }
+
+    /// What can be read is taken out of damaged files as it becomes possible, and they go: the owner knows what is lost.
+    pub fn give_up_damaged(&self) {
+        self.engine().give_up_damaged();
+    }
+
     /// Looks at every checksum in the files. Takes as long as reading them all; of a database that has been open for long
     /// an engine may look at pages that it has in memory.
     pub fn verify(&self) -> Result<Verification, DatabaseError> {
@@ -248,6 +263,11 @@ impl Database {
     /// The last key from `first` to `last`, both included.
     pub fn last_key(&self, first: &[u8], last: &[u8]) -> Result<Option<Vec<u8>>, DatabaseError> {
         guarded(&self.path, || self.engine().last_key(first, last))
+    }
+
+    /// How many keys there are from `first` to `last`, both included; `None` when only reading them all would tell.
+    pub fn count(&self, first: &[u8], last: &[u8]) -> Option<u64> {
+        self.engine().count(first, last)
     }
 
     /// Applies `batch` whole or not at all. Durable only after the next [`flush`](Self::flush). After an error close,
@@ -286,6 +306,23 @@ impl Drop for Database {
             tracing::warn!(%error, "database closed in disorder");
         }
     }
+}
+
+/// Looks at the files in the directory `path` before an engine does that overwrites what it takes for damaged. Returns the
+/// places in the file `db` that this engine will not see; nothing when the files are of an engine that overwrites nothing.
+///
+/// # Errors
+/// Something is damaged that no power cut explains: opening would make it worse.
+pub fn look_before_opening(path: &Path) -> Result<Option<Vec<Range<u64>>>, DatabaseError> {
+    match EngineKind::found_in(path) {
+        Some(EngineKind::Sled) => guarded(path, || sled_log::look(path).map(Some)),
+        Some(EngineKind::Segments) | None => Ok(None),
+    }
+}
+
+/// Has the next opening of the database in the directory `path` look at every checksum that it can.
+pub fn distrust(path: &Path) {
+    segments::distrust(path);
 }
 
 /// Bytes that everything below `directory` takes on disk.

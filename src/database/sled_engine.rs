@@ -145,10 +145,20 @@ impl Engine for SledEngine {
         })
     }
 
+    fn count(&self, _first: &[u8], _last: &[u8]) -> Option<u64> {
+        None
+    }
+
     /// It refuses damage as a whole, or takes it for the end of its log.
     fn has_losses(&self) -> bool {
         false
     }
+
+    fn take_leftovers(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        Vec::new()
+    }
+
+    fn give_up_damaged(&self) {}
 
     /// It looks at the checksum of a page when it reads it. Behind a damaged page it cannot find the next.
     fn verify(&self) -> Result<Verification, DatabaseError> {

@@ -414,6 +414,11 @@ impl Harvest {
         (1..=last.0).map(Sequence).filter(|sequence| !is_here(sequence) && !is_named(sequence)).collect()
     }
 
+    /// What gap records say to be gone: epoch, lane, first and last commit.
+    pub fn named(&self) -> BTreeSet<(Epoch, Lane, Sequence, Sequence)> {
+        self.gaps.iter().copied().collect()
+    }
+
     /// Fails when anything is there that must never be, or anything is owed.
     pub fn assert_sound(&self) {
         assert!(self.wrong.is_empty(), "{:#?}", self.wrong);

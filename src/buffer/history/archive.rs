@@ -11,6 +11,7 @@ use super::{HistoryError, HistorySource, HistorySpan, Overview, Page, page};
 use crate::buffer::loaded::Loaded;
 use crate::buffer::mark::Mark;
 use crate::buffer::place::{Guest, io_text};
+use crate::buffer::restoring::Beside;
 use crate::buffer::{BufferError, Catalogue};
 use crate::database::{DatabaseError, EngineKind};
 use crate::model::{Gap, Lane, Sequence};
@@ -41,11 +42,12 @@ impl Archive {
         if EngineKind::found_in(&database).is_none() {
             return Err(BufferError::NoStore { path: path.to_owned() });
         }
-        let mut loaded = Loaded::open(&database, EngineKind::default()).map_err(|error| match error {
+        let beside = Beside { noted: Mark::beside(copy).read(), ..Beside::default() };
+        let mut loaded = Loaded::open(&database, EngineKind::default(), &beside).map_err(|error| match error {
             DatabaseError::Damaged { detail, .. } => BufferError::Damaged { path: path.to_owned(), detail },
             other => BufferError::Unavailable { path: path.to_owned(), reason: other.to_string() },
         })?;
-        let missing = Mark::beside(copy).restore(loaded.epoch, &mut loaded.lanes);
+        let missing = loaded.damage.take().map(|damage| damage.gaps).unwrap_or_default();
         Ok(Self { loaded, missing, path: path.to_owned() })
     }
 

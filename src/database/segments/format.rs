@@ -107,6 +107,9 @@ pub struct Lengths {
 impl Lengths {
     /// Lengths that the head of an operation states; `None` when no operation has such.
     pub fn read(head: &[u8]) -> Option<Self> {
+        if !matches!(*head.first()?, PUT | REMOVE) {
+            return None;
+        }
         let key = usize::from(u16::from_le_bytes([*head.get(1)?, *head.get(2)?]));
         let value = u32_at(head, 3)? as usize;
         (key <= KEY_MAX && value <= VALUE_MAX).then_some(Self { key, value })

@@ -137,6 +137,14 @@ impl Index {
         after.into_iter().flat_map(|(_, block)| entries(block)).filter(is_wanted).collect()
     }
 
+    /// How many keys there are from `first` to `last`, both included.
+    pub fn count(&self, first: &Key, last: &Key) -> u64 {
+        let before = self.blocks.range(..=*first).next_back().map_or(*first, |(block, _)| *block);
+        let blocks = self.blocks.range(before..=*last);
+        let keys = blocks.flat_map(|(_, block)| entries(block)).map(|(key, _)| key);
+        keys.filter(|key| (first..=last).contains(&key)).count() as u64
+    }
+
     /// The last key up to `last`, included.
     pub fn last_up_to(&self, last: &Key) -> Option<Key> {
         let (_, block) = self.blocks.range(..=*last).next_back()?;
@@ -267,6 +275,7 @@ mod tests {
                 seen.extend(some);
             }
             prop_assert!(seen.iter().map(|(key, _)| key.as_slice()).eq(model.keys().map(Key::as_slice)));
+            prop_assert_eq!(index.count(&key(100), &key(300)), model.range(key(100)..=key(300).max(key(100))).count() as u64);
             for number in 0..500 {
                 let last = index.last_up_to(&key(number));
                 prop_assert!(last.as_ref() == model.range(..=key(number)).next_back().map(|(key, _)| key));

@@ -3,8 +3,9 @@
 //! Nothing is ever changed in place. A segment of which little is alive is given up: what is alive in it is appended
 //! anew and made durable, then the file goes. Opening builds the index: from a small summary of each full segment, and
 //! from the newest one itself. Where a summary is missing, or a value turned out to be damaged, the segment is read and
-//! every checksum in it checked: what is damaged is passed over operation by operation, and what an end cut off in the
-//! middle of a write is taken away. Batches that nothing proves durable are written once more before they count: after a failed `fsync` the
+//! every checksum in it checked: what is damaged is passed over operation by operation, also where the head of a batch
+//! is lost, and what an end cut off in the middle of a write is taken away. Segments with damage are given up, so that
+//! it is found once. Batches that nothing proves durable are written once more before they count: after a failed `fsync` the
 //! system may show them although the disk never got them.
 
 mod files;
@@ -18,6 +19,7 @@ mod tidy;
 mod verify;
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -32,6 +34,13 @@ use ledger::Ledger;
 /// Whether a database of this engine is in the directory `path`.
 pub fn is_in(path: &Path) -> bool {
     files::list(path).is_ok_and(|segments| !segments.is_empty())
+}
+
+/// Removes what spares looking at the segments in the directory `path`.
+pub fn distrust(path: &Path) {
+    if let Err(error) = summary::remove_others(path, &[]) {
+        tracing::debug!(%error, "summaries of segments cannot be removed");
+    }
 }
 
 /// An open log.
@@ -65,6 +74,12 @@ struct Log {
     /// The name of the newest segment is not durable.
     is_new: bool,
     has_losses: bool,
+    /// Segments in which something is damaged.
+    damaged: BTreeSet<u32>,
+    /// Whether those may go: what can be read of them is copied then.
+    is_given_up: bool,
+    /// What could be read of the end that was cut off.
+    leftovers: Vec<(Vec<u8>, Vec<u8>)>,
     /// Nothing is written, and nothing removed.
     is_only_read: bool,
 }
@@ -165,8 +180,20 @@ impl Engine for SegmentLog {
         Ok(())
     }
 
+    fn count(&self, first: &[u8], last: &[u8]) -> Option<u64> {
+        Some(self.log.borrow().index.count(&at_most(first), &at_most(last)))
+    }
+
     fn has_losses(&self) -> bool {
         self.log.borrow().has_losses
+    }
+
+    fn take_leftovers(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        std::mem::take(&mut self.log.borrow_mut().leftovers)
+    }
+
+    fn give_up_damaged(&self) {
+        self.log.borrow_mut().is_given_up = true;
     }
 
     fn verify(&self) -> Result<Verification, DatabaseError> {
@@ -270,7 +297,8 @@ impl Log {
     }
 
     fn begin_segment_if_full(&mut self) -> io::Result<()> {
-        if self.ledger.bytes(self.segment) < self.ledger.segment_bytes() {
+        let is_given_up = self.is_given_up && self.damaged.contains(&self.segment);
+        if self.ledger.bytes(self.segment) < self.ledger.segment_bytes() && !is_given_up {
             return Ok(());
         }
         // A new segment follows only what is durable.

@@ -1,6 +1,6 @@
 //! Opening a log: what is in it, what of that counts, and where it goes on.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -18,6 +18,9 @@ const FIRST_WRITE: u64 = 4096;
 
 /// Bytes written anew at once.
 const CHUNK: usize = 256 << 10;
+
+/// Most bytes of what is cut off that are kept to be asked for: many times what is written between two flushes.
+const LEFTOVERS_MOST: u64 = 16 << 20;
 
 /// Where a batch stands.
 #[derive(Debug, Clone, Copy)]
@@ -45,8 +48,8 @@ struct Read {
     last: Stretch,
     /// The batches that count although nothing proves them durable.
     unproven: Vec<Found>,
-    /// The first batch that does not count.
-    first_dropped: Option<Found>,
+    /// The batches that do not count.
+    dropped: VecDeque<Found>,
 }
 
 /// Takes the batches in the order in which they stand and decides which of them count.
@@ -58,6 +61,8 @@ struct Judge {
     durable: u64,
     /// Number of the last batch that counts.
     last: u64,
+    /// Number of the last batch that was taken.
+    seen: u64,
     undecided: VecDeque<Found>,
     is_after_damage: bool,
 }
@@ -66,6 +71,11 @@ impl Judge {
     /// Takes the next batch. Returns those that are known to count now.
     fn take(&mut self, mut found: Found) -> Vec<Found> {
         found.is_after_damage |= std::mem::take(&mut self.is_after_damage);
+        if found.is_stray {
+            // At least the batch that would come next: nobody knows how many there were.
+            found.head.number = self.seen + 1;
+        }
+        self.seen = found.head.number.max(self.seen);
         self.durable = self.durable.max(found.head.durable);
         self.undecided.push_back(found);
         let mut counting = Vec::new();
@@ -94,9 +104,10 @@ impl Log {
         if files::list(directory)?.is_empty() {
             files::create(directory, 1)?;
         }
-        let Read { mut log, segments, last, unproven, first_dropped } = Self::read_all(directory, Trust::Summaries)?;
+        let Read { mut log, segments, last, unproven, dropped } = Self::read_all(directory, Trust::Summaries)?;
         summary::remove_others(directory, &segments[..segments.len() - 1])?;
-        log.cut_off(last, first_dropped.as_ref(), &segments)?;
+        log.keep_leftovers(&dropped);
+        log.cut_off(last, dropped.front(), &segments)?;
         let mut stretches = unproven.iter().map(|found| {
             let end = found.head.end(found.start);
             Stretch { segment: found.segment, start: found.start, end }
@@ -124,8 +135,10 @@ impl Log {
         let mut bytes = 0;
         for segment in &segments {
             let mut end = SEGMENT_HEAD.len() as u64;
+            let mut is_damaged = false;
             let mut take = |found: Found| {
                 end = found.head.end(found.start);
+                is_damaged |= !found.is_whole || found.is_after_damage;
                 judge.take(found).iter().for_each(|found| last = log.adopt(found));
             };
             let summary = Some(*segment).filter(|segment| trust == Trust::Summaries && *segment != newest);
@@ -138,6 +151,10 @@ impl Log {
                 None => scan(&files::open(directory, *segment)?, *segment, take)?,
             };
             judge.is_after_damage |= length > end;
+            // What is wrong with the newest one may be no more than that its end is cut off.
+            if *segment != newest && (is_damaged || length > end) {
+                log.damaged.insert(*segment);
+            }
             log.ledger.set_bytes(*segment, length);
             bytes += length;
         }
@@ -149,8 +166,7 @@ impl Log {
         log.next = judge.last + 1;
         log.durable = judge.last;
         log.opened_at = log.next;
-        let first_dropped = judge.undecided.pop_front();
-        Ok(Read { log, segments, last, unproven, first_dropped })
+        Ok(Read { log, segments, last, unproven, dropped: judge.undecided })
     }
 
     fn empty(directory: &Path, segment: u32) -> io::Result<Self> {
@@ -166,6 +182,9 @@ impl Log {
             durable: 0,
             is_new: false,
             has_losses: false,
+            damaged: BTreeSet::new(),
+            is_given_up: false,
+            leftovers: Vec::new(),
             is_only_read: false,
         })
     }
@@ -183,6 +202,7 @@ impl Log {
                 "damage in the log of the store; what is undamaged is kept"
             );
             self.has_losses = true;
+            self.damaged.insert(found.segment);
         }
         self.next = found.head.number + 1;
         for operation in &found.operations {
@@ -196,6 +216,23 @@ impl Log {
             }
         }
         Stretch { segment: found.segment, start: found.start, end: found.head.end(found.start) }
+    }
+
+    /// Reads what can be read of the batches that do not count, before it is cut off. Where a power cut is to blame it is
+    /// worth nothing; where damage is, only the owner of the database can tell.
+    fn keep_leftovers(&mut self, dropped: &VecDeque<Found>) {
+        let mut bytes = 0;
+        for found in dropped {
+            for operation in found.operations.iter().filter(|operation| operation.deed == Deed::Put) {
+                bytes += operation.bytes();
+                if bytes > LEFTOVERS_MOST {
+                    return;
+                }
+                if let Ok(value) = self.read_checked(&operation.key, operation.location(found.segment)) {
+                    self.leftovers.push((operation.key.as_slice().to_vec(), value));
+                }
+            }
+        }
     }
 
     /// Takes away what stands behind the `last` batch that counts: from the segment of the first that does not on.

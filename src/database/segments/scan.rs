@@ -36,6 +36,8 @@ pub struct Found {
     pub is_whole: bool,
     /// Whether bytes that are no batch stand before it.
     pub is_after_damage: bool,
+    /// Whether it is what can be read where heads are damaged: changes of a batch, or of some, without a number.
+    pub is_stray: bool,
 }
 
 /// An operation that was found.
@@ -70,7 +72,7 @@ pub fn scan(file: &File, segment: u32, mut each: impl FnMut(Found)) -> io::Resul
     let mut window = Window { file, length, start: 0, bytes: Vec::new(), attempts: ATTEMPTS };
     let mut offset = SEGMENT_HEAD.len() as u64;
     let mut is_after_damage = false;
-    while offset + BATCH_HEAD as u64 <= length {
+    while offset + OPERATION_HEAD as u64 <= length {
         match BatchHead::read(window.at(offset, BATCH_HEAD), segment, offset) {
             Some(head) => {
                 let found = read_batch(&mut window, segment, offset, head, is_after_damage);
@@ -80,7 +82,11 @@ pub fn scan(file: &File, segment: u32, mut each: impl FnMut(Found)) -> io::Resul
             }
             None => {
                 is_after_damage = true;
-                offset = next_magic(&mut window, offset + 1);
+                let (end, operations) = read_strays(&mut window, segment, offset);
+                if !operations.is_empty() {
+                    each(strays(segment, offset, end, operations));
+                }
+                offset = end;
             }
         }
     }
@@ -91,39 +97,62 @@ fn read_batch(window: &mut Window<'_>, segment: u32, start: u64, head: BatchHead
     let end = head.end(start).min(window.length);
     let mut offset = start + BATCH_HEAD as u64;
     let mut operations = Vec::new();
+    let mut is_whole = true;
     while offset < end {
-        let Some(lengths) = Lengths::read(window.at(offset, OPERATION_HEAD)) else { break };
-        // A damaged length may claim more than there is.
-        if offset + lengths.whole() as u64 > end {
-            break;
+        match operation_at(window, segment, offset, end) {
+            Some(operation) => {
+                offset += operation.bytes();
+                operations.push(operation);
+            }
+            // Its lengths may be damaged too, so the next one is looked for: no checksum is right by chance where its
+            // place counts.
+            None => {
+                is_whole = false;
+                offset += 1;
+            }
         }
-        // A damaged operation is passed over: its lengths may be right, and if not, no checksum behind will be.
-        if let Some(operation) = Operation::read(window.at(offset, lengths.whole()), segment, offset)
-            && let Some(key) = Key::new(operation.key)
-        {
-            let length = operation.value.len() as u32;
-            operations.push(FoundOperation { deed: operation.deed, key, offset, length });
-        }
-        offset += lengths.whole() as u64;
     }
-    let is_whole = operations.len() == head.operations as usize && offset == head.end(start);
-    Found { head, segment, start, operations, is_whole, is_after_damage }
+    let is_whole = is_whole && operations.len() == head.operations as usize && offset == head.end(start);
+    Found { head, segment, start, operations, is_whole, is_after_damage, is_stray: false }
 }
 
-/// Where the next batch may begin; the end of the file when nowhere.
-fn next_magic(window: &mut Window<'_>, from: u64) -> u64 {
-    let mut offset = from;
+/// The operations from `start`, where no batch begins, to the next batch. Returns where that is; the end of the file
+/// when there is none.
+fn read_strays(window: &mut Window<'_>, segment: u32, start: u64) -> (u64, Vec<FoundOperation>) {
+    let mut offset = start;
+    let mut operations = Vec::new();
     while offset < window.length {
-        let bytes = window.at(offset, PAGE);
-        if let Some(at) = bytes.windows(MAGIC.len()).position(|bytes| bytes == MAGIC) {
-            return offset + at as u64;
-        }
-        if bytes.len() < PAGE {
+        let bytes = window.at(offset, BATCH_HEAD);
+        if bytes.starts_with(&MAGIC) && BatchHead::read(bytes, segment, offset).is_some() {
             break;
         }
-        offset += (PAGE - MAGIC.len() + 1) as u64;
+        match operation_at(window, segment, offset, window.length) {
+            Some(operation) => {
+                offset += operation.bytes();
+                operations.push(operation);
+            }
+            None => offset += 1,
+        }
     }
-    window.length
+    (offset, operations)
+}
+
+fn strays(segment: u32, start: u64, end: u64, operations: Vec<FoundOperation>) -> Found {
+    let length = (end - start).saturating_sub(BATCH_HEAD as u64) as u32;
+    let head = BatchHead { operations: operations.len() as u32, length, number: 0, durable: 0 };
+    Found { head, segment, start, operations, is_whole: false, is_after_damage: true, is_stray: true }
+}
+
+/// The operation at `offset`, if a whole one stands there before `end`.
+fn operation_at(window: &mut Window<'_>, segment: u32, offset: u64, end: u64) -> Option<FoundOperation> {
+    let lengths = Lengths::read(window.at(offset, OPERATION_HEAD))?;
+    // A damaged length may claim more than there is.
+    if offset + lengths.whole() as u64 > end {
+        return None;
+    }
+    let operation = Operation::read(window.at(offset, lengths.whole()), segment, offset)?;
+    let length = operation.value.len() as u32;
+    Some(FoundOperation { deed: operation.deed, key: Key::new(operation.key)?, offset, length })
 }
 
 /// A part of the file in memory.

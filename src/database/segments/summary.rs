@@ -69,7 +69,7 @@ pub fn read(directory: &Path, segment: u32) -> Option<Found> {
         number: last,
         durable: last,
     };
-    Some(Found { head, segment, start, operations, is_whole: true, is_after_damage: false })
+    Some(Found { head, segment, start, operations, is_whole: true, is_after_damage: false, is_stray: false })
 }
 
 /// Removes the summary of `segment`, if there is one.

@@ -19,11 +19,17 @@ impl Log {
     pub fn tidy(&mut self) -> io::Result<()> {
         let mut given_up = 0;
         while given_up < AT_ONCE {
-            let Some(segment) = self.ledger.to_give_up(self.segment) else { break };
+            let Some(segment) = self.next_to_give_up() else { break };
             given_up += self.ledger.bytes(segment);
             self.give_up(segment)?;
         }
         Ok(())
+    }
+
+    fn next_to_give_up(&self) -> Option<u32> {
+        let is_full = |segment: &u32| *segment != self.segment;
+        let damaged = self.damaged.iter().copied().find(is_full).filter(|_| self.is_given_up);
+        damaged.or_else(|| self.ledger.to_give_up(self.segment))
     }
 
     /// Copies what is still needed of `segment`, makes it durable, and removes the file.
@@ -58,6 +64,7 @@ impl Log {
         self.read.take_if(|(open, _)| *open == segment);
         files::remove(&self.directory, segment)?;
         self.ledger.remove(segment);
+        self.damaged.remove(&segment);
         Ok(())
     }
 

@@ -12,11 +12,18 @@ impl Log {
     pub fn verify(&self) -> io::Result<Verification> {
         let mut verification = Verification::default();
         let mut damage = Vec::new();
+        let mut strays = 0;
         for segment in self.ledger.segments() {
             let name = files::path(&self.directory, segment);
             let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let mut end = 0;
             let length = scan(&files::open(&self.directory, segment)?, segment, |found| {
+                if found.is_stray {
+                    let (from, to, changes) = (found.start, found.head.end(found.start), found.operations.len());
+                    damage.push(format!("{name}: no batch can be read from {from} to {to}, but {changes} changes"));
+                    strays += values(&found);
+                    return;
+                }
                 if found.head.number >= self.next {
                     return;
                 }
@@ -28,7 +35,7 @@ impl Log {
                 if !found.is_whole {
                     verification.add_damage(in_batch(&name, &found));
                 }
-                verification.values += values(&found);
+                verification.values += values(&found) + std::mem::take(&mut strays);
                 end = found.head.end(found.start);
             })?;
             verification.bytes += length;

@@ -1,0 +1,191 @@
+//! Saving what is readable of damaged files: every byte of them is gone through for commits, whatever has become of the
+//! engine's own order, and those that are missing are put into the database under their old identity.
+//!
+//! This happens while the database is opened, beside the thread of the store; polling does not wait for it.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use super::carve::carve;
+use super::lane::LaneState;
+use super::loaded::commit_key;
+use super::mark::Noted;
+use super::ranges::Ranges;
+use super::store::at;
+use crate::database::{Batch, Database, DatabaseError};
+use crate::model::{Epoch, Lane};
+
+/// Bytes read at once.
+const READ: usize = 256 << 10;
+
+/// Bytes of commits that are made durable at once: what waits in memory.
+const AT_ONCE: usize = 1 << 20;
+
+/// What is brought back, and from where.
+pub struct Salvage<'a> {
+    /// Takes the commits.
+    pub database: &'a Database,
+    /// The life to which they belong.
+    pub epoch: Epoch,
+    /// Sequences that are missing, by lane.
+    pub wanted: [Ranges; 2],
+}
+
+impl Salvage<'_> {
+    /// Goes through the files below `directory`. Returns how many commits are brought back, durably.
+    pub fn run(&mut self, directory: &Path) -> Result<u64, DatabaseError> {
+        let mut count = 0;
+        for path in files(directory) {
+            match self.go_through(&path) {
+                Ok(found) => count += found?,
+                Err(error) => {
+                    tracing::warn!(%error, file = %path.display(), "the rest of a damaged file cannot be read")
+                }
+            }
+        }
+        Ok(count)
+    }
+
+    fn go_through(&mut self, path: &Path) -> io::Result<Result<u64, DatabaseError>> {
+        let mut parts = Parts::open(path)?;
+        let (mut batch, mut waiting, mut count) = (Batch::default(), 0, 0);
+        while let Some((bytes, is_end)) = parts.next()? {
+            let done = carve(bytes, is_end, |_, envelope, commit| {
+                let (lane, sequence) = (envelope.lane, envelope.header.sequence.0);
+                let wanted = &mut self.wanted[at(lane)];
+                if envelope.header.epoch == self.epoch && wanted.first_present(sequence) == Some(sequence) {
+                    wanted.remove(sequence, sequence);
+                    batch.put(&commit_key(lane, sequence), commit);
+                    waiting += commit.len();
+                    count += 1;
+                }
+            });
+            parts.take(done);
+            if waiting >= AT_ONCE || (is_end && waiting > 0) {
+                waiting = 0;
+                let full = std::mem::take(&mut batch);
+                if let Err(error) = self.database.apply(full).and_then(|()| self.database.flush()) {
+                    return Ok(Err(error));
+                }
+            }
+        }
+        Ok(Ok(count))
+    }
+}
+
+/// Whether everything that is to be delivered, as the mark says, stands in files below `directory`: in those of the file
+/// `db` not in the places `unseen`.
+pub fn is_all_there(directory: &Path, noted: &Noted, unseen: &[Range<u64>]) -> bool {
+    let mut wanted = noted.lanes.each_ref().map(LaneState::to_be_delivered);
+    for path in files(directory) {
+        let is_log = path.file_name().is_some_and(|name| name == "db");
+        let Ok(mut parts) = Parts::open(&path) else { return false };
+        loop {
+            let parts_offset = parts.offset;
+            let Ok(Some((bytes, is_end))) = parts.next() else { break };
+            let done = carve(bytes, is_end, |at_byte, envelope, _| {
+                let place = parts_offset + at_byte as u64;
+                let is_seen = !is_log || !unseen.iter().any(|range| range.contains(&place));
+                if is_seen && envelope.header.epoch == noted.epoch {
+                    let sequence = envelope.header.sequence.0;
+                    wanted[at(envelope.lane)].remove(sequence, sequence);
+                }
+            });
+            parts.take(done);
+        }
+    }
+    wanted.iter().all(|ranges| ranges.iter().next().is_none())
+}
+
+/// What the commits in files below `directory` say about the database that they were in.
+pub fn survey(directory: &Path) -> Option<Noted> {
+    let mut lives: Vec<(Epoch, u64, [u64; 2])> = Vec::new();
+    for path in files(directory) {
+        let Ok(mut parts) = Parts::open(&path) else { continue };
+        while let Ok(Some((bytes, is_end))) = parts.next() {
+            let done = carve(bytes, is_end, |_, envelope, _| {
+                let epoch = envelope.header.epoch;
+                let known = lives.iter().position(|life| life.0 == epoch).unwrap_or_else(|| {
+                    lives.push((epoch, 0, [0; 2]));
+                    lives.len() - 1
+                });
+                let (_, commits, last) = &mut lives[known];
+                *commits += 1;
+                let last = &mut last[at(envelope.lane)];
+                *last = envelope.header.sequence.0.max(*last);
+            });
+            parts.take(done);
+        }
+    }
+    let (epoch, _, last) = lives.into_iter().max_by_key(|life| life.1)?;
+    let lanes = Lane::ALL.map(|lane| LaneState { next: last[at(lane)] + 1, ..LaneState::new(lane) });
+    Some(Noted { epoch, boot: None, generation: 0, lanes, is_full: false })
+}
+
+/// A file, part by part.
+struct Parts {
+    file: File,
+    bytes: Vec<u8>,
+    /// Where those stand in the file.
+    offset: u64,
+    is_end: bool,
+}
+
+impl Parts {
+    fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self { file: File::open(path)?, bytes: Vec::new(), offset: 0, is_end: false })
+    }
+
+    /// The bytes that are not done with and those after them, and whether none come after these.
+    fn next(&mut self) -> io::Result<Option<(&[u8], bool)>> {
+        if self.is_end {
+            return Ok(None);
+        }
+        let before = self.bytes.len();
+        self.bytes.resize(before + READ, 0);
+        let read = read_some(&mut self.file, &mut self.bytes[before..])?;
+        self.bytes.truncate(before + read);
+        self.is_end = read == 0;
+        Ok(Some((&self.bytes, self.is_end)))
+    }
+
+    /// The first `done` bytes are done with.
+    fn take(&mut self, done: usize) {
+        self.bytes.drain(..done);
+        self.offset += done as u64;
+    }
+}
+
+/// Reads on. A part that the disk cannot read is zeros.
+fn read_some(file: &mut File, into: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match file.read(into) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                let (position, length) = (file.stream_position()?, file.metadata()?.len());
+                if position + into.len() as u64 >= length {
+                    return Err(error);
+                }
+                file.seek(SeekFrom::Current(into.len() as i64))?;
+                into.fill(0);
+                return Ok(into.len());
+            }
+            read => return read,
+        }
+    }
+}
+
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => found.extend(files(&entry.path())),
+            Ok(kind) if kind.is_file() => found.push(entry.path()),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    found.sort();
+    found
+}
