@@ -80,6 +80,8 @@ impl Store {
                 self.begin_trouble(&error);
                 false
             }
+            // It cannot be opened while a flush hangs: that one is the reason.
+            None if self.stuck.is_some() => false,
             None => {
                 self.fail("the database takes long to open".to_owned());
                 false
