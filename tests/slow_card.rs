@@ -128,6 +128,7 @@ async fn a_flush_that_hangs_costs_no_poll_and_one_that_never_ends_nothing_that_w
         it_ends_by_itself(&site, &mut agent, begun).await;
         std::fs::remove_file(&hangs).unwrap();
         agent = site.start();
+        agent.logged("lineside started").await;
     }
 
     // When it ends after all, or in a new process, then everything goes on and what was stored is there.
