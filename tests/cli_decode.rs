@@ -241,7 +241,8 @@ fn what_is_no_payload_gets_one_line_and_exit_code_2() {
 }
 
 /// What prints no data of its own, or prints it in a format that is read by other programs as it is.
-const WITHOUT_JSON: [&str; 6] = ["run", "forget", "rules export", "store export", "config diff", "command config"];
+const WITHOUT_JSON: [&str; 7] =
+    ["run", "forget", "rules export", "store export", "config diff", "command config", "support-bundle"];
 
 /// `command`, or each command below it, prints its data as JSON when asked.
 fn assert_gives_json(directory: &Path, command: &str, help: &str) {
