@@ -440,7 +440,10 @@ async fn failed(supervisor: &mut Supervisor, store: &BufferThread) -> TaskEnd {
             end = supervisor.next_end() => if !end.expected {
                 return end;
             },
-            () = ended(store) => return TaskEnd { name: "store".to_owned(), expected: false, panic: None },
+            () = ended(store) => {
+                let why = "the database hangs or failed for good, as the log says; a new process opens it again";
+                return TaskEnd { name: "store".to_owned(), expected: false, panic: Some(why.to_owned()) };
+            }
         }
     }
 }
