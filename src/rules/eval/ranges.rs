@@ -124,22 +124,24 @@ fn newest(samples: &[Sample], is_rate: bool) -> Option<f64> {
 }
 
 /// Slope of the straight line through samples, and its value at `time`.
+///
+/// From distances to the means: differences of large sums, as Prometheus forms them, lose all digits of samples that are
+/// a millisecond apart.
 fn line(samples: &[Sample], time: Timestamp) -> (f64, f64) {
-    let first = samples[0].value;
-    if samples.iter().all(|sample| sample.value == first) {
-        return if first.is_infinite() { (f64::NAN, f64::NAN) } else { (0.0, first) };
+    let first = samples[0];
+    if samples.iter().all(|sample| sample.value == first.value) {
+        return if first.value.is_infinite() { (f64::NAN, f64::NAN) } else { (0.0, first.value) };
     }
-    let count = samples.len() as f64;
-    let total = |part: fn(f64, f64) -> f64| {
-        let seconds = |sample: &Sample| (sample.time.0 - time.0) as f64 / 1e3;
-        let parts = samples.iter().map(|sample| part(seconds(sample), sample.value));
-        let (sum, lost) = parts.fold((0.0, 0.0), |(sum, lost), value| add(value, sum, lost));
+    let later = |time: Timestamp| (time.0 - first.time.0) as f64 / 1e3;
+    let total = |part: &dyn Fn(&Sample) -> f64| {
+        let (sum, lost) = samples.iter().fold((0.0, 0.0), |(sum, lost), sample| add(part(sample), sum, lost));
         sum + lost
     };
-    let (x, y) = (total(|x, _| x), total(|_, y| y));
-    let (xy, xx) = (total(|x, y| x * y), total(|x, _| x * x));
-    let slope = (xy - x * y / count) / (xx - x * x / count);
-    (slope, y / count - slope * x / count)
+    let count = samples.len() as f64;
+    let (when, mean) = (total(&|sample| later(sample.time)) / count, total(&|sample| sample.value) / count);
+    let products = total(&|sample| (later(sample.time) - when) * (sample.value - mean));
+    let slope = products / total(&|sample| (later(sample.time) - when).powi(2));
+    (slope, mean + slope * (later(time) - when))
 }
 
 fn smoothed(samples: &[Sample], smoothing: f64, trend: f64) -> Result<Option<f64>, EvalError> {
