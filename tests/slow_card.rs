@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use lineside::simulator::Servers;
 use support::broker::Broker;
 use support::consumer::Consumer;
-use support::plant::{COUNTER, COUNTER_PROFILE, answered, assert_no_poll_waited, calm, counters};
+use support::plant::{COUNTER, COUNTER_PROFILE, answered, assert_no_poll_waited, calm, counters, is_calm_polled};
 use support::run;
 use support::site::{Configuration, Site};
 
@@ -135,7 +135,8 @@ async fn a_flush_that_hangs_costs_no_poll_and_one_that_never_ends_nothing_that_w
     std::fs::remove_file(&hangs).ok();
     let before = consumer.harvest.readings.len();
     consumer.until("readings after that", |harvest| harvest.readings.len() > before + 100).await;
-    let status = site.until("everything stored", |status| status["store"]["waiting_bytes"] == 0).await;
+    let is_settled = |status: &serde_json::Value| status["store"]["waiting_bytes"] == 0 && is_calm_polled(status);
+    let status = site.until("everything stored, and polls", is_settled).await;
     assert_eq!(status["store"]["quarantined"], 0, "{status}");
     assert_no_poll_waited(&status);
     agent.terminate();
