@@ -13,7 +13,7 @@ use lineside::buffer::{BufferError, Watermarks};
 use lineside::database::{Batch, Database, EngineKind};
 use lineside::model::{Commit, Gap, GapReason, Lane, Records};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use store::{ALL, Counter, Store, alarm, numbers};
+use store::{ALL, Counter, Store, alarm, files, numbers};
 
 const PLENTY: u64 = 64 << 20;
 
@@ -29,19 +29,6 @@ async fn filled(directory: &Path) -> (i64, Watermarks) {
     let watermarks = *store.handle.watermarks().borrow();
     store.close().await;
     (counter.0, watermarks)
-}
-
-fn files(directory: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(directory).unwrap().flatten() {
-        if entry.path().is_dir() {
-            found.extend(files(&entry.path()));
-        } else {
-            found.push(entry.path());
-        }
-    }
-    found.sort();
-    found
 }
 
 #[tokio::test]

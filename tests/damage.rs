@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use lineside::buffer::{BufferError, Watermarks};
 use lineside::database::Database;
 use lineside::model::{Commit, Gap, GapReason, Lane, Records, Sequence, SeriesId, SeriesInfo, ValueKind};
-use store::{ALL, Counter, Store, alarm, numbers};
+use store::{ALL, Counter, Store, alarm, files, numbers};
 
 const PLENTY: u64 = 64 << 20;
 
@@ -134,19 +134,6 @@ fn series() -> Vec<SeriesInfo> {
         states: Default::default(),
     };
     (0..SERIES).map(info).collect()
-}
-
-fn files(directory: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-        if entry.path().is_dir() {
-            found.extend(files(&entry.path()));
-        } else {
-            found.push(entry.path());
-        }
-    }
-    found.sort();
-    found
 }
 
 fn copy(from: &Path, to: &Path) {

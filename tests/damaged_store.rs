@@ -8,18 +8,14 @@ mod support;
 use std::collections::BTreeSet;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use lineside::database::{Database, EngineKind};
 use lineside::model::Transition;
 use lineside::simulator::{Endpoint, Servers};
 use support::broker::Broker;
 use support::consumer::Consumer;
-use support::plant::{COUNTER, COUNTER_PROFILE, answered, counters};
-use support::site::{Agent, Configuration, Site};
-
-/// From the start of the process to the first request, whatever the store is like.
-const POLLING_WITHIN: Duration = Duration::from_secs(2);
+use support::plant::{COUNTER, COUNTER_PROFILE, answered, counters, start_polling};
+use support::site::{Configuration, Site};
 
 /// Commits that wait when the store is damaged.
 const COMMITS: u64 = 25;
@@ -45,16 +41,6 @@ async fn outage(servers: &mut Servers, engine: EngineKind) -> (Site, Endpoint) {
     site.until("commits that wait", waits).await;
     agent.kill();
     (site, endpoint)
-}
-
-/// Starts the agent, which polls at once.
-async fn start(site: &Site, endpoint: &Endpoint) -> Agent {
-    let before = endpoint.counters().answers;
-    let begun = Instant::now();
-    let agent = site.start();
-    endpoint.wait_for(|counters| counters.answers > before).await;
-    assert!(begun.elapsed() < POLLING_WITHIN, "polls only after {:?}", begun.elapsed());
-    agent
 }
 
 fn files(directory: &Path) -> Vec<PathBuf> {
@@ -103,7 +89,7 @@ async fn damaged(engine: EngineKind) {
     site.configure(&configuration(broker.port(), &endpoint, engine));
 
     // When the agent starts again.
-    let mut agent = start(&site, &endpoint).await;
+    let mut agent = start_polling(&site, &endpoint).await;
     consumer.until("the alarm and its end", |harvest| harvest.transitions("StoreDamaged").len() == 2).await;
     consumer.until("the gap record", |harvest| !harvest.named().is_empty()).await;
     let until = endpoint.counters().answers;
@@ -113,7 +99,7 @@ async fn damaged(engine: EngineKind) {
     // And again, and again.
     for _ in 0..2 {
         agent.kill();
-        agent = start(&site, &endpoint).await;
+        agent = start_polling(&site, &endpoint).await;
         agent.logged("lineside started").await;
         let status = site.until("an open store", |status| status["store"]["writable"] == true).await;
         assert_eq!((&status["store"]["quarantined"], &status["store"]["damaged"]), (&0.into(), &0.into()), "{engine}");
@@ -151,7 +137,7 @@ async fn files_that_are_gone_are_named_and_the_epoch_goes_on() {
     let mut consumer = Consumer::start(&broker).await;
     site.configure(&configuration(broker.port(), &endpoint, EngineKind::default()));
 
-    let mut agent = start(&site, &endpoint).await;
+    let mut agent = start_polling(&site, &endpoint).await;
     consumer.until("the alarm and its end", |harvest| harvest.transitions("StoreDamaged").len() == 2).await;
     consumer.until("new readings", |harvest| harvest.numbers("press-1", "answers").len() > 20).await;
     agent.terminate();
@@ -177,7 +163,7 @@ async fn a_store_of_a_newer_release_is_set_aside_and_left_alone() {
     site.configure(&configuration(broker.port(), &endpoint, EngineKind::default()));
 
     let refused = site.lineside(&["store", "stats", "--store", &site.store().display().to_string()]).await;
-    let mut agent = start(&site, &endpoint).await;
+    let mut agent = start_polling(&site, &endpoint).await;
     consumer.until("the alarm", |harvest| harvest.transitions("StoreNewer").len() == 2).await;
     consumer.until("new readings", |harvest| harvest.numbers("press-1", "answers").len() > 20).await;
     agent.terminate();

@@ -5,19 +5,16 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lineside::profile::{Protocol, file};
 use lineside::simulator::{Course, Device, Endpoint, Framing, Keep, Servers};
 use serde_json::Value;
 use support::broker::Broker;
 use support::consumer::{Consumer, Harvest};
-use support::plant::{COUNTER, COUNTER_PROFILE, answered, assert_no_poll_waited, calm, counters};
+use support::plant::{COUNTER, COUNTER_PROFILE, answered, assert_no_poll_waited, calm, counters, start_polling};
 use support::site::{Agent, Configuration, Site};
 use support::small_disk::{Card, SmallDisk};
-
-/// From the start of the process to the first request, whatever the disk is like.
-const POLLING_WITHIN: Duration = Duration::from_secs(2);
 
 /// Beside the counter a device whose readings fill a disk: sixty values that wander, ten times a second.
 async fn busy(servers: &mut Servers) -> (Endpoint, String) {
@@ -46,16 +43,6 @@ fn site(broker: &Broker, endpoint: &Endpoint) -> Site {
     let site = Site::with_profiles(&[(COUNTER, COUNTER_PROFILE)]);
     site.configure(&configuration(broker, endpoint));
     site
-}
-
-/// Starts the agent. It polls at once.
-async fn start(site: &Site, endpoint: &Endpoint) -> Agent {
-    let before = endpoint.counters().answers;
-    let begun = Instant::now();
-    let agent = site.start();
-    endpoint.wait_for(|counters| counters.answers > before).await;
-    assert!(begun.elapsed() < POLLING_WITHIN, "polls only after {:?}", begun.elapsed());
-    agent
 }
 
 fn count(harvest: &Harvest) -> usize {
@@ -112,7 +99,7 @@ async fn it_starts_for_the_first_time_on_a_full_disk() {
     disk.fill();
 
     // Given a disk without a free byte, when it starts, then it polls, delivers, and says what is wrong.
-    let mut agent = start(&site, &endpoint).await;
+    let mut agent = start_polling(&site, &endpoint).await;
     more(&mut consumer, "readings that were never stored").await;
     let status = site.status().await;
     assert_eq!(trouble(&status), Some("no space left on device"));
@@ -148,7 +135,7 @@ async fn it_goes_on_while_something_else_fills_the_disk() {
         .device("press-2", "yard", 1, "noise", "50ms");
     site.configure(&calm(configuration, &mut servers).await);
     let disk = SmallDisk::at(&site.store());
-    let mut agent = start(&site, &endpoint).await;
+    let mut agent = start_polling(&site, &endpoint).await;
     more(&mut consumer, "the first readings").await;
 
     // When something else fills the disk, and goes away again.
@@ -175,13 +162,13 @@ async fn it_starts_on_a_disk_that_is_read_only_with_what_it_stored_before() {
     let mut consumer = Consumer::start(&broker).await;
     let site = site(&broker, &endpoint);
     let disk = SmallDisk::at(&site.store());
-    let mut agent = start(&site, &endpoint).await;
+    let mut agent = start_polling(&site, &endpoint).await;
     more(&mut consumer, "the first readings").await;
     agent.terminate();
     agent.exit().await;
     disk.make_read_only();
 
-    let mut agent = start(&site, &endpoint).await;
+    let mut agent = start_polling(&site, &endpoint).await;
     more(&mut consumer, "readings that were never stored").await;
     assert_eq!(trouble(&site.status().await), Some("read-only file system"));
     disk.make_writable();
@@ -206,7 +193,7 @@ async fn it_goes_on_while_its_disk_is_remounted_read_only_and_back() {
         .device("press-2", "yard", 1, "noise", "50ms");
     site.configure(&calm(configuration, &mut servers).await);
     let disk = SmallDisk::at(&site.store());
-    let mut agent = start(&site, &endpoint).await;
+    let mut agent = start_polling(&site, &endpoint).await;
     more(&mut consumer, "the first readings").await;
 
     // Given a store that had to let go of its files, without which the system does not remount anything.
@@ -238,7 +225,7 @@ async fn an_error_of_the_card_that_makes_it_read_only_under_the_open_store_costs
     let site = Site::with_profiles(&[(COUNTER, COUNTER_PROFILE)]);
     site.configure(&calm(configuration(&broker, &endpoint), &mut servers).await);
     let card = Card::at(&site.store());
-    let mut agent = start(&site, &endpoint).await;
+    let mut agent = start_polling(&site, &endpoint).await;
     more(&mut consumer, "the first readings").await;
 
     let failed_at = *answered(&endpoint, 1).await.keys().last().unwrap();
@@ -259,7 +246,7 @@ async fn an_error_of_the_card_that_makes_it_read_only_under_the_open_store_costs
     agent.terminate();
     agent.exit().await;
     card.repair();
-    let mut agent = start(&site, &endpoint).await;
+    let mut agent = start_polling(&site, &endpoint).await;
     more(&mut consumer, "stored readings").await;
     let status = site.status().await;
     assert_eq!((trouble(&status), status["store"]["quarantined"].as_u64()), (None, Some(0)), "{status}");

@@ -458,3 +458,29 @@ async fn ended(thread: &BufferThread) {
 fn listed(faults: &[FileFault]) -> String {
     faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Longest wait for something that is certain to happen.
+    const CERTAIN: Duration = Duration::from_secs(30);
+
+    #[tokio::test]
+    async fn the_end_of_the_thread_of_the_store_is_an_event() {
+        let directory = tempfile::tempdir().unwrap();
+        let text = "gateway = { site = \"lyon\", id = \"gw-01\", socket = \"socket\" }\n\
+                    store = { path = \"store\" }\n\
+                    mqtt = { url = \"mqtt://127.0.0.1:1\" }\n\
+                    link = [{ name = \"hall\", tcp = \"127.0.0.1:1\" }]\n\
+                    device = [{ name = \"meter\", link = \"hall\", unit_id = 1, profile = \"abb-b23\" }]\n";
+        let config = crate::config::parse(text, "lineside.toml", directory.path()).unwrap();
+        let mut agent = Agent::start(config).await.unwrap();
+
+        agent.buffer.close().await.unwrap();
+
+        let event = tokio::time::timeout(CERTAIN, agent.event()).await.expect("an agent without a store goes on");
+        let Event::Failed(end) = event else { panic!("{event:?}") };
+        assert_eq!(end.name, "store", "{end:?}");
+    }
+}

@@ -1,13 +1,13 @@
 //! Simulated devices that number their answers: what arrives can be told from what was lost.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lineside::model::Timestamp;
 use lineside::profile::{Protocol, file};
 use lineside::simulator::{Course, Device, Endpoint, Framing, Keep, Servers};
 
-use super::site::Configuration;
+use super::site::{Agent, Configuration, Site};
 
 /// Name of the profile of [`counters`].
 pub const COUNTER: &str = "counter";
@@ -79,4 +79,17 @@ pub fn is_calm_polled(status: &serde_json::Value) -> bool {
 
 fn status_of_calm(status: &serde_json::Value) -> &serde_json::Value {
     status["links"].as_array().unwrap().iter().find(|link| link["name"] == "calm").unwrap()
+}
+
+/// From the start of the process to the first request, whatever disk and store are like.
+const POLLING_WITHIN: Duration = Duration::from_secs(2);
+
+/// Starts the agent, which polls at once.
+pub async fn start_polling(site: &Site, endpoint: &Endpoint) -> Agent {
+    let before = endpoint.counters().answers;
+    let begun = Instant::now();
+    let agent = site.start();
+    endpoint.wait_for(|counters| counters.answers > before).await;
+    assert!(begun.elapsed() < POLLING_WITHIN, "polls only after {:?}", begun.elapsed());
+    agent
 }

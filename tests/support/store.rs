@@ -172,3 +172,17 @@ pub fn alarm(number: i64) -> AlarmRecord {
         by: None,
     }
 }
+
+/// Every file below a directory, in the order of their names.
+pub fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            found.extend(files(&entry.path()));
+        } else {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    found
+}
