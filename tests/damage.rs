@@ -45,13 +45,14 @@ struct Original {
 }
 
 impl Original {
-    /// One that was closed in order, or whose process was killed.
-    async fn fill(is_closed: bool) -> Self {
+    /// One that was closed in order, or whose process was killed, after `commits` commits in each lane. Whether they are
+    /// even or odd decides in which half of the mark the last note stands.
+    async fn fill(is_closed: bool, commits: i64) -> Self {
         let work = tempfile::tempdir().unwrap();
         let store = Store::open(work.path(), PLENTY);
         let series = store.handle.register(series()).await.unwrap();
         let mut counter = Counter::default();
-        for number in 0..120 {
+        for number in 0..commits {
             store.handle.append(counter.rows(&[150, 250])).await.unwrap();
             store.handle.append_alarms(vec![alarm(number)]).await.unwrap();
             store.handle.flush().await.unwrap();
@@ -336,7 +337,8 @@ fn cases() -> u64 {
 fn damaged_databases_open_and_keep_what_is_undamaged_and_name_the_rest() {
     const THREADS: u64 = 4;
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let originals = [true, false].map(|is_closed| runtime().block_on(Original::fill(is_closed)));
+    let kinds = [(true, 120), (false, 120), (true, 121), (false, 121)];
+    let originals = kinds.map(|(is_closed, commits)| runtime().block_on(Original::fill(is_closed, commits)));
     let only = std::env::var("LINESIDE_TEST_DAMAGE").ok().map(|text| text.parse::<u64>().expect("a number"));
     let seeds: Vec<u64> = only.map_or_else(|| (0..cases()).collect(), |seed| vec![seed]);
 
@@ -345,7 +347,7 @@ fn damaged_databases_open_and_keep_what_is_undamaged_and_name_the_rest() {
             let (originals, seeds) = (&originals, &seeds);
             scope.spawn(move || {
                 let mine = seeds.iter().filter(|seed| *seed % THREADS == thread);
-                let original = |seed: u64| &originals[usize::from(seed / THREADS % 2 == 1)];
+                let original = |seed: u64| &originals[(seed / THREADS) as usize % originals.len()];
                 // One that fails hides no other.
                 let case = |seed: u64| runtime().block_on(damaged(original(seed), seed));
                 mine.map(|seed| catch_unwind(AssertUnwindSafe(|| case(*seed))).ok()).collect::<Vec<_>>()

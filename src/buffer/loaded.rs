@@ -9,7 +9,7 @@ use super::lane::LaneState;
 use super::resend::Resend;
 use super::restoring::{Beside, Damage, Lanes, Restoring};
 use super::rule_state::RuleState;
-use crate::database::{Database, DatabaseError, EngineKind};
+use crate::database::{Database, DatabaseError, EngineKind, Pair};
 use crate::model::{Epoch, Lane};
 
 /// The key of the epoch.
@@ -58,11 +58,11 @@ pub struct Loaded {
 
 impl Loaded {
     /// Opens the database at `path`, or makes a new one. Durable in either case. What is damaged is put together again as
-    /// far as it can be ([`restoring`](super::restoring)).
-    pub fn open(path: &Path, for_new: EngineKind, beside: &Beside) -> Result<Self, DatabaseError> {
+    /// far as it can be ([`restoring`](super::restoring)); `unseen` is put back if it belongs there.
+    pub fn open(path: &Path, for_new: EngineKind, beside: &Beside, unseen: Vec<Pair>) -> Result<Self, DatabaseError> {
         let database = Database::open(path, for_new)?;
         let restoring = Restoring::of(&database, beside, path)?;
-        let (epoch, Lanes { states: lanes, generation, damage }) = (restoring.epoch, restoring.lanes(path)?);
+        let (epoch, Lanes { states: lanes, generation, damage }) = (restoring.epoch, restoring.lanes(path, unseen)?);
         let ids = SeriesIds::load(&database)?;
         let rule_state = RuleState::load(&database)?;
         let resend = Resend::load(&database)?;

@@ -52,6 +52,8 @@ pub struct Noted {
     pub lanes: [LaneState; 2],
     /// Whether it says what was delivered.
     pub is_full: bool,
+    /// Whether it is the last that was noted: not when what was noted in the other slot cannot be read.
+    pub is_newest: bool,
 }
 
 impl Mark {
@@ -75,8 +77,11 @@ impl Mark {
 
     /// What is noted, if that can be read.
     pub fn read(&self) -> Option<Noted> {
-        let newest = slots(&self.path).max_by_key(|(number, _)| *number);
-        newest.map(|(_, noted)| noted).or_else(|| old(&self.path))
+        let slots: Vec<(u64, Noted)> = slots(&self.path).collect();
+        // Only the first note has none beside it.
+        let is_newest = slots.len() == 2 || matches!(slots[..], [(1, _)]);
+        let newest = slots.into_iter().max_by_key(|(number, _)| *number);
+        newest.map(|(_, noted)| Noted { is_newest, ..noted }).or_else(|| old(&self.path))
     }
 }
 
@@ -132,7 +137,7 @@ fn decode(bytes: &[u8]) -> Result<(u64, Noted), Malformed> {
     if u32::from_le_bytes(reader.array()?) != crc32c::crc32c(body) {
         return Err(Malformed("checksum does not match"));
     }
-    Ok((number, Noted { epoch, boot, generation, lanes, is_full: true }))
+    Ok((number, Noted { epoch, boot, generation, lanes, is_full: true, is_newest: true }))
 }
 
 /// The mark of an earlier release: epoch, and next sequence and records ever of both lanes.
@@ -150,7 +155,7 @@ fn old(path: &Path) -> Option<Noted> {
         Some(LaneState { next: number()?.max(1), records_ever: number()?, ..LaneState::new(lane) })
     };
     let lanes = [lane(Lane::Alarms)?, lane(Lane::Telemetry)?];
-    Some(Noted { epoch, boot: None, generation: 0, lanes, is_full: false })
+    Some(Noted { epoch, boot: None, generation: 0, lanes, is_full: false, is_newest: true })
 }
 
 #[cfg(test)]
@@ -161,7 +166,8 @@ mod tests {
         let mut telemetry = LaneState { next: 90, records_ever: 8000, ..LaneState::new(Lane::Telemetry) };
         telemetry.settle(1, generation);
         let lanes = [LaneState::new(Lane::Alarms), telemetry];
-        Noted { epoch: Epoch([1; 16]), boot: Some(BootId([2; 16])), generation, lanes, is_full: true }
+        let (epoch, boot) = (Epoch([1; 16]), Some(BootId([2; 16])));
+        Noted { epoch, boot, generation, lanes, is_full: true, is_newest: true }
     }
 
     #[test]
@@ -169,16 +175,20 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut mark = Mark::beside(directory.path());
         assert!(mark.read().is_none());
+        mark.write(&noted(0)).unwrap();
+        assert!(mark.read().unwrap().is_newest, "there was none before");
         (1..=3).for_each(|generation| mark.write(&noted(generation)).unwrap());
         let mut again = Mark::beside(directory.path());
         again.write(&noted(4)).unwrap();
         let read = again.read().unwrap();
         assert_eq!((read.generation, read.lanes[1].oldest_undelivered(), read.boot), (4, 5, Some(BootId([2; 16]))));
+        assert!(read.is_newest);
 
         let file = File::options().write(true).open(directory.path().join("mark")).unwrap();
-        file.write_all_at(&[0xff; 8], 40).unwrap();
+        file.write_all_at(&[0xff; 8], SLOT as u64 + 40).unwrap();
 
-        assert_eq!(again.read().unwrap().generation, 3);
+        let read = again.read().unwrap();
+        assert_eq!((read.generation, read.is_newest), (3, false));
     }
 
     #[test]

@@ -7,10 +7,11 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use super::loaded::Loaded;
+use super::mark::Noted;
 use super::place::{Place, mark_format};
 use super::restoring::Beside;
-use super::salvage::is_all_there;
-use crate::database::{DatabaseError, distrust, look_before_opening};
+use super::salvage::{is_all_there, unseen_commits};
+use crate::database::{DatabaseError, Pair, distrust, look_before_opening};
 
 /// A database that is being opened.
 #[derive(Debug)]
@@ -29,8 +30,8 @@ impl Opening {
             let unavailable = |source| DatabaseError::Unavailable { path: directory.clone(), source };
             let open = || {
                 mark_format(&directory).map_err(unavailable)?;
-                look(&path, &beside)?;
-                Loaded::open(&path, for_new, &beside)
+                let unseen = look(&path, &beside)?;
+                Loaded::open(&path, for_new, &beside, unseen)
             };
             let opened = open().or_else(|error| match error {
                 // Perhaps no more than what was believed without looking.
@@ -61,13 +62,17 @@ impl Opening {
 }
 
 /// Keeps an engine that overwrites what it takes for damaged from doing so: what is to be delivered is saved first.
-fn look(path: &Path, beside: &Beside) -> Result<(), DatabaseError> {
-    let Some(unseen) = look_before_opening(path)? else { return Ok(()) };
-    match beside.noted.as_ref().filter(|noted| noted.is_full) {
-        Some(noted) if !is_all_there(path, noted, &unseen) => {
-            let detail = "not everything that is to be delivered is in its files".to_owned();
-            Err(DatabaseError::Damaged { path: path.to_owned(), detail })
-        }
-        Some(_) | None => Ok(()),
-    }
+/// Returns what it will not see and nothing speaks of, since the mark is damaged.
+fn look(path: &Path, beside: &Beside) -> Result<Vec<Pair>, DatabaseError> {
+    let Some(unseen) = look_before_opening(path)? else { return Ok(Vec::new()) };
+    let is_all_there = |noted: &Noted| is_all_there(path, noted, &unseen);
+    let known = match beside.noted.as_ref().filter(|noted| noted.is_full) {
+        Some(noted) if !is_all_there(noted) => None,
+        Some(noted) if noted.is_newest => Some(Vec::new()),
+        noted => unseen_commits(path, noted, &unseen),
+    };
+    known.ok_or_else(|| {
+        let detail = "not everything that is to be delivered is in its files".to_owned();
+        DatabaseError::Damaged { path: path.to_owned(), detail }
+    })
 }

@@ -124,7 +124,7 @@ impl Store {
     pub(super) fn noted(&self) -> Noted {
         let (epoch, boot, generation, lanes) =
             (self.epoch, Some(self.clock.boot()), self.generation, self.lanes.clone());
-        Noted { epoch, boot, generation, lanes, is_full: true }
+        Noted { epoch, boot, generation, lanes, is_full: true, is_newest: true }
     }
 
     fn resume(&mut self, mut loaded: Loaded) {

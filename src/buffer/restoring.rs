@@ -10,7 +10,7 @@ use super::ranges::Ranges;
 use super::reckon::{Reckoned, reckon};
 use super::salvage::{Salvage, survey};
 use super::store::at;
-use crate::database::{Batch, Database, DatabaseError};
+use crate::database::{Batch, Database, DatabaseError, Pair};
 use crate::model::{BootId, Epoch, Gap, Lane, Sequence};
 
 /// Sequences passed over when the mark may be old: many times what is given while the system takes its time to write it.
@@ -98,14 +98,16 @@ impl<'a> Restoring<'a> {
     }
 
     /// The lanes. After damage, what is missing of them is looked for in every file below `path`.
-    pub fn lanes(&self, path: &Path) -> Result<Lanes, DatabaseError> {
-        let mut brought_back = self.bring_back()?;
+    /// `unseen` are commits of which nothing tells whether they had been durable.
+    pub fn lanes(&self, path: &Path, unseen: Vec<Pair>) -> Result<Lanes, DatabaseError> {
         let [(alarms, first), (telemetry, second)] = [self.stored(Lane::Alarms)?, self.stored(Lane::Telemetry)?];
         let stored = [alarms, telemetry];
+        let mut brought_back = self.bring_back(unseen, &stored)?;
         let noted = self.noted.as_ref().filter(|_| self.is_empty).map_or(0, |noted| noted.generation);
         let generation = first.max(second).max(noted);
         let is_rebuilt = !self.aside.is_empty() || (self.is_empty && self.noted.is_some());
-        let is_damaged = is_rebuilt || self.database.has_losses() || !self.are_right(&stored)?;
+        let is_damaged =
+            is_rebuilt || self.is_mark_damaged() || self.database.has_losses() || !self.are_right(&stored)?;
         if !is_damaged {
             let [alarms, telemetry] = stored;
             let or_new = |state: Option<LaneState>, lane| state.unwrap_or_else(|| LaneState::new(lane));
@@ -135,17 +137,23 @@ impl<'a> Restoring<'a> {
     }
 
     /// Puts back the commits that an engine has cut off as the end of a write, but which had been durable: the mark knows.
-    fn bring_back(&self) -> Result<u64, DatabaseError> {
+    /// When it does not, a commit that nothing was promised of comes back too: it is whole, and does no harm.
+    fn bring_back(&self, unseen: Vec<Pair>, stored: &[Option<LaneState>; 2]) -> Result<u64, DatabaseError> {
         let leftovers = self.database.take_leftovers();
-        let (Some(noted), Ok(mut codec)) = (&self.noted, Codec::new()) else { return Ok(0) };
+        let Ok(mut codec) = Codec::new() else { return Ok(0) };
+        let noted = |lane: Lane| self.noted.as_ref().map(|noted| &noted.lanes[at(lane)]);
+        let knows_last = self.noted.as_ref().is_some_and(|noted| noted.is_newest);
         let mut batch = Batch::default();
         let mut count = 0;
-        for (key, value) in leftovers {
+        for (key, value) in leftovers.into_iter().chain(unseen) {
             let Ok((lane, commit)) = codec.decode(&value) else { continue };
-            let (header, state) = (commit.header, &noted.lanes[at(lane)]);
+            let header = commit.header;
             let sequence = header.sequence.0;
-            let is_wanted = header.epoch == self.epoch && key == commit_key(lane, sequence) && sequence < state.next;
-            if is_wanted && state.is_to_be_delivered(sequence) && self.database.get(&key)?.is_none() {
+            let is_one = header.epoch == self.epoch && key == commit_key(lane, sequence);
+            let was_durable = !knows_last || noted(lane).is_some_and(|lane| sequence < lane.next);
+            let mut states = noted(lane).into_iter().chain(&stored[at(lane)]);
+            let is_wanted = states.all(|state| state.is_to_be_delivered(sequence));
+            if is_one && was_durable && is_wanted && self.database.get(&key)?.is_none() {
                 batch.put(&key, &value);
                 count += 1;
             }
@@ -194,11 +202,16 @@ impl<'a> Restoring<'a> {
         Ok([lane(Lane::Alarms)?, lane(Lane::Telemetry)?])
     }
 
+    /// Whether the last note is damaged, and not what a power cut left of it.
+    fn is_mark_damaged(&self) -> bool {
+        self.noted.as_ref().is_some_and(|noted| !noted.is_newest && noted.boot.is_some() && noted.boot == self.boot)
+    }
+
     /// Whether sequences may have been given of which neither the mark nor the database knows.
     fn may_have_given_more(&self, lane: Lane, stored: Option<&LaneState>) -> bool {
         let Some(noted) = &self.noted else { return true };
         let is_exact = noted.boot.is_some() && noted.boot == self.boot;
-        !is_exact && stored.is_none_or(|stored| stored.next < noted.lanes[at(lane)].next)
+        self.is_mark_damaged() || !is_exact && stored.is_none_or(|stored| stored.next < noted.lanes[at(lane)].next)
     }
 }
 

@@ -3,18 +3,20 @@
 //!
 //! This happens while the database is opened, beside the thread of the store; polling does not wait for it.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::carve::carve;
+use super::commit::Envelope;
 use super::lane::LaneState;
 use super::loaded::commit_key;
 use super::mark::Noted;
 use super::ranges::Ranges;
 use super::store::at;
-use crate::database::{Batch, Database, DatabaseError};
+use crate::database::{Batch, Database, DatabaseError, Pair};
 use crate::model::{Epoch, Lane};
 
 /// Bytes read at once.
@@ -22,6 +24,9 @@ const READ: usize = 256 << 10;
 
 /// Bytes of commits that are made durable at once: what waits in memory.
 const AT_ONCE: usize = 1 << 20;
+
+/// Most bytes of commits that are kept in memory while an engine opens a database without seeing them.
+const UNSEEN_KEPT: usize = 4 << 20;
 
 /// What is brought back, and from where.
 pub struct Salvage<'a> {
@@ -79,49 +84,77 @@ impl Salvage<'_> {
 /// `db` not in the places `unseen`.
 pub fn is_all_there(directory: &Path, noted: &Noted, unseen: &[Range<u64>]) -> bool {
     let mut wanted = noted.lanes.each_ref().map(LaneState::to_be_delivered);
+    each_commit(directory, unseen, |is_seen, envelope, _| {
+        if is_seen && envelope.header.epoch == noted.epoch {
+            let sequence = envelope.header.sequence.0;
+            wanted[at(envelope.lane)].remove(sequence, sequence);
+        }
+    });
+    wanted.iter().all(|ranges| ranges.iter().next().is_none())
+}
+
+/// The commits that stand in files below `directory` in the places `unseen` of the file `db` and nowhere else, behind what
+/// `noted` knows; of all when nothing is noted. Nothing when they are too many to be kept in memory.
+///
+/// What was delivered and removed is found too: but only below what is still there.
+pub fn unseen_commits(directory: &Path, noted: Option<&Noted>, unseen: &[Range<u64>]) -> Option<Vec<Pair>> {
+    let (mut seen, mut found, mut bytes) = ([Ranges::default(), Ranges::default()], BTreeMap::new(), 0);
+    each_commit(directory, unseen, |is_seen, envelope, commit| {
+        let (lane, sequence) = (envelope.lane, envelope.header.sequence.0);
+        let is_known = noted.is_some_and(|it| it.epoch != envelope.header.epoch || sequence < it.lanes[at(lane)].next);
+        if is_seen {
+            seen[at(lane)].insert(sequence, sequence);
+        } else if !is_known {
+            bytes += commit.len();
+            if bytes <= UNSEEN_KEPT {
+                found.insert((at(lane), sequence), (commit_key(lane, sequence).to_vec(), commit.to_vec()));
+            }
+        }
+    });
+    let is_missing = |(lane, sequence): &(usize, u64)| {
+        let seen = &seen[*lane];
+        let oldest = seen.first_present(0).unwrap_or(0);
+        *sequence > oldest && seen.first_present(*sequence) != Some(*sequence)
+    };
+    found.retain(|place, _| is_missing(place));
+    (bytes <= UNSEEN_KEPT).then(|| found.into_values().collect())
+}
+
+/// Shows every whole commit in files below `directory`, and whether it stands elsewhere than in the places `unseen` of the
+/// file `db`. What cannot be read is passed over.
+fn each_commit(directory: &Path, unseen: &[Range<u64>], mut found: impl FnMut(bool, &Envelope, &[u8])) {
     for path in files(directory) {
         let is_log = path.file_name().is_some_and(|name| name == "db");
-        let Ok(mut parts) = Parts::open(&path) else { return false };
+        let Ok(mut parts) = Parts::open(&path) else { continue };
         loop {
-            let parts_offset = parts.offset;
+            let offset = parts.offset;
             let Ok(Some((bytes, is_end))) = parts.next() else { break };
-            let done = carve(bytes, is_end, |at_byte, envelope, _| {
-                let place = parts_offset + at_byte as u64;
-                let is_seen = !is_log || !unseen.iter().any(|range| range.contains(&place));
-                if is_seen && envelope.header.epoch == noted.epoch {
-                    let sequence = envelope.header.sequence.0;
-                    wanted[at(envelope.lane)].remove(sequence, sequence);
-                }
+            let done = carve(bytes, is_end, |at_byte, envelope, commit| {
+                let place = offset + at_byte as u64;
+                found(!is_log || !unseen.iter().any(|range| range.contains(&place)), envelope, commit);
             });
             parts.take(done);
         }
     }
-    wanted.iter().all(|ranges| ranges.iter().next().is_none())
 }
 
 /// What the commits in files below `directory` say about the database that they were in.
 pub fn survey(directory: &Path) -> Option<Noted> {
     let mut lives: Vec<(Epoch, u64, [u64; 2])> = Vec::new();
-    for path in files(directory) {
-        let Ok(mut parts) = Parts::open(&path) else { continue };
-        while let Ok(Some((bytes, is_end))) = parts.next() {
-            let done = carve(bytes, is_end, |_, envelope, _| {
-                let epoch = envelope.header.epoch;
-                let known = lives.iter().position(|life| life.0 == epoch).unwrap_or_else(|| {
-                    lives.push((epoch, 0, [0; 2]));
-                    lives.len() - 1
-                });
-                let (_, commits, last) = &mut lives[known];
-                *commits += 1;
-                let last = &mut last[at(envelope.lane)];
-                *last = envelope.header.sequence.0.max(*last);
-            });
-            parts.take(done);
-        }
-    }
+    each_commit(directory, &[], |_, envelope, _| {
+        let epoch = envelope.header.epoch;
+        let known = lives.iter().position(|life| life.0 == epoch).unwrap_or_else(|| {
+            lives.push((epoch, 0, [0; 2]));
+            lives.len() - 1
+        });
+        let (_, commits, last) = &mut lives[known];
+        *commits += 1;
+        let last = &mut last[at(envelope.lane)];
+        *last = envelope.header.sequence.0.max(*last);
+    });
     let (epoch, _, last) = lives.into_iter().max_by_key(|life| life.1)?;
     let lanes = Lane::ALL.map(|lane| LaneState { next: last[at(lane)] + 1, ..LaneState::new(lane) });
-    Some(Noted { epoch, boot: None, generation: 0, lanes, is_full: false })
+    Some(Noted { epoch, boot: None, generation: 0, lanes, is_full: false, is_newest: true })
 }
 
 /// A file, part by part.

@@ -137,6 +137,9 @@ impl Batch {
     }
 }
 
+/// A key and its value.
+pub type Pair = (Vec<u8>, Vec<u8>);
+
 /// Gets one pair after the other until it breaks off.
 type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
 
@@ -149,7 +152,7 @@ trait Engine: fmt::Debug + Send {
     fn flush(&self) -> Result<(), DatabaseError>;
     fn count(&self, first: &[u8], last: &[u8]) -> Option<u64>;
     fn has_losses(&self) -> bool;
-    fn take_leftovers(&self) -> Vec<(Vec<u8>, Vec<u8>)>;
+    fn take_leftovers(&self) -> Vec<Pair>;
     fn give_up_damaged(&self);
     fn verify(&self) -> Result<Verification, DatabaseError>;
 }
@@ -230,7 +233,7 @@ impl Database {
 
     /// What could be read of the end of the files that does not count any more, in the order written: a power cut in the
     /// middle of a write leaves such an end, and so does damage to the last write. Given once.
-    pub fn take_leftovers(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+    pub fn take_leftovers(&self) -> Vec<Pair> {
         self.engine().take_leftovers()
     }
 

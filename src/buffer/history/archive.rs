@@ -43,10 +43,11 @@ impl Archive {
             return Err(BufferError::NoStore { path: path.to_owned() });
         }
         let beside = Beside { noted: Mark::beside(copy).read(), ..Beside::default() };
-        let mut loaded = Loaded::open(&database, EngineKind::default(), &beside).map_err(|error| match error {
-            DatabaseError::Damaged { detail, .. } => BufferError::Damaged { path: path.to_owned(), detail },
-            other => BufferError::Unavailable { path: path.to_owned(), reason: other.to_string() },
-        })?;
+        let mut loaded =
+            Loaded::open(&database, EngineKind::default(), &beside, Vec::new()).map_err(|error| match error {
+                DatabaseError::Damaged { detail, .. } => BufferError::Damaged { path: path.to_owned(), detail },
+                other => BufferError::Unavailable { path: path.to_owned(), reason: other.to_string() },
+            })?;
         let missing = loaded.damage.take().map(|damage| damage.gaps).unwrap_or_default();
         Ok(Self { loaded, missing, path: path.to_owned() })
     }
