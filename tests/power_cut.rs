@@ -109,7 +109,8 @@ fn check(recording: &Recording, cut: usize, disk: &Disk, random: &mut fastrand::
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let said = |start: &str| recording.last_said(cut, start).map_or(0, |number| number.parse().unwrap());
-        let store = Store::try_open(image.path(), LIMIT, NEVER).unwrap_or_else(|error| panic!("cut {cut}: {error}"));
+        let opening = Store::in_another_boot(image.path(), LIMIT, NEVER);
+        let store = opening.unwrap_or_else(|error| panic!("cut {cut}: {error}"));
         opened(&store).await;
         let watermarks = *store.handle.watermarks().borrow();
         let quarantined = store.handle.status().borrow().quarantined;
@@ -138,7 +139,7 @@ fn check(recording: &Recording, cut: usize, disk: &Disk, random: &mut fastrand::
         store.handle.append(Counter(7).rows(&[10])).await.unwrap();
         store.handle.flush().await.unwrap();
         store.close().await;
-        let store = Store::try_open(image.path(), LIMIT, NEVER).unwrap();
+        let store = Store::in_another_boot(image.path(), LIMIT, NEVER).unwrap();
         opened(&store).await;
         assert_eq!(store.handle.watermarks().borrow().telemetry.durable_last, telemetry.durable_last.next());
         store.close().await;

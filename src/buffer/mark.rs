@@ -56,6 +56,14 @@ pub struct Noted {
     pub is_newest: bool,
 }
 
+impl Noted {
+    /// Whether more was noted, which is damaged, as `boot` sees it: in another boot a power cut may have torn it, and
+    /// then the database tells what was durable.
+    pub fn is_damaged_in(&self, boot: Option<BootId>) -> bool {
+        !self.is_newest && self.boot.is_some() && self.boot == boot
+    }
+}
+
 impl Mark {
     /// The mark in the directory of the store, whether it is there or not.
     pub fn beside(directory: &Path) -> Self {

@@ -68,7 +68,7 @@ fn look(path: &Path, beside: &Beside) -> Result<Vec<Pair>, DatabaseError> {
     let is_all_there = |noted: &Noted| is_all_there(path, noted, &unseen);
     let known = match beside.noted.as_ref().filter(|noted| noted.is_full) {
         Some(noted) if !is_all_there(noted) => None,
-        Some(noted) if noted.is_newest => Some(Vec::new()),
+        Some(noted) if !noted.is_damaged_in(beside.boot) => Some(Vec::new()),
         noted => unseen_commits(path, noted, &unseen),
     };
     known.ok_or_else(|| {

@@ -137,12 +137,11 @@ impl<'a> Restoring<'a> {
     }
 
     /// Puts back the commits that an engine has cut off as the end of a write, but which had been durable: the mark knows.
-    /// When it does not, a commit that nothing was promised of comes back too: it is whole, and does no harm.
+    /// When the last note is damaged, a commit that nothing was promised of comes back too: it is whole, and does no harm.
     fn bring_back(&self, unseen: Vec<Pair>, stored: &[Option<LaneState>; 2]) -> Result<u64, DatabaseError> {
         let leftovers = self.database.take_leftovers();
         let Ok(mut codec) = Codec::new() else { return Ok(0) };
         let noted = |lane: Lane| self.noted.as_ref().map(|noted| &noted.lanes[at(lane)]);
-        let knows_last = self.noted.as_ref().is_some_and(|noted| noted.is_newest);
         let mut batch = Batch::default();
         let mut count = 0;
         for (key, value) in leftovers.into_iter().chain(unseen) {
@@ -150,7 +149,10 @@ impl<'a> Restoring<'a> {
             let header = commit.header;
             let sequence = header.sequence.0;
             let is_one = header.epoch == self.epoch && key == commit_key(lane, sequence);
-            let was_durable = !knows_last || noted(lane).is_some_and(|lane| sequence < lane.next);
+            let was_durable = match &self.noted {
+                Some(noted) => noted.is_damaged_in(self.boot) || sequence < noted.lanes[at(lane)].next,
+                None => stored[at(lane)].as_ref().is_none_or(|lane| sequence < lane.next),
+            };
             let mut states = noted(lane).into_iter().chain(&stored[at(lane)]);
             let is_wanted = states.all(|state| state.is_to_be_delivered(sequence));
             if is_one && was_durable && is_wanted && self.database.get(&key)?.is_none() {
@@ -202,9 +204,8 @@ impl<'a> Restoring<'a> {
         Ok([lane(Lane::Alarms)?, lane(Lane::Telemetry)?])
     }
 
-    /// Whether the last note is damaged, and not what a power cut left of it.
     fn is_mark_damaged(&self) -> bool {
-        self.noted.as_ref().is_some_and(|noted| !noted.is_newest && noted.boot.is_some() && noted.boot == self.boot)
+        self.noted.as_ref().is_some_and(|noted| noted.is_damaged_in(self.boot))
     }
 
     /// Whether sequences may have been given of which neither the mark nor the database knows.

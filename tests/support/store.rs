@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lineside::buffer::{self, BufferError, BufferHandle, BufferSettings, BufferThread, ReadLimit, WhenFull};
-use lineside::clock::SystemClock;
+use lineside::clock::{Clock, SystemClock};
 use lineside::database::EngineKind;
 use lineside::model::{
-    AlarmRecord, AlarmState, Commit, Lane, Observed, Priority, Records, Row, Sequence, SeriesId, Timestamp, Transition,
-    Value,
+    AlarmRecord, AlarmState, BootId, ClockState, Commit, Lane, Observed, Priority, Records, Row, Sequence, SeriesId,
+    Timestamp, Transition, Value,
 };
 
 /// More than any test stores.
@@ -31,6 +31,27 @@ pub fn engine() -> EngineKind {
 /// The full name of the test `name` beside `module`, to run it alone in a process of its own.
 pub fn test_name(module: &str, name: &str) -> String {
     module.split_once("::").map_or_else(|| name.to_owned(), |(_, module)| format!("{module}::{name}"))
+}
+
+/// The clock of this machine in another boot.
+struct OtherBoot(SystemClock);
+
+impl Clock for OtherBoot {
+    fn wall(&self) -> Timestamp {
+        self.0.wall()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.monotonic()
+    }
+
+    fn state(&self) -> ClockState {
+        self.0.state()
+    }
+
+    fn boot(&self) -> BootId {
+        BootId([1; 16])
+    }
 }
 
 /// An open buffer.
@@ -59,8 +80,20 @@ impl Store {
 
     /// Opens a store as `settings` say.
     pub fn with(settings: BufferSettings) -> Result<Self, BufferError> {
+        Self::with_clock(settings, Arc::new(SystemClock::new(true)))
+    }
+
+    /// Opens the store in `path`, which was last used before the machine was switched off, or lost its power.
+    pub fn in_another_boot(path: &Path, limit_bytes: u64, commit_interval: Duration) -> Result<Self, BufferError> {
+        let (path, when_full, engine) = (path.to_owned(), WhenFull::DropOldest, engine());
+        let commit_interval_max = commit_interval;
+        let settings = BufferSettings { path, limit_bytes, commit_interval, commit_interval_max, engine, when_full };
+        Self::with_clock(settings, Arc::new(OtherBoot(SystemClock::new(true))))
+    }
+
+    fn with_clock(settings: BufferSettings, clock: Arc<dyn Clock>) -> Result<Self, BufferError> {
         let path = settings.path.clone();
-        let (thread, handle) = buffer::open(settings, Arc::new(SystemClock::new(true)))?;
+        let (thread, handle) = buffer::open(settings, clock)?;
         // A machine that builds and tests something else may take longer than the buffer itself waits.
         let begun = Instant::now();
         while handle.status().borrow().not_writable_because.as_deref() == Some("the database takes long to open") {
