@@ -58,9 +58,16 @@ pub struct Loaded {
 
 impl Loaded {
     /// Opens the database at `path`, or makes a new one. Durable in either case. What is damaged is put together again as
-    /// far as it can be ([`restoring`](super::restoring)); `unseen` is put back if it belongs there.
-    pub fn open(path: &Path, for_new: EngineKind, beside: &Beside, unseen: Vec<Pair>) -> Result<Self, DatabaseError> {
+    /// far as it can be ([`restoring`](super::restoring)); of `unseen` what belongs there is put back. When it has to be
+    /// opened once more, what the engine has cut off of it is there.
+    pub fn open(
+        path: &Path,
+        for_new: EngineKind,
+        beside: &Beside,
+        unseen: &mut Vec<Pair>,
+    ) -> Result<Self, DatabaseError> {
         let database = Database::open(path, for_new)?;
+        unseen.extend(database.take_leftovers());
         let restoring = Restoring::of(&database, beside, path)?;
         let (epoch, Lanes { states: lanes, generation, damage }) = (restoring.epoch, restoring.lanes(path, unseen)?);
         let ids = SeriesIds::load(&database)?;

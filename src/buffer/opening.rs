@@ -28,10 +28,11 @@ impl Opening {
         let (directory, path, for_new) = (place.path().to_owned(), place.database(), place.engine());
         let open = move || {
             let unavailable = |source| DatabaseError::Unavailable { path: directory.clone(), source };
-            let open = || {
+            let mut unseen = Vec::new();
+            let mut open = || {
                 mark_format(&directory).map_err(unavailable)?;
-                let unseen = look(&path, &beside)?;
-                Loaded::open(&path, for_new, &beside, unseen)
+                unseen.extend(look(&path, &beside)?);
+                Loaded::open(&path, for_new, &beside, &mut unseen)
             };
             let opened = open().or_else(|error| match error {
                 // Perhaps no more than what was believed without looking.

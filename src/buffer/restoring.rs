@@ -98,8 +98,8 @@ impl<'a> Restoring<'a> {
     }
 
     /// The lanes. After damage, what is missing of them is looked for in every file below `path`.
-    /// `unseen` are commits of which nothing tells whether they had been durable.
-    pub fn lanes(&self, path: &Path, unseen: Vec<Pair>) -> Result<Lanes, DatabaseError> {
+    /// `unseen` are commits that the engine does not know, and that may have been durable.
+    pub fn lanes(&self, path: &Path, unseen: &[Pair]) -> Result<Lanes, DatabaseError> {
         let [(alarms, first), (telemetry, second)] = [self.stored(Lane::Alarms)?, self.stored(Lane::Telemetry)?];
         let stored = [alarms, telemetry];
         let mut brought_back = self.bring_back(unseen, &stored)?;
@@ -138,25 +138,24 @@ impl<'a> Restoring<'a> {
 
     /// Puts back the commits that an engine has cut off as the end of a write, but which had been durable: the mark knows.
     /// When the last note is damaged, a commit that nothing was promised of comes back too: it is whole, and does no harm.
-    fn bring_back(&self, unseen: Vec<Pair>, stored: &[Option<LaneState>; 2]) -> Result<u64, DatabaseError> {
-        let leftovers = self.database.take_leftovers();
+    fn bring_back(&self, unseen: &[Pair], stored: &[Option<LaneState>; 2]) -> Result<u64, DatabaseError> {
         let Ok(mut codec) = Codec::new() else { return Ok(0) };
         let noted = |lane: Lane| self.noted.as_ref().map(|noted| &noted.lanes[at(lane)]);
         let mut batch = Batch::default();
         let mut count = 0;
-        for (key, value) in leftovers.into_iter().chain(unseen) {
-            let Ok((lane, commit)) = codec.decode(&value) else { continue };
+        for (key, value) in unseen {
+            let Ok((lane, commit)) = codec.decode(value) else { continue };
             let header = commit.header;
             let sequence = header.sequence.0;
-            let is_one = header.epoch == self.epoch && key == commit_key(lane, sequence);
+            let is_one = header.epoch == self.epoch && *key == commit_key(lane, sequence);
             let was_durable = match &self.noted {
                 Some(noted) => noted.is_damaged_in(self.boot) || sequence < noted.lanes[at(lane)].next,
                 None => stored[at(lane)].as_ref().is_none_or(|lane| sequence < lane.next),
             };
             let mut states = noted(lane).into_iter().chain(&stored[at(lane)]);
             let is_wanted = states.all(|state| state.is_to_be_delivered(sequence));
-            if is_one && was_durable && is_wanted && self.database.get(&key)?.is_none() {
-                batch.put(&key, &value);
+            if is_one && was_durable && is_wanted && self.database.get(key)?.is_none() {
+                batch.put(key, value);
                 count += 1;
             }
         }

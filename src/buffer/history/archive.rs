@@ -44,7 +44,7 @@ impl Archive {
         }
         let beside = Beside { noted: Mark::beside(copy).read(), ..Beside::default() };
         let mut loaded =
-            Loaded::open(&database, EngineKind::default(), &beside, Vec::new()).map_err(|error| match error {
+            Loaded::open(&database, EngineKind::default(), &beside, &mut Vec::new()).map_err(|error| match error {
                 DatabaseError::Damaged { detail, .. } => BufferError::Damaged { path: path.to_owned(), detail },
                 other => BufferError::Unavailable { path: path.to_owned(), reason: other.to_string() },
             })?;
