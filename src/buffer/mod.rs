@@ -71,7 +71,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
 pub use crate::config::WhenFull;
-use crate::database::EngineKind;
+use crate::database::{EngineKind, FLUSH_LONGEST};
 use crate::model::{AlarmRecord, Commit, Epoch, Gap, Lane, Row, Sequence, SeriesId, SeriesInfo, Timestamp};
 pub use catalogue::Catalogue;
 pub use clock_track::{ClockTrack, Split};
@@ -82,11 +82,15 @@ pub use resend::Resent;
 pub use status::{BufferStatus, LaneWatermark, Watermarks};
 pub use tally::Tally;
 
-/// Requests that wait while a flush takes five seconds: fifty devices, four blocks each, once a second.
-const REQUESTS_QUEUED: usize = 1024;
+/// Requests that wait while a flush hangs, until the thread goes on without it: fifty devices, four blocks each, once a
+/// second.
+const REQUESTS_QUEUED: usize = 50 * 4 * FLUSH_LONGEST.as_secs() as usize;
 
-/// Readings in those requests: bounds their memory to about 2 MiB.
+/// Readings in those requests: fifty devices, fifty points each, once a second, and some more. Bounds their memory to
+/// about 2 MiB.
 const READINGS_QUEUED: usize = 65_536;
+
+const _: () = assert!(READINGS_QUEUED > 50 * 50 * FLUSH_LONGEST.as_secs() as usize);
 
 /// How the buffer keeps records.
 #[derive(Debug, Clone)]

@@ -11,8 +11,8 @@ use super::{DatabaseError, damaged};
 /// When a flush takes longer than this, the engine is given a nudge: sled can sleep through its own write error.
 const NUDGE: Duration = Duration::from_secs(2);
 
-/// Slower than any card that still works. After this the engine is taken for dead.
-const FLUSH_LONGEST: Duration = Duration::from_secs(120);
+/// Slower than any card that still works. After this the owner goes on without the engine until the flush ends after all.
+pub const FLUSH_LONGEST: Duration = Duration::from_secs(20);
 
 /// Does one job after the other on a thread of its own.
 #[derive(Debug)]
