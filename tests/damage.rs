@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use lineside::buffer::{BufferError, Watermarks};
 use lineside::database::Database;
-use lineside::model::{Commit, Gap, GapReason, Lane, Records, Sequence, SeriesId, SeriesInfo, ValueKind};
+use lineside::model::{Commit, Gap, GapReason, Lane, Records, Sequence, SeriesId, SeriesInfo, Timestamp, ValueKind};
 use store::{ALL, Counter, Store, alarm, files, numbers};
 
 const PLENTY: u64 = 64 << 20;
@@ -104,6 +104,23 @@ impl Original {
             }
         }
         assert!(self.pending.values().all(|(_, copies)| !copies.is_empty()));
+    }
+
+    /// What is lost lies between the times that the gap record names, and those are known where there is something on both
+    /// sides.
+    fn assert_times(&self, gap: &Gap, what: &str) {
+        let times = |commit: &Commit| match &commit.records {
+            Records::Readings(rows) => rows.iter().map(|row| row.time).collect(),
+            Records::Alarms(alarms) => alarms.iter().map(|alarm| alarm.time).collect(),
+            Records::Gap(_) | Records::Thinned(_) | Records::ClockOffset(_) => Vec::new(),
+        };
+        let is_known = gap.first_time != Timestamp::default();
+        let lost = self.pending.range((gap.lane, gap.first.0)..=(gap.lane, gap.last.0));
+        for time in lost.flat_map(|(_, (commit, _))| times(commit)).filter(|_| is_known) {
+            assert!((gap.first_time..=gap.last_time).contains(&time), "{what}: {time} is not in {gap:?}");
+        }
+        let last = self.watermarks.lane(gap.lane).durable_last;
+        assert!(is_known || gap.first.0 == DELIVERED + 1 || gap.last == last, "{what}: {gap:?} has no times");
     }
 
     /// Whether one of the two notes in the mark is left.
@@ -311,6 +328,7 @@ async fn damaged(original: &Original, seed: u64) -> Outcome {
             assert_eq!(only.records, 400 * (only.last.0 - only.first.0 + 1), "{what}: {only:?}");
         }
         assert_eq!(damage_status.damaged, lost.len() as u64, "{what}");
+        content.gaps.iter().for_each(|gap| original.assert_times(gap, &what));
     }
     // No sequence is given twice, the catalogue is whole, and it goes on.
     assert!(content.commits.values().flat_map(numbers).any(|number| number == original.taken), "{what}");

@@ -68,11 +68,14 @@ impl Store {
                 }
             }
         });
-        self.note_read(&result);
-        result.map_err(|_| self.not_writable())?;
-        if commits.is_empty() {
+        let lost = result.and_then(|()| {
             let (run, tally) = lost.unwrap_or_else(|| (Run::missing(first, last), Tallies::default()));
-            self.lose(LostRun { lane, run, tally });
+            let is_lost = commits.is_empty();
+            is_lost.then(|| Ok(LostRun { lane, run: run.among_neighbours(database, lane)?, tally })).transpose()
+        });
+        self.note_read(&lost);
+        if let Some(lost) = lost.map_err(|_| self.not_writable())? {
+            self.lose(lost);
         }
         Ok(commits)
     }

@@ -68,9 +68,9 @@ pub fn reckon(
         let mut run = Run::missing(*first, *last);
         // How they are spread over several runs nobody knows.
         run.records = if missing.len() == 1 { lost_records } else { 0 };
-        run.gap(lane, GapReason::Damaged)
+        Ok(run.among_neighbours(database, lane)?.gap(lane, GapReason::Damaged))
     };
-    let gaps = missing.iter().map(gap).collect();
+    let gaps = missing.iter().map(gap).collect::<Result<_, DatabaseError>>()?;
     missing.iter().for_each(|(first, last)| state.drop_run(*first, *last));
     let lost = missing.iter().map(|(first, last)| (last + 1).min(known_next).saturating_sub(*first)).sum();
     Ok(Reckoned { state, gaps, lost, revived })

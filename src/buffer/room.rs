@@ -261,6 +261,22 @@ impl Run {
         self.times = Some((first.min(envelope.first_time), last.max(envelope.last_time)));
     }
 
+    /// The run with bounds for its times, when nothing of it is left to tell them: those of the commits beside it.
+    pub fn among_neighbours(self, database: &Database, lane: Lane) -> Result<Self, DatabaseError> {
+        if self.times.is_some() {
+            return Ok(self);
+        }
+        let times = |sequence| {
+            let value = database.get(&commit_key(lane, sequence))?;
+            let envelope = value.and_then(|value| Envelope::read(&value).ok());
+            let envelope = envelope.filter(|it| !matches!(it.kind, Kind::Gap | Kind::ClockOffset));
+            Ok::<_, DatabaseError>(envelope.map(|it| (it.first_time, it.last_time)))
+        };
+        let (before, after) = (times(self.first - 1)?, times(self.last + 1)?);
+        let bounds = before.zip(after).map(|(before, after)| (before.0.min(after.0), before.1.max(after.1)));
+        Ok(Self { times: bounds, ..self })
+    }
+
     /// The gap record about this run.
     pub fn gap(&self, lane: Lane, reason: GapReason) -> Gap {
         let (first_time, last_time) = self.times.unwrap_or_default();

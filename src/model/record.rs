@@ -72,9 +72,10 @@ pub struct Gap {
     pub last: Sequence,
     /// How many records were lost.
     pub records: u64,
-    /// Time of the oldest lost record.
+    /// Time of the oldest lost record. Where damage has left nothing to tell it, nothing is older than this; 0 when that
+    /// is not known either.
     pub first_time: Timestamp,
-    /// Time of the newest lost record.
+    /// Time of the newest lost record, or, in the same way, nothing is newer.
     pub last_time: Timestamp,
     /// Why.
     pub reason: GapReason,
