@@ -86,7 +86,7 @@ async fn a_store_in_use_is_refused_and_not_touched() {
 async fn a_store_of_a_newer_release_is_kept_as_it_was_and_a_new_one_begins() {
     let directory = tempfile::tempdir().unwrap();
     let (_, before) = filled(directory.path()).await;
-    std::fs::write(directory.path().join("format"), "lineside store 7\n").unwrap();
+    std::fs::write(directory.path().join("format"), "lineside store 7 7\n").unwrap();
     let content = |path: &Path| -> Vec<(PathBuf, Vec<u8>)> {
         let relative = |file: &PathBuf| file.strip_prefix(path).unwrap().to_owned();
         files(path).iter().map(|file| (relative(file), std::fs::read(file).unwrap())).collect()

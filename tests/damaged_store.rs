@@ -157,7 +157,7 @@ async fn files_that_are_gone_are_named_and_the_epoch_goes_on() {
 async fn a_store_of_a_newer_release_is_set_aside_and_left_alone() {
     let mut servers = Servers::default();
     let (site, endpoint) = outage(&mut servers, EngineKind::default()).await;
-    std::fs::write(site.store().join("format"), "lineside store 9\n").unwrap();
+    std::fs::write(site.store().join("format"), "lineside store 9 9\n").unwrap();
     let broker = Broker::start().await;
     let mut consumer = Consumer::start(&broker).await;
     site.configure(&configuration(broker.port(), &endpoint, EngineKind::default()));
@@ -173,7 +173,7 @@ async fn a_store_of_a_newer_release_is_set_aside_and_left_alone() {
     assert_eq!((refused.status.code(), said.lines().count()), (Some(2), 1), "{said}");
     assert!(said.contains("format 9 of a newer release"), "{said}");
     let aside = site.store().join("newer-format-9-0");
-    assert_eq!(std::fs::read_to_string(aside.join("format")).unwrap(), "lineside store 9\n");
+    assert_eq!(std::fs::read_to_string(aside.join("format")).unwrap(), "lineside store 9 9\n");
     assert!(EngineKind::found_in(&aside.join("database")).is_some() && aside.join("mark").exists());
     consumer.catch_up(&broker).await;
     consumer.harvest.assert_sound();

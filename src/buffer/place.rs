@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! lock                       held by the process that uses the store
-//! format                     "lineside store 1"
+//! format                     "lineside store 1 1": the number twice, since a damaged one is no newer release
 //! database/                  the database
 //! database.copy/             the database written anew, while that goes on (`compaction`)
 //! database.salvage-<time>/   a database that could not be used and is still to be gone through
@@ -254,7 +254,7 @@ pub fn mark_format(path: &Path) -> io::Result<()> {
     }
     let new = path.join("format.new");
     let mut file = File::create(&new)?;
-    writeln!(file, "{FORMAT_TEXT}{FORMAT}")?;
+    writeln!(file, "{FORMAT_TEXT}{FORMAT} {FORMAT}")?;
     file.sync_all()?;
     fs::rename(&new, path.join("format"))?;
     File::open(path)?.sync_all()
@@ -336,7 +336,14 @@ fn in_a_name(time: Timestamp) -> String {
 
 /// The format the directory is in; `None` when it does not say so in words that are understood.
 fn read_format(path: &Path) -> Option<u32> {
-    fs::read_to_string(path.join("format")).ok()?.strip_prefix(FORMAT_TEXT)?.trim_end().parse().ok()
+    let text = fs::read_to_string(path.join("format")).ok()?;
+    let mut numbers = text.strip_prefix(FORMAT_TEXT)?.split_whitespace().map(str::parse);
+    match (numbers.next()?.ok()?, numbers.next()) {
+        (first, Some(Ok(second))) if first == second => Some(first),
+        // As the first stores said it.
+        (first, None) if first <= FORMAT => Some(first),
+        _ => None,
+    }
 }
 
 /// What the system said, without the number.
@@ -357,14 +364,16 @@ mod tests {
 
         assert!(matches!(Place::claim(path), Err(BufferError::InUse { .. })));
         drop(place);
-        fs::write(path.join("format"), "lineside store 2\n").unwrap();
+        fs::write(path.join("format"), "lineside store 2 2\n").unwrap();
         assert!(matches!(Guest::visit(path), Err(BufferError::NewerFormat { found: 2, known: 1, .. })));
         let mut place = Place::claim(path).unwrap();
         assert_eq!(place.take_newer(), Some((2, path.join("newer-format-2-0"))));
         assert_eq!(read_format(&path.join("newer-format-2-0")), Some(2));
         drop(place);
-        fs::write(path.join("format"), "\0\0").unwrap();
-        assert!(Place::claim(path).is_ok());
+        for damaged in ["\0\0", "lineside store 3 1\n", "lineside store 3\n"] {
+            fs::write(path.join("format"), damaged).unwrap();
+            assert!(Place::claim(path).unwrap().take_newer().is_none(), "{damaged}");
+        }
         mark_format(path).unwrap();
         assert_eq!(read_format(path), Some(1));
     }
