@@ -150,7 +150,7 @@ impl<'a> Restoring<'a> {
             let is_one = header.epoch == self.epoch && *key == commit_key(lane, sequence);
             let was_durable = match &self.noted {
                 Some(noted) => noted.is_damaged_in(self.boot) || sequence < noted.lanes[at(lane)].next,
-                None => stored[at(lane)].as_ref().is_none_or(|lane| sequence < lane.next),
+                None => stored[at(lane)].as_ref().is_some_and(|lane| sequence < lane.next),
             };
             let mut states = noted(lane).into_iter().chain(&stored[at(lane)]);
             let is_wanted = states.all(|state| state.is_to_be_delivered(sequence));

@@ -32,7 +32,6 @@ const KIND_LAST: u8 = 11;
 /// # Errors
 /// Something is damaged that no power cut explains.
 pub fn look(path: &Path) -> Result<Vec<Range<u64>>, DatabaseError> {
-    check_overflow(&path.join("blobs"), path)?;
     let read = |error| of_io(path, error);
     let file = match File::open(path.join("db")) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(damaged(path, "the file db is missing")),
@@ -54,18 +53,26 @@ pub fn look(path: &Path) -> Result<Vec<Range<u64>>, DatabaseError> {
     // leaves it where it is overwritten with something new; behind that, the first break is the end of the log.
     segments.sort_by_key(|segment| segment.number);
     let durable = segments.iter().map(|segment| segment.durable).max().unwrap_or(0);
-    let mut has_ended = false;
+    let mut log_end = None;
     for segment in &segments {
-        let end = if has_ended { Some(segment.start) } else { segment.ends_at };
+        let end = if log_end.is_some() { Some(segment.start) } else { segment.ends_at };
         unseen.extend(end.map(|end| end..segment.start + SEGMENT));
-        has_ended |= end.is_some() && segment.number + SEGMENT as i64 > durable;
+        if let Some(end) = end.filter(|_| log_end.is_none() && segment.number + SEGMENT as i64 > durable) {
+            log_end = Some(segment.number + (end - segment.start) as i64);
+        }
     }
+    check_overflow(&path.join("blobs"), path, log_end.unwrap_or(i64::MAX))?;
     Ok(unseen)
 }
 
-/// The engine keeps very large values in files of their own: CRC-32, kind, value.
-fn check_overflow(directory: &Path, path: &Path) -> Result<(), DatabaseError> {
+/// The engine keeps very large values in files of their own: CRC-32, kind, value. Each is called by the place in the log of
+/// the message that speaks of it; behind the end of the log it is what a power cut left of a write.
+fn check_overflow(directory: &Path, path: &Path, log_end: i64) -> Result<(), DatabaseError> {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let number = entry.file_name().to_str().and_then(|name| name.parse::<i64>().ok());
+        if number.is_some_and(|number| number >= log_end) {
+            continue;
+        }
         let bytes = fs::read(entry.path()).map_err(|error| of_io(path, error))?;
         let is_right = bytes.split_first_chunk().is_some_and(|(sum, body)| crc(&[body]) == u32::from_le_bytes(*sum));
         if !is_right {
