@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::carve::carve;
@@ -16,7 +15,7 @@ use super::loaded::commit_key;
 use super::mark::Noted;
 use super::ranges::Ranges;
 use super::store::at;
-use crate::database::{Batch, Database, DatabaseError, Pair};
+use crate::database::{Batch, Database, DatabaseError, Pair, Unseen};
 use crate::model::{Epoch, Lane};
 
 /// Bytes read at once.
@@ -80,9 +79,8 @@ impl Salvage<'_> {
     }
 }
 
-/// Whether everything that is to be delivered, as the mark says, stands in files below `directory`: in those of the file
-/// `db` not in the places `unseen`.
-pub fn is_all_there(directory: &Path, noted: &Noted, unseen: &[Range<u64>]) -> bool {
+/// Whether everything that is to be delivered, as the mark says, stands in files below `directory` where it is seen.
+pub fn is_all_there(directory: &Path, noted: &Noted, unseen: &Unseen) -> bool {
     let mut wanted = noted.lanes.each_ref().map(LaneState::to_be_delivered);
     each_commit(directory, unseen, |is_seen, envelope, _| {
         if is_seen && envelope.header.epoch == noted.epoch {
@@ -93,11 +91,11 @@ pub fn is_all_there(directory: &Path, noted: &Noted, unseen: &[Range<u64>]) -> b
     wanted.iter().all(|ranges| ranges.iter().next().is_none())
 }
 
-/// The commits that stand in files below `directory` in the places `unseen` of the file `db` and nowhere else, behind what
-/// `noted` knows; of all when nothing is noted. Nothing when they are too many to be kept in memory.
+/// The commits that stand in files below `directory` where they are `unseen` and nowhere else, behind what `noted` knows; of
+/// all when nothing is noted. Nothing when they are too many to be kept in memory.
 ///
 /// What was delivered and removed is found too: but only below what is still there.
-pub fn unseen_commits(directory: &Path, noted: Option<&Noted>, unseen: &[Range<u64>]) -> Option<Vec<Pair>> {
+pub fn unseen_commits(directory: &Path, noted: Option<&Noted>, unseen: &Unseen) -> Option<Vec<Pair>> {
     let (mut seen, mut found, mut bytes) = ([Ranges::default(), Ranges::default()], BTreeMap::new(), 0);
     each_commit(directory, unseen, |is_seen, envelope, commit| {
         let (lane, sequence) = (envelope.lane, envelope.header.sequence.0);
@@ -120,18 +118,15 @@ pub fn unseen_commits(directory: &Path, noted: Option<&Noted>, unseen: &[Range<u
     (bytes <= UNSEEN_KEPT).then(|| found.into_values().collect())
 }
 
-/// Shows every whole commit in files below `directory`, and whether it stands elsewhere than in the places `unseen` of the
-/// file `db`. What cannot be read is passed over.
-fn each_commit(directory: &Path, unseen: &[Range<u64>], mut found: impl FnMut(bool, &Envelope, &[u8])) {
+/// Shows every whole commit in files below `directory`, and whether it is seen there. What cannot be read is passed over.
+fn each_commit(directory: &Path, unseen: &Unseen, mut found: impl FnMut(bool, &Envelope, &[u8])) {
     for path in files(directory) {
-        let is_log = path.file_name().is_some_and(|name| name == "db");
         let Ok(mut parts) = Parts::open(&path) else { continue };
         loop {
             let offset = parts.offset;
             let Ok(Some((bytes, is_end))) = parts.next() else { break };
             let done = carve(bytes, is_end, |at_byte, envelope, commit| {
-                let place = offset + at_byte as u64;
-                found(!is_log || !unseen.iter().any(|range| range.contains(&place)), envelope, commit);
+                found(!unseen.covers(&path, offset + at_byte as u64), envelope, commit);
             });
             parts.take(done);
         }
@@ -141,7 +136,7 @@ fn each_commit(directory: &Path, unseen: &[Range<u64>], mut found: impl FnMut(bo
 /// What the commits in files below `directory` say about the database that they were in.
 pub fn survey(directory: &Path) -> Option<Noted> {
     let mut lives: Vec<(Epoch, u64, [u64; 2])> = Vec::new();
-    each_commit(directory, &[], |_, envelope, _| {
+    each_commit(directory, &Unseen::default(), |_, envelope, _| {
         let epoch = envelope.header.epoch;
         let known = lives.iter().position(|life| life.0 == epoch).unwrap_or_else(|| {
             lives.push((epoch, 0, [0; 2]));

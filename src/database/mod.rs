@@ -17,12 +17,13 @@ mod sled_log;
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use flusher::FLUSH_LONGEST;
+pub use sled_log::Unseen;
 
 /// Which engine keeps a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
@@ -313,12 +314,12 @@ impl Drop for Database {
     }
 }
 
-/// Looks at the files in the directory `path` before an engine does that overwrites what it takes for damaged. Returns the
-/// places in the file `db` that this engine will not see; nothing when the files are of an engine that overwrites nothing.
+/// Looks at the files in the directory `path` before an engine does that overwrites what it takes for damaged. Returns
+/// what this engine will not see; nothing when the files are of an engine that overwrites nothing.
 ///
 /// # Errors
 /// Something is damaged that no power cut explains: opening would make it worse.
-pub fn look_before_opening(path: &Path) -> Result<Option<Vec<Range<u64>>>, DatabaseError> {
+pub fn look_before_opening(path: &Path) -> Result<Option<Unseen>, DatabaseError> {
     match EngineKind::found_in(path) {
         Some(EngineKind::Sled) => guarded(path, || sled_log::look(path).map(Some)),
         Some(EngineKind::Segments) | None => Ok(None),

@@ -27,18 +27,48 @@ const CAP: u8 = 2;
 const BATCH: u8 = 3;
 const KIND_LAST: u8 = 11;
 
-/// Where the engine may not look, and may write: places in the file `db` at and behind what it takes for the end of its log.
+/// Where the engine may not look, and may write: at and behind what it takes for the end of its log.
+#[derive(Debug, Default)]
+pub struct Unseen {
+    /// Places in the file `db`.
+    places: Vec<Range<u64>>,
+    /// Numbers in the log: files of large values are called by that of the message that speaks of them.
+    numbers: Vec<Range<i64>>,
+}
+
+impl Unseen {
+    fn add(&mut self, segment: &Segment, from: u64) {
+        let behind = (from - segment.start) as i64;
+        self.places.push(from..segment.start + SEGMENT);
+        self.numbers.push(segment.number + behind..segment.number + SEGMENT as i64);
+    }
+
+    /// Whether the engine passes over what stands in `file` at `place`.
+    pub fn covers(&self, file: &Path, place: u64) -> bool {
+        match file.file_name().and_then(|name| name.to_str()) {
+            Some("db") => self.places.iter().any(|range| range.contains(&place)),
+            Some(name) => name.parse().is_ok_and(|number| self.has_number(number)),
+            None => false,
+        }
+    }
+
+    fn has_number(&self, number: i64) -> bool {
+        self.numbers.iter().any(|range| range.contains(&number))
+    }
+}
+
+/// What the engine would not see of the database in the directory `path`.
 ///
 /// # Errors
 /// Something is damaged that no power cut explains.
-pub fn look(path: &Path) -> Result<Vec<Range<u64>>, DatabaseError> {
+pub fn look(path: &Path) -> Result<Unseen, DatabaseError> {
     let read = |error| of_io(path, error);
     let file = match File::open(path.join("db")) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(damaged(path, "the file db is missing")),
         opened => opened.map_err(read)?,
     };
     let length = file.metadata().map_err(read)?.len();
-    let (mut segments, mut unseen) = (Vec::new(), Vec::new());
+    let (mut segments, mut unseen) = (Vec::new(), Unseen::default());
     let mut bytes = vec![0; SEGMENT as usize];
     for start in (0..length).step_by(SEGMENT as usize) {
         let bytes = &mut bytes[..SEGMENT.min(length - start) as usize];
@@ -46,31 +76,32 @@ pub fn look(path: &Path) -> Result<Vec<Range<u64>>, DatabaseError> {
         match Segment::read(bytes, start) {
             Some(segment) => segments.push(segment),
             // One that was given back, or of which a power cut has left only parts.
-            None => unseen.push(start..start + SEGMENT),
+            None => unseen.places.push(start..start + SEGMENT),
         }
     }
     // As the engine does it: of a segment before which all is durable it passes over the rest behind damage, as a power cut
     // leaves it where it is overwritten with something new; behind that, the first break is the end of the log.
     segments.sort_by_key(|segment| segment.number);
     let durable = segments.iter().map(|segment| segment.durable).max().unwrap_or(0);
-    let mut log_end = None;
+    let mut has_ended = false;
     for segment in &segments {
-        let end = if log_end.is_some() { Some(segment.start) } else { segment.ends_at };
-        unseen.extend(end.map(|end| end..segment.start + SEGMENT));
-        if let Some(end) = end.filter(|_| log_end.is_none() && segment.number + SEGMENT as i64 > durable) {
-            log_end = Some(segment.number + (end - segment.start) as i64);
+        let end = if has_ended { Some(segment.start) } else { segment.ends_at };
+        if let Some(end) = end {
+            unseen.add(segment, end);
+            has_ended |= segment.number + SEGMENT as i64 > durable;
         }
     }
-    check_overflow(&path.join("blobs"), path, log_end.unwrap_or(i64::MAX))?;
+    let behind = segments.last().map_or(0, |segment| segment.number + SEGMENT as i64);
+    unseen.numbers.push(behind..i64::MAX);
+    check_overflow(&path.join("blobs"), path, &unseen)?;
     Ok(unseen)
 }
 
-/// The engine keeps very large values in files of their own: CRC-32, kind, value. Each is called by the place in the log of
-/// the message that speaks of it; behind the end of the log it is what a power cut left of a write.
-fn check_overflow(directory: &Path, path: &Path, log_end: i64) -> Result<(), DatabaseError> {
+/// The engine keeps very large values in files of their own: CRC-32, kind, value. Those of which it sees no message are what
+/// a power cut left of a write.
+fn check_overflow(directory: &Path, path: &Path, unseen: &Unseen) -> Result<(), DatabaseError> {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        let number = entry.file_name().to_str().and_then(|name| name.parse::<i64>().ok());
-        if number.is_some_and(|number| number >= log_end) {
+        if unseen.covers(&entry.path(), 0) {
             continue;
         }
         let bytes = fs::read(entry.path()).map_err(|error| of_io(path, error))?;
