@@ -9,7 +9,8 @@ use super::lane::LaneState;
 use super::resend::Resend;
 use super::restoring::{Beside, Damage, Lanes, Restoring};
 use super::rule_state::RuleState;
-use crate::database::{Database, DatabaseError, EngineKind, Pair};
+use super::salvage::commits_in;
+use crate::database::{Database, DatabaseError, EngineKind};
 use crate::model::{Epoch, Lane};
 
 /// The key of the epoch.
@@ -64,10 +65,10 @@ impl Loaded {
         path: &Path,
         for_new: EngineKind,
         beside: &Beside,
-        unseen: &mut Vec<Pair>,
+        unseen: &mut Vec<Vec<u8>>,
     ) -> Result<Self, DatabaseError> {
         let database = Database::open(path, for_new)?;
-        unseen.extend(database.take_leftovers());
+        unseen.extend(commits_in(&database.take_leftovers()));
         let restoring = Restoring::of(&database, beside, path)?;
         let (epoch, Lanes { states: lanes, generation, damage }) = (restoring.epoch, restoring.lanes(path, unseen)?);
         let ids = SeriesIds::load(&database)?;

@@ -11,7 +11,7 @@ use super::mark::Noted;
 use super::place::{Place, mark_format};
 use super::restoring::Beside;
 use super::salvage::{is_all_there, unseen_commits};
-use crate::database::{DatabaseError, Pair, distrust, look_before_opening};
+use crate::database::{DatabaseError, distrust, look_before_opening};
 
 /// A database that is being opened.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl Opening {
 
 /// Keeps an engine that overwrites what it takes for damaged from doing so: what is to be delivered is saved first.
 /// Returns what it will not see and nothing speaks of, since the mark is damaged.
-fn look(path: &Path, beside: &Beside) -> Result<Vec<Pair>, DatabaseError> {
+fn look(path: &Path, beside: &Beside) -> Result<Vec<Vec<u8>>, DatabaseError> {
     let Some(unseen) = look_before_opening(path)? else { return Ok(Vec::new()) };
     let is_all_there = |noted: &Noted| is_all_there(path, noted, &unseen);
     let known = match beside.noted.as_ref().filter(|noted| noted.is_full) {

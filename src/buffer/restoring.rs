@@ -10,7 +10,7 @@ use super::ranges::Ranges;
 use super::reckon::{Reckoned, reckon};
 use super::salvage::{Salvage, survey};
 use super::store::at;
-use crate::database::{Batch, Database, DatabaseError, Pair};
+use crate::database::{Batch, Database, DatabaseError};
 use crate::model::{BootId, Epoch, Gap, Lane, Sequence};
 
 /// Sequences passed over when the mark may be old: many times what is given while the system takes its time to write it.
@@ -99,7 +99,7 @@ impl<'a> Restoring<'a> {
 
     /// The lanes. After damage, what is missing of them is looked for in every file below `path`.
     /// `unseen` are commits that the engine does not know, and that may have been durable.
-    pub fn lanes(&self, path: &Path, unseen: &[Pair]) -> Result<Lanes, DatabaseError> {
+    pub fn lanes(&self, path: &Path, unseen: &[Vec<u8>]) -> Result<Lanes, DatabaseError> {
         let [(alarms, first), (telemetry, second)] = [self.stored(Lane::Alarms)?, self.stored(Lane::Telemetry)?];
         let stored = [alarms, telemetry];
         let mut brought_back = self.bring_back(unseen, &stored)?;
@@ -138,24 +138,25 @@ impl<'a> Restoring<'a> {
 
     /// Puts back the commits that an engine has cut off as the end of a write, but which had been durable: the mark knows.
     /// When the last note is damaged, a commit that nothing was promised of comes back too: it is whole, and does no harm.
-    fn bring_back(&self, unseen: &[Pair], stored: &[Option<LaneState>; 2]) -> Result<u64, DatabaseError> {
+    fn bring_back(&self, unseen: &[Vec<u8>], stored: &[Option<LaneState>; 2]) -> Result<u64, DatabaseError> {
         let Ok(mut codec) = Codec::new() else { return Ok(0) };
         let noted = |lane: Lane| self.noted.as_ref().map(|noted| &noted.lanes[at(lane)]);
         let mut batch = Batch::default();
         let mut count = 0;
-        for (key, value) in unseen {
+        for value in unseen {
             let Ok((lane, commit)) = codec.decode(value) else { continue };
             let header = commit.header;
             let sequence = header.sequence.0;
-            let is_one = header.epoch == self.epoch && *key == commit_key(lane, sequence);
+            let key = commit_key(lane, sequence);
             let was_durable = match &self.noted {
                 Some(noted) => noted.is_damaged_in(self.boot) || sequence < noted.lanes[at(lane)].next,
                 None => stored[at(lane)].as_ref().is_some_and(|lane| sequence < lane.next),
             };
             let mut states = noted(lane).into_iter().chain(&stored[at(lane)]);
             let is_wanted = states.all(|state| state.is_to_be_delivered(sequence));
-            if is_one && was_durable && is_wanted && self.database.get(key)?.is_none() {
-                batch.put(key, value);
+            let is_ours = header.epoch == self.epoch && was_durable && is_wanted;
+            if is_ours && self.database.get(&key)?.is_none() {
+                batch.put(&key, value);
                 count += 1;
             }
         }

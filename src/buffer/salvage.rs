@@ -15,7 +15,7 @@ use super::loaded::commit_key;
 use super::mark::Noted;
 use super::ranges::Ranges;
 use super::store::at;
-use crate::database::{Batch, Database, DatabaseError, Pair, Unseen};
+use crate::database::{Batch, Database, DatabaseError, Unseen};
 use crate::model::{Epoch, Lane};
 
 /// Bytes read at once.
@@ -95,7 +95,7 @@ pub fn is_all_there(directory: &Path, noted: &Noted, unseen: &Unseen) -> bool {
 /// all when nothing is noted. Nothing when they are too many to be kept in memory.
 ///
 /// What was delivered and removed is found too: but only below what is still there.
-pub fn unseen_commits(directory: &Path, noted: Option<&Noted>, unseen: &Unseen) -> Option<Vec<Pair>> {
+pub fn unseen_commits(directory: &Path, noted: Option<&Noted>, unseen: &Unseen) -> Option<Vec<Vec<u8>>> {
     let (mut seen, mut found, mut bytes) = ([Ranges::default(), Ranges::default()], BTreeMap::new(), 0);
     each_commit(directory, unseen, |is_seen, envelope, commit| {
         let (lane, sequence) = (envelope.lane, envelope.header.sequence.0);
@@ -105,7 +105,7 @@ pub fn unseen_commits(directory: &Path, noted: Option<&Noted>, unseen: &Unseen) 
         } else if !is_known {
             bytes += commit.len();
             if bytes <= UNSEEN_KEPT {
-                found.insert((at(lane), sequence), (commit_key(lane, sequence).to_vec(), commit.to_vec()));
+                found.insert((at(lane), sequence), commit.to_vec());
             }
         }
     });
@@ -116,6 +116,13 @@ pub fn unseen_commits(directory: &Path, noted: Option<&Noted>, unseen: &Unseen) 
     };
     found.retain(|place, _| is_missing(place));
     (bytes <= UNSEEN_KEPT).then(|| found.into_values().collect())
+}
+
+/// The whole commits in `bytes`.
+pub fn commits_in(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut commits = Vec::new();
+    carve(bytes, true, |_, _, commit| commits.push(commit.to_vec()));
+    commits
 }
 
 /// Shows every whole commit in files below `directory`, and whether it is seen there. What cannot be read is passed over.

@@ -140,9 +140,6 @@ impl Batch {
     }
 }
 
-/// A key and its value.
-pub type Pair = (Vec<u8>, Vec<u8>);
-
 /// Gets one pair after the other until it breaks off.
 type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
 
@@ -155,7 +152,7 @@ trait Engine: fmt::Debug + Send {
     fn flush(&self) -> Result<(), DatabaseError>;
     fn count(&self, first: &[u8], last: &[u8]) -> Option<u64>;
     fn has_losses(&self) -> bool;
-    fn take_leftovers(&self) -> Vec<Pair>;
+    fn take_leftovers(&self) -> Vec<u8>;
     fn give_up_damaged(&self);
     fn verify(&self) -> Result<Verification, DatabaseError>;
 }
@@ -234,9 +231,9 @@ impl Database {
         self.engine().has_losses()
     }
 
-    /// What could be read of the end of the files that does not count any more, in the order written: a power cut in the
+    /// The end of the files that does not count any more, in which whole values stand among anything: a power cut in the
     /// middle of a write leaves such an end, and so does damage to the last write. Given once.
-    pub fn take_leftovers(&self) -> Vec<Pair> {
+    pub fn take_leftovers(&self) -> Vec<u8> {
         self.engine().take_leftovers()
     }
 

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use super::flusher::Flusher;
 use super::{
-    Change, DatabaseError, Engine, Pair, Verification, Visit, damaged, guarded, is_of_the_surroundings,
-    only_to_be_read, sync_parent, unavailable,
+    Change, DatabaseError, Engine, Verification, Visit, damaged, guarded, is_of_the_surroundings, only_to_be_read,
+    sync_parent, unavailable,
 };
 
 /// Pages kept in memory. The engine counts only payload, so the process grows by about four times this.
@@ -154,7 +154,7 @@ impl Engine for SledEngine {
         false
     }
 
-    fn take_leftovers(&self) -> Vec<Pair> {
+    fn take_leftovers(&self) -> Vec<u8> {
         Vec::new()
     }
 

@@ -26,7 +26,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::flusher::Flusher;
-use super::{Change, DatabaseError, Engine, Pair, Verification, Visit, of_io, only_to_be_read, unavailable};
+use super::{Change, DatabaseError, Engine, Verification, Visit, of_io, only_to_be_read, unavailable};
 use format::{BATCH_HEAD, BatchHead, Deed, KEY_MAX, OPERATION_HEAD, Operation, Span, VALUE_MAX};
 use index::{Index, Key, Location};
 use ledger::Ledger;
@@ -78,8 +78,8 @@ struct Log {
     damaged: BTreeSet<u32>,
     /// Whether those may go: what can be read of them is copied then.
     is_given_up: bool,
-    /// What could be read of the end that was cut off.
-    leftovers: Vec<Pair>,
+    /// The end that was cut off.
+    leftovers: Vec<u8>,
     /// Nothing is written, and nothing removed.
     is_only_read: bool,
 }
@@ -188,7 +188,7 @@ impl Engine for SegmentLog {
         self.log.borrow().has_losses
     }
 
-    fn take_leftovers(&self) -> Vec<Pair> {
+    fn take_leftovers(&self) -> Vec<u8> {
         std::mem::take(&mut self.log.borrow_mut().leftovers)
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -106,7 +106,6 @@ impl Log {
         }
         let Read { mut log, segments, last, unproven, dropped } = Self::read_all(directory, Trust::Summaries)?;
         summary::remove_others(directory, &segments[..segments.len() - 1])?;
-        log.keep_leftovers(&dropped);
         log.cut_off(last, dropped.front(), &segments)?;
         let mut stretches = unproven.iter().map(|found| {
             let end = found.head.end(found.start);
@@ -218,21 +217,16 @@ impl Log {
         Stretch { segment: found.segment, start: found.start, end: found.head.end(found.start) }
     }
 
-    /// Reads what can be read of the batches that do not count, before it is cut off. Where a power cut is to blame it is
-    /// worth nothing; where damage is, only the owner of the database can tell.
-    fn keep_leftovers(&mut self, dropped: &VecDeque<Found>) {
-        let mut bytes = 0;
-        for found in dropped {
-            for operation in found.operations.iter().filter(|operation| operation.deed == Deed::Put) {
-                bytes += operation.bytes();
-                if bytes > LEFTOVERS_MOST {
-                    return;
-                }
-                if let Ok(value) = self.read_checked(&operation.key, operation.location(found.segment)) {
-                    self.leftovers.push((operation.key.as_slice().to_vec(), value));
-                }
-            }
+    /// Keeps what stands in `segment` from `start` on, before it goes. Where a power cut is to blame it is worth nothing;
+    /// where damage is, only the owner of the database can tell.
+    fn keep_leftovers(&mut self, segment: u32, start: u64) -> io::Result<()> {
+        let mut file = files::open(&self.directory, segment)?;
+        file.seek(SeekFrom::Start(start))?;
+        let room = LEFTOVERS_MOST.saturating_sub(self.leftovers.len() as u64);
+        if let Err(error) = file.take(room).read_to_end(&mut self.leftovers) {
+            tracing::warn!(%error, segment, "the end of the log cannot be read");
         }
+        Ok(())
     }
 
     /// Takes away what stands behind the `last` batch that counts: from the segment of the first that does not on.
@@ -240,6 +234,10 @@ impl Log {
         let newest = self.segment;
         let cut = first_dropped.map_or(newest, |found| found.segment);
         let end = if last.segment == cut { last.end } else { SEGMENT_HEAD.len() as u64 };
+        self.keep_leftovers(cut, end)?;
+        for segment in segments.iter().filter(|segment| **segment > cut) {
+            self.keep_leftovers(*segment, 0)?;
+        }
         for segment in segments.iter().rev().take_while(|segment| **segment > cut) {
             files::remove(&self.directory, *segment)?;
             self.ledger.remove(*segment);
