@@ -13,8 +13,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use lineside::buffer::history::HistorySpan;
 use lineside::buffer::{BufferError, Watermarks};
-use lineside::database::Database;
+use lineside::database::{Database, EngineKind};
 use lineside::model::{Commit, Gap, GapReason, Lane, Records, Sequence, SeriesId, SeriesInfo, Timestamp, ValueKind};
 use store::{ALL, Counter, Store, alarm, files, numbers};
 
@@ -399,4 +400,28 @@ fn damaged_databases_open_and_keep_what_is_undamaged_and_name_the_rest() {
         outcomes.len(),
     );
     assert!(only.is_some() || lost > outcomes.len() / 4, "the damage hit nothing");
+}
+
+#[tokio::test]
+async fn what_is_asked_first_about_a_damaged_commit_is_answered_with_the_rest() {
+    let original = Original::fill(true, 120).await;
+    let place = (Lane::Telemetry, 30);
+    for (name, at, whole) in &original.pending[&place].1 {
+        let file = std::fs::File::options().write(true).open(original.directory.path().join(name)).unwrap();
+        file.write_all_at(&[!whole[whole.len() / 2]], (at + whole.len() / 2) as u64).unwrap();
+    }
+    let store = Store::open(original.directory.path(), PLENTY);
+
+    let mut found = Vec::new();
+    let mut next = Some(Sequence::FIRST);
+    while let Some(from) = next {
+        let page = store.handle.page(Lane::Telemetry, HistorySpan::default(), from).await.unwrap();
+        found.extend(page.commits.iter().map(|commit| commit.sequence.0));
+        next = page.next;
+    }
+
+    let oldest = if store::engine() == EngineKind::Sled { DELIVERED + 1 } else { 1 };
+    assert_eq!(found[..99], (oldest..=120).filter(|it| *it != 30).collect::<Vec<_>>()[..99], "{found:?}");
+    store.handle.overview().await.unwrap();
+    store.close().await;
 }

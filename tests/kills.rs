@@ -93,6 +93,7 @@ async fn what_was_stored_arrives_once_however_often_the_agent_is_killed() {
             stored
         });
         lives.push(Life { begun, ended: now(), stored });
+        consumer.take_arrived();
     }
     let mut agent = site.start();
     agent.logged("lineside started").await;

@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use lineside::database::EngineKind;
+use lineside::database::{Database, EngineKind};
 use lineside::model::{Fault, Lane, Observed, Row, Scale, SeriesId, SeriesInfo, Timestamp, Value, ValueKind};
 use serde_json::Value as Json;
 use store::Store;
@@ -196,8 +196,7 @@ async fn a_directory_that_is_no_store_a_newer_format_and_an_empty_range_get_one_
     for deed in ["stats", "verify", "export"] {
         say(&[deed, "--store", store]).await.assert_refused(2, "format 2 of a newer release");
     }
-    fs::write(path.join("format"), "lineside store 1\n").unwrap();
-    fs::remove_dir_all(path.join("database")).unwrap();
+    fs::remove_file(path.join("format")).unwrap();
     say(&["stats", "--store", store]).await.assert_refused(2, "no store of lineside");
     say(&["stats"]).await.assert_refused(2, "--store DIRECTORY");
 }
@@ -218,6 +217,69 @@ async fn a_flipped_bit_is_found() {
 
     assert_eq!(verified.exit, 1, "{verified:?}");
     assert!(!verified.json()["findings"].as_array().unwrap().is_empty());
+}
+
+/// Damage to what was delivered and to what was not: all of it is found without an agent, and the rest is read.
+#[tokio::test]
+async fn what_damage_has_left_is_exported_and_what_is_gone_is_found_also_of_the_history() {
+    let found =
+        |said: &Said| said.json()["findings"].as_array().unwrap().iter().map(Json::to_string).collect::<Vec<_>>();
+    for engine in EngineKind::ALL {
+        let place = directory();
+        let path = place.path().join("store");
+        filled(&path, engine, 4).await;
+        let store = path.to_str().unwrap();
+        let whole = say(&["export", "--store", store]).await.text().lines().count();
+
+        // Given that one delivered commit of the history, and one that waits, have a wrong bit.
+        let mut hit = Vec::new();
+        for sequence in [3_u64, 7] {
+            let key = [&[b'c', 1][..], &sequence.to_be_bytes()].concat();
+            let database = Database::open(&path.join("database"), engine).unwrap();
+            hit.push(database.get(&key).unwrap().unwrap());
+            database.close().unwrap();
+        }
+        for file in store::files(&path.join("database")) {
+            let mut bytes = fs::read(&file).unwrap();
+            for value in &hit {
+                let places = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(value)).collect::<Vec<_>>();
+                places.iter().for_each(|at| bytes[at + value.len() / 2] ^= 4);
+            }
+            fs::write(&file, bytes).unwrap();
+        }
+        let before = everything(&path);
+
+        let verified = say(&["verify", "--store", store, "--json"]).await;
+        let exported = say(&["export", "--store", store]).await;
+
+        assert_eq!(
+            (verified.exit, exported.exit),
+            (1, 0),
+            "{} {} {}",
+            verified.text(),
+            exported.text().len(),
+            exported.err
+        );
+        let findings = found(&verified);
+        // What sled refuses to open is gone through only for what is to be delivered.
+        let (gone, left) = match engine {
+            EngineKind::Segments => ("telemetry 3: delivered, and gone from the local history", 8),
+            EngineKind::Sled => ("4 delivered commits gone from the local history", 5),
+        };
+        assert!(findings.iter().any(|it| it.contains(gone)), "{engine}: {findings:?}");
+        assert!(findings.iter().any(|it| it.contains("telemetry 7: given before")), "{engine}: {findings:?}");
+        assert!(!findings.iter().any(|it| it.contains("/lineside")), "no path of a copy: {findings:?}");
+        assert_eq!(exported.text().lines().count(), whole - (10 - left) * 120, "{engine}");
+        assert_eq!(everything(&path), before, "{engine}");
+
+        // And when the database is gone, that is what is found.
+        fs::remove_dir_all(path.join("database")).unwrap();
+        let verified = say(&["verify", "--store", store, "--json"]).await;
+        let findings = found(&verified);
+        assert_eq!(verified.exit, 1);
+        assert!(findings.iter().any(|it| it.contains("there is no database")), "{findings:?}");
+        assert!(findings.iter().any(|it| it.contains("telemetry 5 to 10: given before")), "{findings:?}");
+    }
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use super::mark::Noted;
 use super::place::{Place, mark_format};
 use super::restoring::Beside;
 use super::salvage::{is_all_there, unseen_commits};
-use crate::database::{DatabaseError, distrust, look_before_opening};
+use crate::database::{DatabaseError, EngineKind, distrust, look_before_opening};
 
 /// A database that is being opened.
 #[derive(Debug)]
@@ -26,26 +26,13 @@ impl Opening {
             tracing::debug!(%error, "the copy of the database cannot be removed for now");
         }
         let (directory, path, for_new) = (place.path().to_owned(), place.database(), place.engine());
-        let open = move || {
+        let open_there = move || {
             let unavailable = |source| DatabaseError::Unavailable { path: directory.clone(), source };
-            let mut unseen = Vec::new();
-            let mut open = || {
-                mark_format(&directory).map_err(unavailable)?;
-                unseen.extend(look(&path, &beside)?);
-                Loaded::open(&path, for_new, &beside, &mut unseen)
-            };
-            let opened = open().or_else(|error| match error {
-                // Perhaps no more than what was believed without looking.
-                DatabaseError::Damaged { .. } => {
-                    distrust(&path);
-                    open()
-                }
-                error => Err(error),
-            });
+            let opened = mark_format(&directory).map_err(unavailable).and_then(|()| open(&path, for_new, &beside));
             // Nobody may be left to hear the answer; then the database is closed again.
             drop(answer.send(opened));
         };
-        std::thread::Builder::new().name("store-open".into()).spawn(open)?;
+        std::thread::Builder::new().name("store-open".into()).spawn(open_there)?;
         Ok(Self(answers))
     }
 
@@ -60,6 +47,23 @@ impl Opening {
             }
         }
     }
+}
+
+/// Opens the database at `path`, or makes a new one. What is damaged of it is put together again.
+pub fn open(path: &Path, for_new: EngineKind, beside: &Beside) -> Result<Loaded, DatabaseError> {
+    let mut unseen = Vec::new();
+    let mut open = || {
+        unseen.extend(look(path, beside)?);
+        Loaded::open(path, for_new, beside, &mut unseen)
+    };
+    open().or_else(|error| match error {
+        // Perhaps no more than what was believed without looking.
+        DatabaseError::Damaged { .. } => {
+            distrust(path);
+            open()
+        }
+        error => Err(error),
+    })
 }
 
 /// Keeps an engine that overwrites what it takes for damaged from doing so: what is to be delivered is saved first.

@@ -288,8 +288,7 @@ impl Guest {
             // The agent takes a file that holds nothing for one that was not written to its end.
             Some(_) | None => {}
         }
-        let guest = Self { path: path.to_owned(), _lock: lock_shared(path)? };
-        if guest.database().is_dir() { Ok(guest) } else { Err(no_store()) }
+        Ok(Self { path: path.to_owned(), _lock: lock_shared(path)? })
     }
 
     /// The directory of the database.

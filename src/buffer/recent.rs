@@ -49,19 +49,31 @@ impl Store {
 impl Store {
     /// A page of what is stored of a lane.
     pub fn page(&mut self, lane: Lane, span: HistorySpan, from: Sequence) -> Result<Page, BufferError> {
-        let last = Sequence(self.lane(lane).last());
-        let Some(database) = &self.database else { return Err(self.not_writable()) };
-        let page = history::page(database, self.clocks.offsets(), lane, span, from, last);
-        self.note_read(&page);
-        page.map_err(|_| self.not_writable())
+        self.looked_up(|store, database| {
+            let last = Sequence(store.lane(lane).last());
+            history::page(database, store.clocks.offsets(), lane, span, from, last)
+        })
     }
 
     /// The store as a whole.
     pub fn overview(&mut self) -> Result<Overview, BufferError> {
-        let Some(database) = &self.database else { return Err(self.not_writable()) };
-        let overview = Overview::of(self.place.path(), database, self.epoch, &self.lanes, &self.resend, &self.clocks);
-        self.note_read(&overview);
-        overview.map_err(|_| self.not_writable())
+        self.looked_up(|store, database| {
+            Overview::of(store.place.path(), database, store.epoch, &store.lanes, &store.resend, &store.clocks)
+        })
+    }
+
+    /// What `look` finds. Damage that nobody has met before is mended, and the rest of it looked up.
+    fn looked_up<T>(&mut self, look: impl Fn(&Self, &Database) -> Result<T, DatabaseError>) -> Result<T, BufferError> {
+        let mut found = self.database.as_ref().map(|database| look(self, database));
+        if let Some(Err(DatabaseError::Damaged { .. })) = &found {
+            self.note_read(&found.take().expect("it was matched in the line above"));
+            if self.is_open_again() {
+                found = self.database.as_ref().map(|database| look(self, database));
+            }
+        }
+        let Some(found) = found else { return Err(self.not_writable()) };
+        self.note_read(&found);
+        found.map_err(|_| self.not_writable())
     }
 }
 

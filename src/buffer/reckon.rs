@@ -20,8 +20,10 @@ pub struct Reckoned {
     pub state: LaneState,
     /// Gap records for what is missing.
     pub gaps: Vec<Gap>,
-    /// How many are missing of those that are known to have been.
+    /// How many are missing of those that are known to have been, and that were to be delivered.
     pub lost: u64,
+    /// How many are missing of the history: they were delivered.
+    pub lost_history: u64,
     /// Commits that were dropped and are there again, because the removal is lost.
     pub revived: Vec<u64>,
 }
@@ -73,16 +75,23 @@ pub fn reckon(
     let gaps = missing.iter().map(gap).collect::<Result<_, DatabaseError>>()?;
     missing.iter().for_each(|(first, last)| state.drop_run(*first, *last));
     let lost = missing.iter().map(|(first, last)| (last + 1).min(known_next).saturating_sub(*first)).sum();
-    Ok(Reckoned { state, gaps, lost, revived })
+    let known = known_best(stored, noted, lane).map_or(0, |known| known.stored.commits);
+    let lost_history = known.saturating_sub(state.stored.commits + lost);
+    Ok(Reckoned { state, gaps, lost, lost_history, revived })
 }
 
 /// How many of the records that were to be delivered are not there.
 fn lost_records(state: &LaneState, stored: Option<&LaneState>, noted: Option<&Noted>, lane: Lane) -> u64 {
+    let Some(newest) = known_best(stored, noted, lane) else { return 0 };
     let noted_lane = noted.map(|noted| &noted.lanes[at(lane)]);
-    let full = noted_lane.filter(|_| noted.is_some_and(|noted| noted.is_full));
-    let Some(newest) = stored.into_iter().chain(full).max_by_key(|known| known.next) else { return 0 };
     let ever = noted_lane.map_or(0, |noted| noted.records_ever.saturating_sub(newest.records_ever));
     newest.pending.raw.records.saturating_sub(state.pending.raw.records) + ever
+}
+
+/// The newer of what the database says of the lane and what is noted.
+fn known_best<'a>(stored: Option<&'a LaneState>, noted: Option<&'a Noted>, lane: Lane) -> Option<&'a LaneState> {
+    let full = noted.filter(|noted| noted.is_full).map(|noted| &noted.lanes[at(lane)]);
+    stored.into_iter().chain(full).max_by_key(|known| known.next)
 }
 
 /// What is known about the lane from both, without any commit.

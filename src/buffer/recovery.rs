@@ -179,9 +179,13 @@ impl Store {
         self.counters.damaged += damage.lost;
         self.counters.quarantined += u64::from(damage.is_rebuilt);
         let mut description = match damage.lost {
-            0 => "no commit is lost".to_owned(),
+            0 => "nothing is lost that was still to be delivered".to_owned(),
             lost => format!("{lost} commits are lost and named in gap records"),
         };
+        if damage.lost_history > 0 {
+            let lost = damage.lost_history;
+            description.push_str(&format!("; {lost} delivered commits are gone from the local history"));
+        }
         if damage.brought_back > 0 {
             description.push_str(&format!("; {} commits were found in damaged files", damage.brought_back));
         }

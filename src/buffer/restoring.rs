@@ -34,8 +34,10 @@ pub struct Damage {
     pub is_rebuilt: bool,
     /// Gap records for what is missing.
     pub gaps: Vec<Gap>,
-    /// Commits that are missing.
+    /// Commits that are missing, and were to be delivered.
     pub lost: u64,
+    /// Commits of the history that are missing: they were delivered.
+    pub lost_history: u64,
     /// Commits that were found although the database did not know them any more.
     pub brought_back: u64,
 }
@@ -130,9 +132,10 @@ impl<'a> Restoring<'a> {
             }
         }
         let lost = reckoned.iter().map(|lane| lane.lost).sum();
+        let lost_history = reckoned.iter().map(|lane| lane.lost_history).sum();
         let [alarms, telemetry] = reckoned;
         let gaps = alarms.gaps.into_iter().chain(telemetry.gaps).collect();
-        let damage = Some(Damage { is_rebuilt, gaps, lost, brought_back });
+        let damage = Some(Damage { is_rebuilt, gaps, lost, lost_history, brought_back });
         Ok(Lanes { states: [alarms.state, telemetry.state], generation, damage })
     }
 

@@ -61,6 +61,13 @@ impl Consumer {
         broker.logged(&format!("Sending SUBACK to {}", self.client)).await;
     }
 
+    /// Takes what has arrived: a subscriber that nobody listens to holds the broker up, which then drops messages.
+    pub fn take_arrived(&mut self) {
+        while let Ok(message) = self.messages.try_recv() {
+            self.harvest.take(message);
+        }
+    }
+
     /// Takes what arrives until the harvest says so.
     pub async fn until(&mut self, what: &str, fact: impl Fn(&Harvest) -> bool) {
         let waiting = async {

@@ -59,6 +59,22 @@ impl Source {
         }
     }
 
+    /// What is damaged in the files; the agent mends what it finds.
+    pub fn damage(&self) -> &[String] {
+        match self {
+            Self::Agent(_) => &[],
+            Self::Files { archive, .. } => archive.damage(),
+        }
+    }
+
+    /// How many commits are gone from the history, where the files tell.
+    pub fn lost_history(&self) -> u64 {
+        match self {
+            Self::Agent(_) => 0,
+            Self::Files { archive, .. } => archive.lost_history(),
+        }
+    }
+
     fn ask<T: serde::de::DeserializeOwned>(socket: &Path, request: &Request) -> Result<(T, AgentClient), HistoryError> {
         let away = |failure: Failure| HistoryError::Away(failure.to_string());
         let mut client = AgentClient::ask(socket, request).map_err(away)?;

@@ -47,6 +47,8 @@ struct LaneReport {
     bytes: u64,
     damaged: u64,
     missing: u64,
+    /// Of these, what was delivered.
+    gone: u64,
     gap_records: u64,
 }
 
@@ -61,7 +63,7 @@ impl Verify {
 }
 
 fn report(source: &mut Source) -> Result<Report, Failure> {
-    let mut findings: Vec<String> = Vec::new();
+    let mut findings: Vec<String> = source.damage().to_vec();
     for gap in source.missing() {
         let lost = range(gap.first.0, gap.last.0);
         findings.push(format!(
@@ -74,8 +76,19 @@ fn report(source: &mut Source) -> Result<Report, Failure> {
     let series = source.catalogue().map_err(failure)?.series.iter().map(|(id, _)| *id).collect();
     let mut lanes = Vec::new();
     for lane in &overview.lanes {
-        let check = LaneCheck { epoch: overview.epoch, series: &series, unknown: BTreeSet::new(), before: lane };
+        let check = LaneCheck {
+            epoch: overview.epoch,
+            series: &series,
+            unknown: BTreeSet::new(),
+            named: Vec::new(),
+            history_from: None,
+            before: lane,
+        };
         lanes.push(check.run(source, &mut findings)?);
+    }
+    let named: u64 = lanes.iter().map(|lane| lane.gone).sum();
+    if let unnamed @ 1.. = source.lost_history().saturating_sub(named) {
+        findings.push(format!("{} gone from the local history", plural(unnamed as usize, "delivered commit")));
     }
     Ok(Report { source: source.place(), lanes, findings })
 }
@@ -84,13 +97,18 @@ struct LaneCheck<'a> {
     epoch: Epoch,
     series: &'a HashSet<SeriesId>,
     unknown: BTreeSet<SeriesId>,
+    /// Runs that stored records name as gone or replaced.
+    named: Vec<(u64, u64)>,
+    /// The oldest stored commit that was delivered: history goes oldest first, so behind it nothing goes unnamed.
+    history_from: Option<u64>,
     before: &'a LaneOverview,
 }
 
 impl LaneCheck<'_> {
     fn run(mut self, source: &mut Source, findings: &mut Vec<String>) -> Result<LaneReport, Failure> {
         let lane = self.before.lane;
-        let mut report = LaneReport { lane, commits: 0, records: 0, bytes: 0, damaged: 0, missing: 0, gap_records: 0 };
+        let mut report =
+            LaneReport { lane, commits: 0, records: 0, bytes: 0, damaged: 0, missing: 0, gone: 0, gap_records: 0 };
         // What comes while this runs is not waited for.
         let span = HistorySpan { last: self.before.last, ..HistorySpan::default() };
         let mut absent: Vec<(u64, u64)> = Vec::new();
@@ -115,6 +133,11 @@ impl LaneCheck<'_> {
                 range(first, last)
             ));
         }
+        for (first, last) in self.gone_from_history(&absent) {
+            report.missing += last - first + 1;
+            report.gone += last - first + 1;
+            findings.push(format!("{lane} {}: delivered, and gone from the local history", range(first, last)));
+        }
         for id in &self.unknown {
             findings.push(format!("{lane}: series {id} is not in the catalogue"));
         }
@@ -122,10 +145,23 @@ impl LaneCheck<'_> {
         Ok(report)
     }
 
+    /// What of `absent` was delivered, but did not go as history goes.
+    fn gone_from_history(&self, absent: &[(u64, u64)]) -> Vec<(u64, u64)> {
+        let Some(from) = self.history_from else { return Vec::new() };
+        let behind = absent.iter().filter(|run| run.1 > from);
+        let unnamed: Vec<_> = without(behind.copied(), self.named.clone());
+        let undelivered = without(unnamed.iter().copied(), self.before.delivered.clone());
+        without(unnamed.into_iter(), undelivered)
+    }
+
     fn look_at(&mut self, found: Found, report: &mut LaneReport, findings: &mut Vec<String>) {
         let place = format!("{} {}", report.lane, found.sequence);
         report.commits += 1;
         report.bytes += found.length as u64;
+        let sequence = found.sequence.0;
+        if self.before.delivered.iter().any(|&(first, last)| (first..=last).contains(&sequence)) {
+            self.history_from.get_or_insert(sequence);
+        }
         match found.content {
             Ok(commit) => {
                 report.records += commit.records.count() as u64;
@@ -150,9 +186,11 @@ impl LaneCheck<'_> {
             Records::Thinned(thinned) => {
                 let named = thinned.aggregates.iter().map(|aggregate| aggregate.series);
                 self.unknown.extend(named.filter(|id| !self.series.contains(id)));
+                self.named.extend(thinned.replaces.iter().map(|run| (run.first.0, run.last.0)));
             }
             Records::Gap(gap) => {
                 report.gap_records += 1;
+                self.named.push((gap.first.0, gap.last.0));
                 if gap.first > gap.last {
                     findings.push(format!("{place}: a gap record from {} back to {}", gap.first, gap.last));
                 }
@@ -177,13 +215,17 @@ impl LaneCheck<'_> {
 
 /// What of `absent` no lane explains: sequences leave a lane when they were delivered or are named in a gap record.
 fn unexplained(absent: &[(u64, u64)], lanes: [&LaneOverview; 2]) -> Vec<(u64, u64)> {
-    let mut explained: Vec<(u64, u64)> =
-        lanes.iter().flat_map(|lane| lane.delivered.iter().chain(&lane.dropped)).copied().collect();
-    explained.sort_unstable();
+    let explained = lanes.iter().flat_map(|lane| lane.delivered.iter().chain(&lane.dropped)).copied().collect();
+    without(absent.iter().copied(), explained)
+}
+
+/// What is left of `runs` without `others`.
+fn without(runs: impl Iterator<Item = (u64, u64)>, mut others: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+    others.sort_unstable();
     let mut left = Vec::new();
-    for &(first, last) in absent {
+    for (first, last) in runs {
         let mut from = first;
-        for &(known_first, known_last) in explained.iter().filter(|known| known.1 >= first && known.0 <= last) {
+        for &(known_first, known_last) in others.iter().filter(|known| known.1 >= first && known.0 <= last) {
             if known_first > from {
                 left.push((from, known_first - 1));
             }
