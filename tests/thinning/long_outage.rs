@@ -1,6 +1,7 @@
 //! Seven days without a broker, in simulated time, with the least room that the engine may be given.
 
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -75,6 +76,15 @@ async fn after_a_week_without_broker_every_reading_is_delivered_thinned_or_in_a_
     report(&ledger, limit, largest, stored, drained);
     println!("longest save, with what keeps the limit: {longest:.0?}");
     store.close().await;
+    let verify = ["store", "verify", "--store", directory.path().to_str().unwrap()];
+    let verified = Command::new(env!("CARGO_BIN_EXE_lineside")).args(verify).output().unwrap();
+    // This test gives its series no names, and nothing else is to be found.
+    let verified = String::from_utf8(verified.stdout).unwrap();
+    let findings = verified.lines().skip_while(|line| !line.contains("finding")).skip(1);
+    let others: Vec<_> = findings
+        .filter(|line| !line.ends_with("is not in the catalogue") && !line.contains("--json has all"))
+        .collect();
+    assert!(verified.contains("telemetry") && others.is_empty(), "{verified}");
 }
 
 /// The most that a directory takes on disk, looked at all the time and not only when the store looks itself.
