@@ -30,6 +30,8 @@ pub(super) struct Trial {
     must_reach_broker: bool,
     expected: HashSet<String>,
     answered: HashSet<String>,
+    /// Which devices answered before it: after a way back none may have been asked yet.
+    answering: HashSet<String>,
     asking: JoinSet<String>,
     reply: oneshot::Sender<Verdict>,
 }
@@ -77,7 +79,8 @@ impl Trial {
         let must_reach_broker = broker_differs || is_connected(&before);
         let (until, share) = (Instant::now() + order.window, order.share);
         tracing::info!(devices = expected.len(), window = ?order.window, "configuration on trial");
-        Some(Self { previous, until, share, must_reach_broker, expected, answered: HashSet::new(), asking, reply })
+        let (answered, answering) = (HashSet::new(), agent.answering.clone());
+        Some(Self { previous, until, share, must_reach_broker, expected, answered, answering, asking, reply })
     }
 
     /// Whether it has proved itself, or cannot any more.
@@ -110,6 +113,7 @@ impl Trial {
         if let Err(error) = agent.reload(self.previous).await {
             tracing::error!(%error, "the configuration before could not be put in force again without a restart");
         }
+        agent.answering = self.answering;
         let _ = self.reply.send(Verdict::RolledBack(reasons));
     }
 

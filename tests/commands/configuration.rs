@@ -169,6 +169,26 @@ async fn a_profile_that_does_not_fit_is_taken_back_and_the_device_is_named() {
 }
 
 #[tokio::test]
+async fn what_was_rolled_back_has_to_prove_itself_when_it_comes_again_at_once() {
+    let plant = Plant::plain("").await;
+    let bench = Bench::new(&plant.engineer);
+    plant.site.until("an answer", |status| !status["links"][0]["devices"][0]["last_answer"].is_null()).await;
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let configuration = plant_of(&plant.endpoint, "100ms", COUNTER);
+    let dead = configuration.replace(&plant.endpoint.address().to_string(), &nobody.local_addr().unwrap().to_string());
+    drop(nobody);
+    assert_ne!(configuration, dead);
+    let files = bench.files("a", &[("configuration.toml", dead.as_str())]);
+
+    for _ in 0..2 {
+        let (output, report) = bench.push(plant.broker.port(), &files, &["--confirm", "5s"]).await;
+        assert_eq!((output.status.code(), report["state"].as_str()), (Some(1), Some("rolled-back")), "{output:?} {}", plant.agent.log());
+    }
+
+    polled_each(&plant.site, 100).await;
+}
+
+#[tokio::test]
 async fn a_share_of_the_devices_is_enough_where_the_sender_says_so() {
     // Given two devices on one link, of which one will not fit its new profile.
     let mut servers = Servers::default();
