@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use super::desired::{self, GenuineDesired};
+use super::desired::{self, GenuineDesired, NotTaken};
 use super::gate::Refusal;
 use super::lent::Lent;
 use super::revisions::{Reason, Revision, Revisions, Standing};
@@ -45,24 +45,38 @@ impl Commands {
         };
         match verified {
             Ok(genuine) => self.take_genuine_desired(genuine).await,
-            Err(refusal) => self.note_refusal(&refusal, "").await,
+            Err(NotTaken { refusal, genuine: None }) => self.note_refusal(&refusal, "").await,
+            Err(NotTaken { refusal, genuine: Some(genuine) }) => self.answer_refused(*genuine, refusal).await,
         }
     }
 
-    async fn take_genuine_desired(&mut self, genuine: GenuineDesired) {
-        let GenuineDesired { mut desired, key, digest } = genuine;
-        let step = Revision {
-            revision: desired.revision,
-            digest,
-            by: key,
+    /// Somebody known wanted it: he is not left waiting.
+    async fn answer_refused(&mut self, genuine: GenuineDesired, refusal: Refusal) {
+        let mut step = self.step(&genuine);
+        self.note_refusal(&refusal, &step.by).await;
+        step.standing = Standing::Refused;
+        step.reasons = vec![Reason::new("", "", refusal.to_string())];
+        self.report(Some(step));
+    }
+
+    fn step(&self, genuine: &GenuineDesired) -> Revision {
+        Revision {
+            revision: genuine.desired.revision,
+            digest: genuine.digest.clone(),
+            by: genuine.key.clone(),
             time: self.parts.clock.wall(),
             standing: Standing::Trial,
             reasons: Vec::new(),
-        };
+        }
+    }
+
+    async fn take_genuine_desired(&mut self, mut genuine: GenuineDesired) {
+        let step = self.step(&genuine);
         let revisions = match self.configurations.revisions.get() {
             Ok(revisions) => revisions,
-            Err(trouble) => return self.note_refusal(&Refusal::Journal(trouble), &step.by).await,
+            Err(trouble) => return self.answer_refused(genuine, Refusal::Journal(trouble)).await,
         };
+        let desired = &mut genuine.desired;
         // The broker hands it out again on every connection: what became of it is known.
         if revisions.standing(&step.digest).is_some() {
             return self.report(None);
@@ -255,7 +269,8 @@ impl Commands {
             Ok(revisions) => (revisions.in_force(), refused.as_ref().or(revisions.latest())),
             Err(trouble) => {
                 let reason = Reason::new("", "", trouble.clone());
-                return json!({ "gateway": self.parts.gateway, "state": "refused", "reasons": [reason] });
+                let tried = refused.as_ref().map(tried);
+                return json!({ "gateway": self.parts.gateway, "state": "refused", "tried": tried, "reasons": [reason] });
             }
         };
         let state = latest.map_or(json!("own"), |step| json!(step.standing));
@@ -265,8 +280,12 @@ impl Commands {
             "revision": in_force.map_or(0, |step| step.revision),
             "digest": in_force.map(|step| step.digest.clone()),
             "state": state,
-            "tried": latest.map(|step| json!({ "revision": step.revision, "digest": step.digest, "by": step.by })),
+            "tried": latest.map(tried),
             "reasons": latest.map(|step| step.reasons.clone()).unwrap_or_default(),
         })
     }
+}
+
+fn tried(step: &Revision) -> Value {
+    json!({ "revision": step.revision, "digest": step.digest, "by": step.by })
 }

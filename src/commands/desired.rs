@@ -71,13 +71,28 @@ impl Desired {
     }
 }
 
+/// Why a configuration is not taken.
+#[derive(Debug, PartialEq)]
+pub struct NotTaken {
+    /// The first check that it does not pass.
+    pub refusal: Refusal,
+    /// What was wanted, when it is genuine all the same: then whoever sent it gets an answer.
+    pub genuine: Option<Box<GenuineDesired>>,
+}
+
+impl From<Refusal> for NotTaken {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, genuine: None }
+    }
+}
+
 /// Every check of the message itself: size, parse, key and role, signature, gateway.
 ///
 /// # Errors
 /// The first check that it does not pass.
-pub fn verify(config: &RemoteConfig, here: &str, payload: &[u8]) -> Result<GenuineDesired, Refusal> {
+pub fn verify(config: &RemoteConfig, here: &str, payload: &[u8]) -> Result<GenuineDesired, NotTaken> {
     if payload.len() > DESIRED_MAX {
-        return Err(Refusal::TooLarge { bytes: payload.len(), most: DESIRED_MAX });
+        return Err(Refusal::TooLarge { bytes: payload.len(), most: DESIRED_MAX }.into());
     }
     let json = |error: serde_json::Error| Refusal::Malformed(OrderError::Json(error.to_string()));
     let envelope: DesiredEnvelope = serde_json::from_slice(payload).map_err(json)?;
@@ -85,22 +100,31 @@ pub fn verify(config: &RemoteConfig, here: &str, payload: &[u8]) -> Result<Genui
     check(&desired).map_err(Refusal::NotUnderstood)?;
     let key = config.keys.iter().find(|key| key.name.as_str() == envelope.key);
     let key = key.ok_or_else(|| Refusal::UnknownKey(envelope.key.chars().take(64).collect()))?;
+    let signature = signature::from_hex(&envelope.signature).unwrap_or_default();
+    let is_signed = signature::is_signed(&key.public, FOR_CONFIGURATION, &envelope.configuration, &signature);
+    let is_for_here = desired.gateway == here;
+    let meant = desired.gateway.clone();
+    let digest = signature::digest(envelope.configuration.as_bytes());
+    let genuine = GenuineDesired { desired, key: envelope.key.clone(), digest };
     if key.role < Role::Engineer {
         let (command, needed) = ("a configuration".to_owned(), Role::Engineer);
-        return Err(Refusal::Role { command, key: envelope.key, needed, has: key.role });
+        let refusal = Refusal::Role { command, key: envelope.key, needed, has: key.role };
+        return Err(NotTaken { refusal, genuine: (is_signed && is_for_here).then(|| Box::new(genuine)) });
     }
-    let signature = signature::from_hex(&envelope.signature).unwrap_or_default();
-    if !signature::is_signed(&key.public, FOR_CONFIGURATION, &envelope.configuration, &signature) {
-        return Err(Refusal::Signature);
+    if !is_signed {
+        return Err(Refusal::Signature.into());
     }
-    if desired.gateway != here {
-        return Err(Refusal::OtherGateway { meant: desired.gateway, here: here.to_owned() });
+    if !is_for_here {
+        return Err(Refusal::OtherGateway { meant, here: here.to_owned() }.into());
     }
-    let digest = signature::digest(envelope.configuration.as_bytes());
-    Ok(GenuineDesired { desired, key: envelope.key, digest })
+    Ok(genuine)
 }
 
-fn check(desired: &Desired) -> Result<(), String> {
+/// What can be said of it without knowing any gateway.
+///
+/// # Errors
+/// What is wrong, and what is allowed.
+pub fn check(desired: &Desired) -> Result<(), String> {
     if desired.revision == 0 {
         return Err("revision must be 1 or above".to_owned());
     }
@@ -152,7 +176,8 @@ mod tests {
         let configuration = serde_json::to_string(&desired).unwrap();
         let signature = key.sign(FOR_CONFIGURATION, &configuration);
         let envelope = DesiredEnvelope { configuration, key: "eve".to_owned(), signature };
-        verify(&RemoteConfig { insecure: false, keys }, "lyon/gw-01", &serde_json::to_vec(&envelope).unwrap())
+        let bytes = serde_json::to_vec(&envelope).unwrap();
+        verify(&RemoteConfig { insecure: false, keys }, "lyon/gw-01", &bytes).map_err(|it| it.refusal)
     }
 
     #[test]

@@ -182,7 +182,12 @@ async fn what_was_rolled_back_has_to_prove_itself_when_it_comes_again_at_once() 
 
     for _ in 0..2 {
         let (output, report) = bench.push(plant.broker.port(), &files, &["--confirm", "5s"]).await;
-        assert_eq!((output.status.code(), report["state"].as_str()), (Some(1), Some("rolled-back")), "{output:?} {}", plant.agent.log());
+        assert_eq!(
+            (output.status.code(), report["state"].as_str()),
+            (Some(1), Some("rolled-back")),
+            "{output:?} {}",
+            plant.agent.log()
+        );
     }
 
     polled_each(&plant.site, 100).await;
@@ -402,4 +407,20 @@ async fn a_further_broker_that_goes_away_gives_way_to_the_owners() {
 
     plant.agent.logged("the further broker is not reached: over to the owner's own").await;
     plant.agent.logged_times("connected to the broker", 3).await;
+}
+
+#[tokio::test]
+async fn who_may_not_configure_is_told_at_once_and_so_is_what_no_gateway_takes() {
+    let plant = Plant::plain("").await;
+    let bench = Bench::new(&plant.operator);
+    let files = bench.files("a", &[("configuration.toml", &plant_of(&plant.endpoint, "50ms", COUNTER))]);
+
+    let (output, report) = bench.push(plant.broker.port(), &files, &[]).await;
+
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(report["reasons"][0]["reason"].as_str().unwrap().contains("needs the role engineer"), "{report}");
+    let (output, _) = bench.push(plant.broker.port(), &files, &["--confirm", "1s"]).await;
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("5s to 1h"), "{output:?}");
+    assert_eq!(plant.agent.log().matches("configuration on trial").count(), 0);
 }

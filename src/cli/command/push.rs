@@ -12,7 +12,7 @@ use super::super::{Exit, Failure, runtime, write_json, written};
 use super::broker::{BrokerOptions, json_message};
 use super::key::Signer;
 use crate::clock::{Clock, SystemClock};
-use crate::commands::desired::{Desired, DesiredEnvelope};
+use crate::commands::desired::{Desired, DesiredEnvelope, check};
 use crate::commands::signature::{FOR_CONFIGURATION, digest};
 use crate::commands::verb::Span;
 use crate::settings::parse_duration;
@@ -86,6 +86,7 @@ impl Push {
             share: self.share,
             files: files(&self.directory)?,
         };
+        check(&desired).map_err(Failure::Refused)?;
         let wait = desired.window() + Duration::from_secs(60);
         let configuration = serde_json::to_string(&desired).map_err(anyhow::Error::from)?;
         let (signature, digest) =
