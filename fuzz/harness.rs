@@ -124,7 +124,7 @@ pub fn command(bytes: &[u8]) {
 pub fn desired(bytes: &[u8]) {
     let read = configuration::verify(&RemoteConfig::default(), "lyon/gw-01", bytes);
     let refusal = read.expect_err("without keys nothing is genuine");
-    drop(refusal.to_string());
+    drop(refusal.refusal.to_string());
 }
 
 /// Any payload, as `lineside decode` takes it.

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::table::Table;
 use super::{ConfigOption, Exit, Failure, plural, write_json, written};
-use crate::commands::audit::{self, AuditLine};
+use crate::commands::audit::{self, AuditLine, AuditLines};
 use crate::config;
 
 /// Show who commanded, wrote and changed what, or check that no line of that log was changed or left out.
@@ -47,7 +47,7 @@ struct Place {
 }
 
 impl Place {
-    fn lines(&self) -> Result<Vec<AuditLine>, Failure> {
+    fn lines(&self) -> Result<AuditLines, Failure> {
         let directory = match &self.directory {
             Some(directory) => directory.clone(),
             None => {
@@ -55,7 +55,7 @@ impl Place {
                 config.store.path.join("remote")
             }
         };
-        audit::lines(&directory).map_err(|reason| Failure::Broken(anyhow::anyhow!(reason)))
+        Ok(audit::lines(&directory))
     }
 }
 
@@ -64,14 +64,15 @@ impl AuditCommand {
         let mut out = anstream::stdout().lock();
         match self.deed {
             Deed::Show { lines, place } => {
-                let all = place.lines()?;
+                let AuditLines { lines: all, faults } = place.lines()?;
+                faults.iter().for_each(|fault| eprintln!("{fault}"));
                 let latest = &all[all.len().saturating_sub(lines)..];
                 written(if place.json { write_json(&mut out, &latest) } else { table(latest).write(&mut out, 0) })?;
-                Ok(if latest.is_empty() { Exit::Findings } else { Exit::Done })
+                Ok(if latest.is_empty() || !faults.is_empty() { Exit::Findings } else { Exit::Done })
             }
             Deed::Verify { place } => {
                 let report = audit::verify(&place.lines()?);
-                if report.lines == 0 {
+                if report.lines == 0 && report.faults.is_empty() {
                     // A log that is gone must not pass for one that is whole.
                     eprintln!("no line: nothing was commanded or written here yet, or the log is gone");
                     return Ok(Exit::Findings);

@@ -63,6 +63,7 @@ fn concerns(status: &Value) -> Vec<String> {
     if let Some(trouble) = status["remote"]["trouble"].as_str() {
         concerns.push(format!("commands that change anything are refused: {trouble}"));
     }
+    concerns.extend(list(&status["remote"]["concerns"]).map(text));
     let mqtt = &status["mqtt"];
     if mqtt["state"] != "connected" {
         let why = mqtt["last_error"].as_str().map(|error| format!(": {error}")).unwrap_or_default();

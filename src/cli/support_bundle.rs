@@ -58,7 +58,7 @@ impl SupportBundle {
     /// The latest lines of the audit log, or why they cannot be read.
     fn audit(&self) -> Value {
         let config = config::load(&self.agent.config.config).map_err(|error| error.to_string());
-        match config.and_then(|config| audit::lines(&config.store.path.join("remote"))) {
+        match config.map(|config| audit::lines(&config.store.path.join("remote")).lines) {
             Ok(lines) => json!(lines[lines.len().saturating_sub(AUDIT_LINES)..]),
             Err(reason) => json!({ "not_read_because": reason }),
         }

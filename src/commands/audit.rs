@@ -2,8 +2,9 @@
 //! changed or left out unseen. Blocks.
 //!
 //! ```text
-//! remote/audit      the latest lines
-//! remote/audit.1    the lines before
+//! remote/audit              the latest lines
+//! remote/audit.1            the lines before
+//! remote/audit.damaged-<n>  lines of which some are damaged: kept until somebody has looked at them
 //! ```
 
 use std::collections::HashMap;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::log_file::{LogFile, read_lines};
+use super::log_file::{LogFile, LogFileError, read_whole_lines, sync_directory};
 use super::signature::digest;
 use crate::model::{AlarmRecord, AlarmState, Priority, Timestamp, Transition};
 
@@ -25,6 +26,9 @@ const REFUSALS_EVERY: Duration = Duration::from_secs(60);
 /// Longest text of a line, in characters.
 const TEXT_MAX: usize = 400;
 
+/// How the file of a damaged log is called, before its number.
+const DAMAGED: &str = "damaged-";
+
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditLine {
@@ -32,7 +36,7 @@ pub struct AuditLine {
     pub number: u64,
     /// When.
     pub time: Timestamp,
-    /// `command`, `answer`, `write`, `configuration`, `lock` or `refusal`.
+    /// `command`, `answer`, `write`, `configuration`, `lock`, `refusal`, or `log` about itself.
     pub kind: String,
     /// Who.
     pub by: String,
@@ -71,24 +75,60 @@ pub struct Audit {
     last: (u64, String),
     /// Refusals by kind: since when, and how many are not written.
     refusals: HashMap<String, (Timestamp, u64)>,
+    concern: Option<String>,
 }
 
 impl Audit {
-    /// Opens the log in `directory`. What prevents that is logged: a gateway whose log is damaged goes on in a new one.
-    pub fn open(directory: &Path) -> Self {
-        let path = directory.join("audit");
-        let mut audit = Self { path, file: None, last: (0, String::new()), refusals: HashMap::new() };
-        match LogFile::open::<AuditLine>(&audit.path) {
-            Ok((file, lines)) => {
+    /// Opens the log in `directory`. A damaged one is kept aside, and a new one goes on with its numbers: a check of
+    /// all of them finds what is missing.
+    pub fn open(directory: &Path, now: Timestamp) -> Self {
+        let (path, last) = (directory.join("audit"), (0, String::new()));
+        let mut audit = Self { path, file: None, last, refusals: HashMap::new(), concern: None };
+        let mut opened = LogFile::open::<AuditLine>(&audit.path);
+        let mut damage = None;
+        if let Err(LogFileError::Damaged { line, .. }) = opened
+            && let Some(aside) = audit.set_aside()
+        {
+            damage = Some(format!("line {line} of the log is damaged; it is kept in {}", aside.display()));
+            opened = LogFile::open(&audit.path);
+        }
+        match opened {
+            Ok((file, _)) => {
                 audit.file = Some(file);
-                let put_aside = || read_lines::<AuditLine>(&old(&audit.path)).ok()?.pop();
-                if let Some(line) = lines.into_iter().next_back().or_else(put_aside) {
-                    audit.last = (line.number, line.hash);
-                }
+                let known = lines(directory).lines.pop();
+                audit.last = known.map_or((0, String::new()), |line| (line.number, line.hash));
             }
-            Err(error) => tracing::error!(%error, "the audit log cannot be used"),
+            Err(error) => {
+                tracing::error!(%error, "the audit log cannot be used");
+                audit.concern = Some(format!("what is done from afar is not written down: {error}"));
+            }
+        }
+        if let Some(damage) = damage {
+            tracing::error!(damage, "the audit log was damaged; a new one goes on");
+            audit.note(now, "log", "", &damage);
+        }
+        if let Some(aside) = damaged(directory).first() {
+            audit.concern.get_or_insert(format!(
+                "the audit log was damaged: look at it with `lineside audit verify`, then move {} away",
+                aside.display()
+            ));
         }
         audit
+    }
+
+    /// What somebody has to look after, if anything.
+    pub fn concern(&self) -> Option<&str> {
+        self.concern.as_deref()
+    }
+
+    /// Moves the log out of the way. Returns where it is now.
+    fn set_aside(&self) -> Option<PathBuf> {
+        let free =
+            (1..).map(|number| self.path.with_extension(format!("{DAMAGED}{number}"))).find(|path| !path.exists());
+        let aside = free.expect("there are more numbers than files");
+        let moved = std::fs::rename(&self.path, &aside).and_then(|()| sync_directory(&self.path));
+        moved.inspect_err(|error| tracing::error!(%error, "the damaged audit log cannot be kept aside")).ok()?;
+        Some(aside)
     }
 
     /// Adds a line; durable when this returns true.
@@ -156,30 +196,47 @@ fn old(path: &Path) -> PathBuf {
     path.with_extension("1")
 }
 
-/// The lines in `directory`, oldest first.
-///
-/// # Errors
-/// A file cannot be read, or a line of it is damaged.
-pub fn lines(directory: &Path) -> Result<Vec<AuditLine>, String> {
+/// What can be read of a log.
+#[derive(Debug, Default)]
+pub struct AuditLines {
+    /// Oldest first.
+    pub lines: Vec<AuditLine>,
+    /// Files that cannot be read, and lines that are damaged.
+    pub faults: Vec<String>,
+}
+
+/// The lines in `directory`.
+pub fn lines(directory: &Path) -> AuditLines {
     let path = directory.join("audit");
-    let mut all = Vec::new();
-    for file in [old(&path), path] {
-        if file.exists() {
-            all.extend(read_lines::<AuditLine>(&file).map_err(|error| error.to_string())?);
+    let mut all = AuditLines::default();
+    let files = std::iter::once(old(&path)).chain(damaged(directory)).chain([path]);
+    for file in files.filter(|file| file.exists()) {
+        match read_whole_lines::<AuditLine>(&file) {
+            Ok((lines, damaged)) => {
+                all.lines.extend(lines);
+                all.faults.extend(damaged.iter().map(|line| format!("{}: line {line} is damaged", file.display())));
+            }
+            Err(error) => all.faults.push(format!("{}: {error}", file.display())),
         }
     }
-    Ok(all)
+    all
+}
+
+/// The damaged logs that are kept in `directory`, oldest first.
+fn damaged(directory: &Path) -> Vec<PathBuf> {
+    let paths = (1..).map(|number| directory.join("audit").with_extension(format!("{DAMAGED}{number}")));
+    paths.take_while(|path| path.exists()).collect()
 }
 
 /// Whether no line was changed or left out.
-pub fn verify(lines: &[AuditLine]) -> AuditReport {
+pub fn verify(all: &AuditLines) -> AuditReport {
     let mut report = AuditReport {
-        lines: lines.len() as u64,
-        first: lines.first().map_or(0, |line| line.number),
-        faults: Vec::new(),
+        lines: all.lines.len() as u64,
+        first: all.lines.first().map_or(0, |line| line.number),
+        faults: all.faults.clone(),
     };
     let mut before: Option<&AuditLine> = None;
-    for line in lines {
+    for line in &all.lines {
         if line.hash != line.hash_of() {
             report.faults.push(format!("line {} is not what was written", line.number));
         }
@@ -205,9 +262,9 @@ mod tests {
     use super::*;
 
     fn written(directory: &Path, count: u64) -> Vec<AuditLine> {
-        let mut audit = Audit::open(directory);
+        let mut audit = Audit::open(directory, Timestamp(1));
         (0..count).for_each(|number| drop(audit.note(Timestamp(1), "command", "anna", &format!("status {number}"))));
-        lines(directory).unwrap()
+        lines(directory).lines
     }
 
     #[test]
@@ -215,6 +272,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         written(directory.path(), 3);
         let lines = written(directory.path(), 3);
+        let verify = |lines: &[AuditLine]| verify(&AuditLines { lines: lines.to_vec(), faults: Vec::new() });
         assert_eq!(verify(&lines), AuditReport { lines: 6, first: 1, faults: Vec::new() });
 
         let mut changed = lines.clone();
@@ -231,21 +289,46 @@ mod tests {
     #[test]
     fn the_chain_goes_on_in_the_next_file() {
         let directory = tempfile::tempdir().unwrap();
-        let mut audit = Audit::open(directory.path());
+        let mut audit = Audit::open(directory.path(), Timestamp(1));
         let text = "x".repeat(TEXT_MAX);
         (0..2500).for_each(|_| drop(audit.note(Timestamp(1), "command", "anna", &text)));
         assert!(directory.path().join("audit.1").exists());
 
         let lines = written(directory.path(), 1);
 
-        assert_eq!(verify(&lines).faults, Vec::<String>::new());
+        assert_eq!(verify(&super::lines(directory.path())).faults, Vec::<String>::new());
         assert_eq!(lines.last().unwrap().number, 2501);
+    }
+
+    #[test]
+    fn a_damaged_log_is_kept_and_the_next_one_goes_on_and_says_so() {
+        let directory = tempfile::tempdir().unwrap();
+        written(directory.path(), 5);
+        let path = directory.path().join("audit");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replacen("status 2", "status 9", 1)).unwrap();
+
+        let mut audit = Audit::open(directory.path(), Timestamp(2));
+        assert!(audit.note(Timestamp(3), "write", "bert", "setpoint").is_some());
+
+        assert!(audit.concern().unwrap().contains("audit.damaged-1"), "{audit:?}");
+        let all = lines(directory.path());
+        let numbers: Vec<u64> = all.lines.iter().map(|line| line.number).collect();
+        assert_eq!(numbers, [1, 2, 4, 5, 6, 7]);
+        assert!(all.lines[4].text.contains("line 3 of the log is damaged"), "{:?}", all.lines[4]);
+        let faults = verify(&all).faults;
+        assert!(faults[0].ends_with("audit.damaged-1: line 3 is damaged"), "{faults:?}");
+        assert_eq!(faults[1..], ["lines are missing between 2 and 4"]);
+        drop(audit);
+        assert!(Audit::open(directory.path(), Timestamp(4)).concern().is_some(), "until it is moved away");
+        std::fs::remove_file(directory.path().join("audit.damaged-1")).unwrap();
+        assert!(Audit::open(directory.path(), Timestamp(5)).concern().is_none());
     }
 
     #[test]
     fn a_flood_of_refusals_is_one_line_a_minute() {
         let directory = tempfile::tempdir().unwrap();
-        let mut audit = Audit::open(directory.path());
+        let mut audit = Audit::open(directory.path(), Timestamp(1));
         let mut refused = |time: i64, kind: &str| {
             if let Some(more) = audit.refusal_due(Timestamp(time), kind) {
                 audit.note(Timestamp(time), "refusal", "", &format!("{kind}: no{more}")).unwrap();
@@ -254,7 +337,7 @@ mod tests {
         (0..1000).for_each(|number| refused(number * 100, "signature"));
         refused(5, "role");
 
-        let lines = lines(directory.path()).unwrap();
+        let lines = lines(directory.path()).lines;
         assert_eq!(lines.len(), 3);
         assert!(lines[1].text.contains("(599 more of this kind"), "{}", lines[1].text);
     }

@@ -131,6 +131,24 @@ pub fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, LogFileErr
     Ok(read.0)
 }
 
+/// The whole lines of a file that may be damaged, and the numbers, from 1, of those that are.
+///
+/// # Errors
+/// It cannot be read.
+pub fn read_whole_lines<T: DeserializeOwned>(path: &Path) -> io::Result<(Vec<T>, Vec<usize>)> {
+    let bytes = std::fs::read(path)?;
+    let (mut entries, mut damaged) = (Vec::new(), Vec::new());
+    for (number, bytes) in (1..).zip(bytes.split_inclusive(|byte| *byte == b'\n')) {
+        match read(bytes) {
+            Ok((mut found, whole)) if whole == bytes.len() => entries.append(&mut found),
+            // The last one may be one that is being written.
+            Ok(_) if !bytes.ends_with(b"\n") => {}
+            Ok(_) | Err(_) => damaged.push(number),
+        }
+    }
+    Ok((entries, damaged))
+}
+
 /// Makes a new name in the directory of `path` findable after a power cut.
 pub fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()

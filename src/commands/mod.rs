@@ -216,10 +216,15 @@ impl Commands {
         let (rule_sender, rule_writes) = mpsc::channel(DEEDS_QUEUED);
         let leases = std::fs::create_dir_all(&parts.directory).map_err(|error| error.to_string());
         let leases = leases.and_then(|()| Leases::open(&parts.directory));
-        let audit = Audit::open(&parts.directory);
+        let audit = Audit::open(&parts.directory, parts.clock.wall());
+        let mut concerns: Vec<String> = audit.concern().map(str::to_owned).into_iter().collect();
         let revisions = Revisions::open(&parts.directory, parts.clock.wall());
         if let Err(trouble) = &revisions {
             tracing::error!(trouble, "configurations from afar cannot be remembered: none is taken");
+            concerns.push(format!(
+                "the owner's own configuration is in force, and none from afar is taken: {trouble}; moving the file away \
+                 begins anew"
+            ));
         }
         let guard = WriteGuard::new(WriteLock::in_directory(&parts.directory));
         let journal = Journal::open(&parts.directory);
@@ -227,7 +232,7 @@ impl Commands {
             tracing::error!(trouble, "the journal of commands cannot be used: nothing that changes anything is done");
         }
         let counters = journal.counters();
-        status.send_replace(Some(RemoteStatus::new(journal.trouble())));
+        status.send_replace(Some(RemoteStatus::new(journal.trouble(), concerns)));
         parts.services.log.keep_lines();
         let commands = Self {
             parts,

@@ -22,11 +22,14 @@ pub struct RemoteStatus {
     /// Why nothing that changes anything is carried out, if so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// What somebody has to look after: a damaged log, configurations that cannot be remembered.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub concerns: Vec<String>,
 }
 
 impl RemoteStatus {
     /// Nothing yet.
-    pub fn new(trouble: Option<&str>) -> Self {
-        Self { trouble: trouble.map(str::to_owned), ..Self::default() }
+    pub fn new(trouble: Option<&str>, concerns: Vec<String>) -> Self {
+        Self { trouble: trouble.map(str::to_owned), concerns, ..Self::default() }
     }
 }
