@@ -8,11 +8,23 @@ use promql_parser::util::parse_duration;
 /// Longer than this is no span of time that anybody waits for: a thousand years, in seconds.
 const SPAN_MOST_S: f64 = 1000.0 * 365.0 * 86_400.0;
 
+/// How deep an expression may go: every walk over it takes stack for each level, the parser's own too.
+const DEPTH_MOST: usize = 100;
+
+/// Operators that are words.
+const WORDS: [&str; 4] = ["and", "or", "unless", "atan2"];
+
 /// An expression.
 ///
 /// # Errors
-/// What is wrong with it, or that a span of time in it is longer than a thousand years.
+/// What is wrong with it, that it goes too deep, or that a span of time in it is longer than a thousand years.
 pub fn parse(text: &str) -> Result<Expr, String> {
+    if depth(text) > DEPTH_MOST {
+        return Err(format!(
+            "nested too deeply: brackets in brackets and operators in a chain may be at most {DEPTH_MOST} together; \
+             recording rules take parts of it"
+        ));
+    }
     match spans(text).into_iter().find(|span| is_too_long(span)) {
         Some(span) => Err(too_long(span)),
         None => parser::parse(text),
@@ -39,11 +51,11 @@ fn is_too_long(span: &str) -> bool {
     }
 }
 
-/// The words that stand where a span of time is expected: in brackets, and behind `offset`.
-fn spans(text: &str) -> Vec<&str> {
-    let (mut spans, mut brackets, mut after_offset) = (Vec::new(), 0_u32, false);
+/// Words, numbers, texts, comments, and everything else character by character.
+fn tokens(text: &str) -> impl Iterator<Item = (char, &str)> {
     let mut rest = text;
-    while let Some(first) = rest.chars().next() {
+    std::iter::from_fn(move || {
+        let first = rest.chars().next()?;
         let length = match first {
             '"' | '\'' | '`' => quoted_length(rest, first),
             '#' => rest.find('\n').unwrap_or(rest.len()),
@@ -52,6 +64,37 @@ fn spans(text: &str) -> Vec<&str> {
         };
         let (token, behind) = rest.split_at(length);
         rest = behind;
+        Some((first, token))
+    })
+}
+
+/// How deep the tree of the expression is at most: a chain of operators leans to one side.
+fn depth(text: &str) -> usize {
+    // Of each bracket that is open, how many operators it holds so far.
+    let (mut open, mut innermost, mut deepest, mut in_braces) = (Vec::new(), 0_usize, 0, false);
+    for (first, token) in tokens(text) {
+        let operators = &mut innermost;
+        match first {
+            '(' | '[' => open.push(std::mem::replace(operators, 1)),
+            ')' | ']' => *operators = open.pop().unwrap_or(0),
+            '{' | '}' => in_braces = first == '{',
+            ',' if !in_braces => *operators = 1,
+            '+' | '-' | '*' | '/' | '%' | '^' | '=' | '!' | '<' | '>' if !in_braces => *operators += 1,
+            _ if WORDS.iter().any(|word| word.eq_ignore_ascii_case(token)) => *operators += 1,
+            _ => {}
+        }
+        deepest = deepest.max(open.iter().sum::<usize>() + innermost);
+        if deepest > DEPTH_MOST {
+            break;
+        }
+    }
+    deepest
+}
+
+/// The words that stand where a span of time is expected: in brackets, and behind `offset`.
+fn spans(text: &str) -> Vec<&str> {
+    let (mut spans, mut brackets, mut after_offset) = (Vec::new(), 0_u32, false);
+    for (first, token) in tokens(text) {
         match first {
             '[' => brackets += 1,
             ']' => brackets = brackets.saturating_sub(1),
@@ -123,6 +166,24 @@ mod tests {
         assert!(parse("avg_over_time(x[1h30m] offset -5m) > 99999999999999999999999999").is_ok());
         assert!(parse_span("-5").is_err() && parse_span("NaN").is_err() && parse_span("1001y").is_err());
         assert_eq!(parse_span("1h30m"), Ok(Duration::from_secs(5400)));
+    }
+
+    #[test]
+    fn what_would_take_too_much_stack_is_refused_before_it_is_read() {
+        let nested = |count: usize| format!("{}x{}", "abs(".repeat(count), ")".repeat(count));
+        let parentheses = |count: usize| format!("{}x{}", "(".repeat(count), ")".repeat(count));
+        let chain = |count: usize| format!("1{}", " + 1".repeat(count));
+        let minus = |count: usize| format!("{}x", "-".repeat(count));
+        let subqueries = |count: usize| format!("{}x{}", "max_over_time(".repeat(count), "[1m:1s])".repeat(count));
+        for text in [nested(100_000), parentheses(5000), chain(50_000), minus(5000), subqueries(5000), "(".repeat(9999)]
+        {
+            assert!(parse(&text).unwrap_err().contains("nested too deeply"));
+        }
+        for text in [nested(90), parentheses(90), chain(90), minus(90), subqueries(40)] {
+            parse(&text).unwrap();
+        }
+        let wide = format!("max({})", vec!["x{a=\"1\",b!=\"2\"} > 1"; 500].join(", "));
+        assert!(!parse(&wide).is_err_and(|reason| reason.contains("nested")), "arguments stand side by side");
     }
 
     proptest::proptest! {
