@@ -229,6 +229,35 @@ async fn without_an_agent_its_commands_say_so_in_one_line() {
 }
 
 #[tokio::test]
+async fn a_fault_in_the_configuration_does_not_hide_the_agent_that_runs() {
+    let site = Site::new().await.with_agent().await;
+    let file = site.path().join("lineside.toml");
+    let good = fs::read_to_string(&file).unwrap();
+
+    fs::write(&file, good.replacen("[store]", "[store]\nnonsense = 1", 1)).unwrap();
+    assert_ne!(site.say(&["status"]).await.exit, 3, "the socket is named all the same");
+    fs::write(&file, good.replacen("[store]", "[store", 1)).unwrap();
+    let said = site.say(&["status"]).await;
+    assert_eq!(said.exit, 3);
+    assert!(said.err.contains("lineside.toml: cannot be read (`lineside check` says where); so "), "{said:?}");
+}
+
+#[tokio::test]
+async fn arguments_out_of_range_are_refused_with_what_is_allowed() {
+    let site = Site::new().await;
+    for baud in ["0", "299", "4294967295"] {
+        for deed in [&["read", "--unit", "1", "--address", "0"][..], &["scan"], &["identify"], &["guess", "5"]] {
+            let said = site.say(&[deed, &["--serial", "/dev/null", "--baud", baud]].concat()).await;
+            assert_eq!(said.exit, 2, "{deed:?} {said:?}");
+            assert!(said.err.contains("300..=4000000"), "{deed:?} {said:?}");
+        }
+    }
+    let said = site.say(&["command", "send", "status", "--gateway", "a/b", "--id", "a/b"]).await;
+    assert_eq!(said.exit, 2);
+    assert!(said.err.contains("letters, digits, _ and -"), "{said:?}");
+}
+
+#[tokio::test]
 async fn status_shows_every_stage_and_is_content_when_all_is_well() {
     let broker = Broker::start().await;
     let _everything = broker.subscribe("#").await;

@@ -17,10 +17,15 @@ impl AgentClient {
     /// Connects and sends the request.
     pub fn ask(socket: &Path, request: &Request) -> Result<Self, Failure> {
         let unreachable = |error: std::io::Error| {
-            Failure::Unreachable(format!(
-                "no agent answers on {}: {error}; is `lineside run` running?",
-                socket.display()
-            ))
+            let place = socket.display();
+            Failure::Unreachable(match error.kind() {
+                std::io::ErrorKind::PermissionDenied => {
+                    format!(
+                        "{place}: this user may not speak with the agent; it takes root, its own user and its group"
+                    )
+                }
+                _ => format!("no agent answers on {place}: {error}; is `lineside run` running?"),
+            })
         };
         let mut stream = UnixStream::connect(socket).map_err(unreachable)?;
         let mut line = serde_json::to_vec(request).map_err(anyhow::Error::from)?;

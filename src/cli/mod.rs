@@ -30,7 +30,8 @@ mod tail;
 mod target;
 mod write;
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -132,11 +133,35 @@ struct AgentOption {
 }
 
 impl AgentOption {
-    /// The socket to ask. A configuration that cannot be read does not stop a diagnosis.
+    /// The socket to ask. A configuration with faults does not stop a diagnosis: the agent that runs had a good one.
     fn socket(&self) -> PathBuf {
-        let configured = || crate::config::load(&self.config.config).ok().map(|config| config.gateway.socket);
-        self.socket.clone().or_else(configured).unwrap_or_else(|| DEFAULT_SOCKET.into())
+        if let Some(socket) = &self.socket {
+            return socket.clone();
+        }
+        let path = &self.config.config;
+        if let Ok(config) = crate::config::load(path) {
+            return config.gateway.socket;
+        }
+        match socket_in(path) {
+            Ok(socket) => socket,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => DEFAULT_SOCKET.into(),
+            Err(error) => {
+                let path = path.display();
+                eprintln!("{path}: {error}; so {DEFAULT_SOCKET} is tried, --socket names another one");
+                DEFAULT_SOCKET.into()
+            }
+        }
     }
+}
+
+/// The socket that a configuration names which has faults elsewhere.
+fn socket_in(path: &Path) -> io::Result<PathBuf> {
+    let text = std::fs::read_to_string(path)?;
+    let table: toml::Table = toml::from_str(&text)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "cannot be read (`lineside check` says where)"))?;
+    let named = table.get("gateway").and_then(|gateway| gateway.get("socket")).and_then(toml::Value::as_str);
+    let directory = path.parent().unwrap_or(Path::new(""));
+    Ok(named.map_or_else(|| DEFAULT_SOCKET.into(), |named| directory.join(named)))
 }
 
 /// Parses the arguments of the process, runs the command, returns its exit code.

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use super::identify::Shown;
 use super::table::{Table, span};
-use super::target::{ParityWord, connect, profiles, time};
+use super::target::{BAUD_RATES, ParityWord, connect, profiles, time};
 use super::{AgentOption, Exit, Failure, loan, runtime, write_json, written};
 use crate::config::Endpoint;
 use crate::modbus::PollError;
@@ -47,7 +47,7 @@ pub(super) struct Scan {
     #[arg(long, value_name = "HOST", num_args = 1.., value_delimiter = ',')]
     tcp: Vec<String>,
     /// Bits a second, with --serial; the usual ones unless said otherwise.
-    #[arg(long, value_delimiter = ',', conflicts_with = "tcp")]
+    #[arg(long, value_delimiter = ',', conflicts_with = "tcp", value_parser = clap::value_parser!(u32).range(BAUD_RATES))]
     baud: Vec<u32>,
     /// Parity, with --serial; none and even unless said otherwise.
     #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "tcp")]

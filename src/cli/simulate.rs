@@ -1,7 +1,7 @@
 //! `lineside simulate`: a simulated plant without agent, for tests and measurements.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -50,11 +50,12 @@ impl Simulate {
 
     async fn serve(self) -> anyhow::Result<()> {
         std::fs::create_dir_all(&self.directory)?;
-        let store = self.directory.join("store");
+        // Beside the configuration, where relative paths begin.
+        let store = Path::new("store");
         match self.devices {
             None => {
                 let plant = Plant::start(PlantSpec { keep: Keep::Counters, ..PlantSpec::default() }).await?;
-                self.announce(&plant.configuration(&store, &self.mqtt))?;
+                self.announce(&plant.configuration(store, &self.mqtt))?;
                 tokio::signal::ctrl_c().await?;
                 plant.stop().await;
             }
@@ -66,7 +67,7 @@ impl Simulate {
                 std::fs::create_dir_all(self.directory.join("profiles"))?;
                 std::fs::write(self.directory.join("profiles/uniform.toml"), spec.profile())?;
                 let plant = serve_uniform(spec).await?;
-                let configuration = plant.configuration(&store, &self.mqtt, &self.interval);
+                let configuration = plant.configuration(store, &self.mqtt, &self.interval);
                 self.announce(&configuration.replacen("[gateway]", "[gateway]\nprofiles = \"profiles\"", 1))?;
                 tokio::signal::ctrl_c().await?;
                 plant.stop().await;

@@ -22,6 +22,9 @@ use crate::settings::parse_duration;
 /// Where Modbus TCP is spoken unless said otherwise (Modbus Messaging on TCP/IP 1.0b, 4.3.1).
 pub(super) const MODBUS_PORT: u16 = 502;
 
+/// What serial ports can be set to; the configuration takes the same.
+pub(super) const BAUD_RATES: std::ops::RangeInclusive<i64> = 300..=4_000_000;
+
 /// An endpoint, named without configuration.
 #[derive(Debug, Args)]
 pub(super) struct Target {
@@ -35,7 +38,7 @@ pub(super) struct Target {
     #[arg(long, value_name = "PORT")]
     pub(super) serial: Option<PathBuf>,
     /// Bits a second, with --serial.
-    #[arg(long, default_value_t = 19_200)]
+    #[arg(long, default_value_t = 19_200, value_parser = clap::value_parser!(u32).range(BAUD_RATES))]
     pub(super) baud: u32,
     /// Parity bit, with --serial.
     #[arg(long, value_enum, default_value_t = ParityWord::Even)]

@@ -96,12 +96,17 @@ pub enum Parity {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp { host, port } => write!(f, "tcp {host}:{port}"),
-            Self::RtuOverTcp { host, port } => write!(f, "rtu-over-tcp {host}:{port}"),
+            Self::Tcp { host, port } => write!(f, "tcp {}:{port}", bracketed(host)),
+            Self::RtuOverTcp { host, port } => write!(f, "rtu-over-tcp {}:{port}", bracketed(host)),
             Self::Rtu(serial) => write!(f, "rtu {serial}"),
             Self::Text(serial) => write!(f, "text {serial}"),
         }
     }
+}
+
+/// The host as it stands before a port: an IPv6 address in brackets.
+pub fn bracketed(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }
 
 impl fmt::Display for SerialSettings {
@@ -144,4 +149,16 @@ pub struct TagConfig {
     pub series: Arc<SeriesInfo>,
     /// What of it goes to the broker; all when nothing is said.
     pub forward: Option<Arc<Forward>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_address_stands_in_brackets_before_its_port() {
+        let endpoint = |host: &str| Endpoint::Tcp { host: host.to_owned(), port: 502 }.to_string();
+
+        assert_eq!((endpoint("::1"), endpoint("meter.local")), ("tcp [::1]:502".into(), "tcp meter.local:502".into()));
+    }
 }

@@ -14,7 +14,7 @@ use super::key::Signer;
 use crate::clock::{Clock, SystemClock};
 use crate::commands::answer::{Answer, State};
 use crate::commands::gate::EXPIRY_FURTHEST;
-use crate::commands::order::{Envelope, Order};
+use crate::commands::order::{Envelope, Order, is_id};
 use crate::commands::signature::{FOR_COMMAND, from_hex};
 use crate::commands::verb::Verb;
 use crate::diagnostics::protocol::ResendAnswer;
@@ -47,7 +47,7 @@ pub(super) struct Send {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = span)]
     wait: Duration,
     /// Id of the command; the same again asks for the answer again. Without it a new one.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = command_id)]
     id: Option<String>,
     /// Only print topic and message, for another MQTT client.
     #[arg(long)]
@@ -85,6 +85,11 @@ Examples:
 fn span(text: &str) -> Result<Duration, String> {
     let span = parse_duration(text).filter(|span| !span.is_zero());
     span.ok_or_else(|| "must be a whole number with a unit such as 30s or 5m".to_owned())
+}
+
+fn command_id(text: &str) -> Result<String, String> {
+    let allowed = "must be 1 to 64 letters, digits, _ and -";
+    if is_id(text) { Ok(text.to_owned()) } else { Err(allowed.to_owned()) }
 }
 
 impl Send {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::Discovery;
-use crate::config::{Endpoint, Parity, SerialSettings};
+use crate::config::{Endpoint, Parity, SerialSettings, bracketed};
 
 /// A `[[link]]` for each endpoint, with a `[[device]]` for each device behind it. A device that no profile recognises is a
 /// comment that says what it calls itself.
@@ -24,8 +24,8 @@ pub(super) fn blocks(found: &[Discovery]) -> String {
 
 fn link(number: usize, endpoint: &Endpoint) -> String {
     let place = match endpoint {
-        Endpoint::Tcp { host, port } => format!("tcp = \"{host}:{port}\""),
-        Endpoint::RtuOverTcp { host, port } => format!("rtu_over_tcp = \"{host}:{port}\""),
+        Endpoint::Tcp { host, port } => format!("tcp = \"{}:{port}\"", bracketed(host)),
+        Endpoint::RtuOverTcp { host, port } => format!("rtu_over_tcp = \"{}:{port}\"", bracketed(host)),
         Endpoint::Rtu(settings) => format!("rtu = {}", serial(settings)),
         Endpoint::Text(settings) => format!("text = {}", serial(settings)),
     };
