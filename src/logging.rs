@@ -81,6 +81,7 @@ impl LogHandle {
     /// # Errors
     /// Says what is not understood.
     pub fn change(&self, level: &str) -> Result<(), String> {
+        check_level(level)?;
         let targets: Targets = level.parse().map_err(|error| format!("level {level:?}: {error}"))?;
         self.set(targets)
     }
@@ -95,6 +96,23 @@ impl LogHandle {
     fn set(&self, targets: Targets) -> Result<(), String> {
         let filter = self.filter.as_ref().ok_or("the log of this process has no level to change")?;
         filter.reload(targets).map_err(|error| error.to_string())
+    }
+}
+
+/// A word that is no level would be taken for a target: everything else would fall silent.
+fn check_level(level: &str) -> Result<(), String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word.trim()));
+    let is_good = |part: &str| match part.split_once('=') {
+        Some((target, word)) => target.trim().starts_with("lineside") && is_level(word),
+        None => is_level(part),
+    };
+    match level.split(',').find(|part| !is_good(part)) {
+        Some(part) => Err(format!(
+            "level {part:?}: must be off, error, warn, info, debug or trace, or one of these for a part of the program, \
+             such as lineside::poll=debug"
+        )),
+        None => Ok(()),
     }
 }
 
@@ -165,5 +183,15 @@ mod tests {
         );
         assert_eq!(log.latest(usize::MAX).len(), LINES_KEPT);
         assert!(log.change("debug").is_err());
+    }
+
+    #[test]
+    fn a_word_that_is_no_level_does_not_silence_the_log() {
+        for good in ["debug", "info,lineside::poll=trace", "WARN", "lineside=debug, warn"] {
+            assert_eq!(check_level(good), Ok(()));
+        }
+        for bad in ["debgu", "", "info,", "lineside::poll", "rumqttc=trace", "lineside=loud"] {
+            assert!(check_level(bad).unwrap_err().contains("off, error, warn, info, debug or trace"), "{bad}");
+        }
     }
 }

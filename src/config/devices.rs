@@ -266,10 +266,12 @@ fn firmware(section: &mut Section<'_, '_>, profile: Option<&Profile>) -> Option<
     version
 }
 
-/// Labels of a device. Keys follow the rule of Prometheus: `[a-zA-Z_][a-zA-Z0-9_]*`.
+/// Labels of a device. Keys follow the rule of Prometheus: `[a-zA-Z_][a-zA-Z0-9_]*`, and what begins
+/// with `__` is kept for the system.
 fn labels(section: Section<'_, '_>) -> Option<BTreeMap<String, String>> {
     let key_is_good = |key: &str| {
         !key.starts_with(|c: char| c.is_ascii_digit())
+            && !key.starts_with("__")
             && !key.is_empty()
             && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
     };
@@ -278,7 +280,7 @@ fn labels(section: Section<'_, '_>) -> Option<BTreeMap<String, String>> {
         if RESERVED_LABELS.contains(&key.as_str()) {
             item.fault("lineside sets the labels site, gateway and device itself");
         } else if !key_is_good(&key) {
-            item.fault("a label is named with letters, digits and '_', and does not start with a digit");
+            item.fault("a label is named with letters, digits and '_', and starts neither with a digit nor with '__'");
         } else if value.is_none() {
             item.fault(format!("must be text in quotes of at most {LABEL_VALUE_MAX} bytes"));
         } else {

@@ -1,5 +1,6 @@
 //! The sections `[[link]]`.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -75,13 +76,13 @@ fn endpoint(section: &mut Section<'_, '_>, others: &[Declared<'_, '_>]) -> Optio
         too_many = true;
     }
     let address = || item.check(host_and_port(&item.text()?, None).ok_or("must be \"host:port\""));
-    let serial = |baud_rate, parity| serial_settings(item.clone().section()?, baud_rate, parity);
+    let serial = |baud_rate, parity, data_bits| serial_settings(item.clone().section()?, baud_rate, parity, data_bits);
     let endpoint = match key {
         "tcp" => address().map(|(host, port)| Endpoint::Tcp { host, port }),
         "rtu_over_tcp" => address().map(|(host, port)| Endpoint::RtuOverTcp { host, port }),
-        // Modbus over Serial Line 1.02, 2.5.1: 19,200 baud and even parity are the default mode.
-        "rtu" => serial(19_200, Parity::Even).map(Endpoint::Rtu),
-        _ => serial(9_600, Parity::None).map(Endpoint::Text),
+        // Modbus over Serial Line 1.02, 2.5.1: 19,200 baud and even parity are the default mode, RTU has 8 bits.
+        "rtu" => serial(19_200, Parity::Even, 8..=8).map(Endpoint::Rtu),
+        _ => serial(9_600, Parity::None, 7..=8).map(Endpoint::Text),
     }?;
     let same_place = |other: &&LinkConfig| place(&other.endpoint) == place(&endpoint);
     if let Some(other) = others.iter().filter_map(|other| other.link.as_ref()).find(same_place) {
@@ -105,11 +106,16 @@ fn place(endpoint: &Endpoint) -> (PathBuf, u16) {
     }
 }
 
-fn serial_settings(mut section: Section<'_, '_>, baud_rate: i64, parity: Parity) -> Option<SerialSettings> {
+fn serial_settings(
+    mut section: Section<'_, '_>,
+    baud_rate: i64,
+    parity: Parity,
+    data_bits: RangeInclusive<i64>,
+) -> Option<SerialSettings> {
     let port = section.require("port", "a serial port, best below /dev/serial/by-id").and_then(|item| item.path());
     let baud_rate = section.integer("baud_rate", 300..=4_000_000).unwrap_or(baud_rate);
     let parity = section.choice("parity", PARITIES).unwrap_or(parity);
-    let data_bits = section.integer("data_bits", 7..=8).unwrap_or(8);
+    let data_bits = section.integer("data_bits", data_bits).unwrap_or(8);
     let stop_bits = section.integer("stop_bits", 1..=2).unwrap_or(1);
     let rs485 = section.choice("rs485", DIRECTIONS).unwrap_or(false);
     section.finish();

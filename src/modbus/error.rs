@@ -154,6 +154,11 @@ impl PollError {
         }
     }
 
+    /// Whether nothing was sent: what was asked for cannot be asked.
+    pub fn is_of_the_asker(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::UnitId { .. } | Self::NoRegisters | Self::NotAsked)
+    }
+
     /// True when the device itself has spoken: an exception, unless a gateway on the way reports that it cannot
     /// reach the device (Modbus Application Protocol 1.1b3, 7: codes 10 and 11).
     pub fn is_answer(&self) -> bool {

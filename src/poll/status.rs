@@ -166,6 +166,8 @@ impl DeviceStatus {
                 self.round_trip.add(took);
                 return;
             }
+            // Nobody sent anything: it says nothing of the device.
+            Err(error) if error.is_of_the_asker() => return,
             Err(error) => error,
         };
         match error.fault() {

@@ -75,7 +75,10 @@ impl<'s, 'i> Item<'s, 'i> {
         let number = self.any_integer().and_then(|number| i64::try_from(number).ok());
         self.expect(
             number.filter(|number| allowed.contains(number)),
-            format!("must be a whole number from {} to {}", allowed.start(), allowed.end()),
+            match allowed.start() == allowed.end() {
+                true => format!("must be {}", allowed.start()),
+                false => format!("must be a whole number from {} to {}", allowed.start(), allowed.end()),
+            },
         )
     }
 
