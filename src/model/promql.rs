@@ -8,35 +8,94 @@ use promql_parser::util::parse_duration;
 /// Longer than this is no span of time that anybody waits for: a thousand years, in seconds.
 const SPAN_MOST_S: f64 = 1000.0 * 365.0 * 86_400.0;
 
-/// How deep an expression may go: every walk over it takes stack for each level, the parser's own too.
-const DEPTH_MOST: usize = 100;
+/// Levels of an expression: what walks one needs stack for each, and threads have little of it.
+const DEPTH_MOST: usize = 64;
 
-/// Operators that are words.
-const WORDS: [&str; 4] = ["and", "or", "unless", "atan2"];
+/// Brackets and signs one in the other that the text may have at most: the parser itself walks what it has built. Some
+/// of them, as those of a chain of comparisons, lie beside each other in the expression, so it is more than
+/// [`DEPTH_MOST`].
+const TEXT_DEPTH_MOST: usize = 4 * DEPTH_MOST;
 
 /// An expression.
 ///
 /// # Errors
-/// What is wrong with it, that it goes too deep, or that a span of time in it is longer than a thousand years.
+/// What is wrong with it, or that a span of time in it is longer than a thousand years, or that it is nested too deeply.
 pub fn parse(text: &str) -> Result<Expr, String> {
-    if depth(text) > DEPTH_MOST {
-        return Err(format!(
-            "nested too deeply: brackets in brackets and operators in a chain may be at most {DEPTH_MOST} together; \
-             recording rules take parts of it"
-        ));
+    if let Some(span) = spans(text).into_iter().find(|span| is_too_long(span)) {
+        return Err(too_long(span));
     }
-    match spans(text).into_iter().find(|span| is_too_long(span)) {
-        Some(span) => Err(too_long(span)),
-        None => parser::parse(text),
+    if text_depth(text) > TEXT_DEPTH_MOST {
+        return Err(too_deep());
     }
+    let expression = parser::parse(text)?;
+    if depth(&expression) > DEPTH_MOST { Err(too_deep()) } else { Ok(expression) }
 }
 
-/// A span of time as Prometheus writes it, such as `90s` or `1h30m`; a number alone is seconds.
+/// A span of time as Prometheus writes it, such as `90s` or `1h30m`.
 ///
 /// # Errors
 /// What is wrong with it, or that it is longer than a thousand years.
 pub fn parse_span(text: &str) -> Result<Duration, String> {
     if is_too_long(text) { Err(too_long(text)) } else { parse_duration(text) }
+}
+
+fn too_deep() -> String {
+    format!(
+        "nested too deeply: at most {DEPTH_MOST} levels of brackets and operators are allowed; let recording rules \
+         take parts of it, or select many series by one pattern as in device=~\"a|b\""
+    )
+}
+
+/// Levels of an expression, which the parser may have built: it is not deeper than [`TEXT_DEPTH_MOST`].
+fn depth(expression: &Expr) -> usize {
+    let below = match expression {
+        Expr::Aggregate(it) => depth(&it.expr).max(it.param.as_ref().map_or(0, |param| depth(param))),
+        Expr::Unary(it) => depth(&it.expr),
+        Expr::Binary(it) => depth(&it.lhs).max(depth(&it.rhs)),
+        Expr::Paren(it) => depth(&it.expr),
+        Expr::Subquery(it) => depth(&it.expr),
+        Expr::Call(it) => it.args.args.iter().map(|argument| depth(argument)).max().unwrap_or(0),
+        Expr::NumberLiteral(_)
+        | Expr::StringLiteral(_)
+        | Expr::VectorSelector(_)
+        | Expr::MatrixSelector(_)
+        | Expr::Extension(_) => 0,
+    };
+    below + 1
+}
+
+/// No expression that the parser makes of a text is deeper: each operator beside another, and each bracket in another,
+/// counts as a level.
+fn text_depth(text: &str) -> usize {
+    // For each bracket that is open: its operators, and the deepest of the brackets in it.
+    let (mut open, mut deepest) = (vec![(0, 0)], 0);
+    let mut before = "";
+    for token in tokens(text) {
+        let level = open.len() - 1;
+        match token {
+            "(" | "[" | "{" => {
+                // A subquery is around what stands before it.
+                open[level].0 += usize::from(token == "[");
+                open.push((0, 0));
+            }
+            ")" | "]" | "}" if level > 0 => {
+                let (operators, inner): (usize, usize) = open.pop().unwrap_or_default();
+                let around = &mut open[level - 1].1;
+                *around = (*around).max(operators + inner + 1);
+            }
+            "=" if matches!(before, "=" | "!" | "<" | ">") => {}
+            "+" | "-" | "*" | "/" | "%" | "^" | "=" | "!" | "<" | ">" => open[level].0 += 1,
+            _ if ["and", "or", "unless", "atan2"].iter().any(|word| token.eq_ignore_ascii_case(word)) => {
+                open[level].0 += 1;
+            }
+            _ => {}
+        }
+        deepest = open.len().max(deepest);
+        before = token;
+    }
+    // What is not closed is no expression, but the parser goes through it.
+    let whole = open.into_iter().rev().fold(0, |inner, (operators, deepest)| operators + deepest.max(inner) + 1);
+    whole.max(deepest)
 }
 
 fn too_long(span: &str) -> String {
@@ -51,50 +110,11 @@ fn is_too_long(span: &str) -> bool {
     }
 }
 
-/// Words, numbers, texts, comments, and everything else character by character.
-fn tokens(text: &str) -> impl Iterator<Item = (char, &str)> {
-    let mut rest = text;
-    std::iter::from_fn(move || {
-        let first = rest.chars().next()?;
-        let length = match first {
-            '"' | '\'' | '`' => quoted_length(rest, first),
-            '#' => rest.find('\n').unwrap_or(rest.len()),
-            _ if first.is_ascii_alphanumeric() || matches!(first, '_' | '.') => word_length(rest),
-            _ => first.len_utf8(),
-        };
-        let (token, behind) = rest.split_at(length);
-        rest = behind;
-        Some((first, token))
-    })
-}
-
-/// How deep the tree of the expression is at most: a chain of operators leans to one side.
-fn depth(text: &str) -> usize {
-    // Of each bracket that is open, how many operators it holds so far.
-    let (mut open, mut innermost, mut deepest, mut in_braces) = (Vec::new(), 0_usize, 0, false);
-    for (first, token) in tokens(text) {
-        let operators = &mut innermost;
-        match first {
-            '(' | '[' => open.push(std::mem::replace(operators, 1)),
-            ')' | ']' => *operators = open.pop().unwrap_or(0),
-            '{' | '}' => in_braces = first == '{',
-            ',' if !in_braces => *operators = 1,
-            '+' | '-' | '*' | '/' | '%' | '^' | '=' | '!' | '<' | '>' if !in_braces => *operators += 1,
-            _ if WORDS.iter().any(|word| word.eq_ignore_ascii_case(token)) => *operators += 1,
-            _ => {}
-        }
-        deepest = deepest.max(open.iter().sum::<usize>() + innermost);
-        if deepest > DEPTH_MOST {
-            break;
-        }
-    }
-    deepest
-}
-
 /// The words that stand where a span of time is expected: in brackets, and behind `offset`.
 fn spans(text: &str) -> Vec<&str> {
     let (mut spans, mut brackets, mut after_offset) = (Vec::new(), 0_u32, false);
-    for (first, token) in tokens(text) {
+    for token in tokens(text) {
+        let Some(first) = token.chars().next() else { continue };
         match first {
             '[' => brackets += 1,
             ']' => brackets = brackets.saturating_sub(1),
@@ -109,6 +129,23 @@ fn spans(text: &str) -> Vec<&str> {
         }
     }
     spans
+}
+
+/// Words, numbers, texts in quotes and remarks as a whole; everything else character by character.
+fn tokens(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let first = rest.chars().next()?;
+        let length = match first {
+            '"' | '\'' | '`' => quoted_length(rest, first),
+            '#' => rest.find('\n').unwrap_or(rest.len()),
+            _ if first.is_ascii_alphanumeric() || matches!(first, '_' | '.') => word_length(rest),
+            _ => first.len_utf8(),
+        };
+        let (token, behind) = rest.split_at(length);
+        rest = behind;
+        Some(token)
+    })
 }
 
 /// How many bytes the text in quotes at the beginning takes, its quotes included.
@@ -168,25 +205,50 @@ mod tests {
         assert_eq!(parse_span("1h30m"), Ok(Duration::from_secs(5400)));
     }
 
+    /// Tests have stacks of 2 MiB, as the threads of the agent.
     #[test]
-    fn what_would_take_too_much_stack_is_refused_before_it_is_read() {
-        let nested = |count: usize| format!("{}x{}", "abs(".repeat(count), ")".repeat(count));
-        let parentheses = |count: usize| format!("{}x{}", "(".repeat(count), ")".repeat(count));
-        let chain = |count: usize| format!("1{}", " + 1".repeat(count));
-        let minus = |count: usize| format!("{}x", "-".repeat(count));
-        let subqueries = |count: usize| format!("{}x{}", "max_over_time(".repeat(count), "[1m:1s])".repeat(count));
-        for text in [nested(100_000), parentheses(5000), chain(50_000), minus(5000), subqueries(5000), "(".repeat(9999)]
-        {
-            assert!(parse(&text).unwrap_err().contains("nested too deeply"));
+    fn what_is_nested_too_deeply_is_refused_before_anything_walks_it() {
+        let nested = |open: &str, close: &str, depth: usize| open.repeat(depth) + "x" + &close.repeat(depth);
+        for times in [DEPTH_MOST, TEXT_DEPTH_MOST - 2, 800, 50_000] {
+            for text in [
+                nested("abs(", ")", times),
+                nested("(", ")", times),
+                nested("sum by (a) (", ")", times),
+                nested("-", "", times),
+                nested("", " + x", times),
+                nested("", " or x", times),
+                nested("x ^ ", "", times),
+                nested("x unless (", ")", times),
+                nested("max_over_time(", "[5m:1m])", times),
+            ] {
+                let refused = parse(&text).unwrap_err();
+                assert!(refused.starts_with("nested too deeply"), "{}: {refused}", &text[..20]);
+            }
+            for text in [nested("(", "", times), nested("", ")", times), nested("", "[5m:]", times)] {
+                assert!(parse(&text).is_err());
+            }
         }
-        for text in [nested(90), parentheses(90), chain(90), minus(90), subqueries(40)] {
-            parse(&text).unwrap();
+        for allowed in [
+            nested("abs(", ")", DEPTH_MOST - 1),
+            nested("-", "", DEPTH_MOST - 1),
+            nested("", " + x", DEPTH_MOST - 1),
+            nested("x == 1 or ", "", 50),
+            format!("x{{a=~\"{}\"}}", "b|".repeat(1000) + "c"),
+        ] {
+            assert!(parse(&allowed).is_ok(), "{allowed}");
         }
-        let wide = format!("max({})", vec!["x{a=\"1\",b!=\"2\"} > 1"; 500].join(", "));
-        assert!(!parse(&wide).is_err_and(|reason| reason.contains("nested")), "arguments stand side by side");
     }
 
     proptest::proptest! {
+        #[test]
+        fn no_expression_is_deeper_than_its_text(
+            text in "(x|x|1|\\(|\\)|abs\\(x\\)| \\+ | == |-| or |\\[5m:1m\\]|max_over_time\\(|sum\\(){1,24}",
+        ) {
+            if let Ok(expression) = parser::parse(&text) {
+                proptest::prop_assert!(depth(&expression) <= text_depth(&text), "{}", text);
+            }
+        }
+
         #[test]
         fn no_text_makes_it_panic(text in "([a-z({\\[\"'` \\]})0-9.:e+@#é-]|offset |\\[9e99|inf|NaN){0,40}") {
             let _ = parse(&text);

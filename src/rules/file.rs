@@ -255,7 +255,7 @@ impl Reader<'_> {
         let expression = match syntax::parse(&text.value) {
             Ok(expression) => expression,
             Err(reason) => {
-                self.fault(text, key, format!("{:?}: {reason}", text.value));
+                self.fault(text, key, format!("{}: {reason}", quoted(&text.value)));
                 return None;
             }
         };
@@ -281,6 +281,15 @@ impl Reader<'_> {
             );
         }
         found
+    }
+}
+
+/// A text in quotes; only the beginning of one that nobody would read.
+fn quoted(text: &str) -> String {
+    const SHOWN: usize = 200;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{:?}...", &text[..end]),
+        None => format!("{text:?}"),
     }
 }
 
