@@ -98,6 +98,7 @@ impl Engine {
         let RuleSetup { groups, interlocks, series, devices, external, look_back, surroundings, memory_limit } = setup;
         let surroundings = Arc::new(surroundings);
         let mut errors = cycle::cycles(&groups);
+        errors.extend(cycle::suppressions(&groups));
         let mut engine = Self {
             external,
             evaluated: now,

@@ -54,13 +54,30 @@ pub enum EngineError {
         /// Where it stands.
         place: Place,
     },
+    /// An alarm is explained by itself, through others or not: it would come and go with every evaluation.
+    #[error(
+        "alarm {rule} of group {group} is suppressed by itself ({path}): take one of these names out of edge.suppressed_by"
+    )]
+    Suppression {
+        /// Group of the rule.
+        group: String,
+        /// Name of the rule.
+        rule: String,
+        /// Names of alarms, each suppressed by the next.
+        path: String,
+        /// Where it stands.
+        place: Place,
+    },
 }
 
 impl EngineError {
     /// Where the rule stands.
     pub fn place(&self) -> &Place {
         match self {
-            Self::Form { place, .. } | Self::Cycle { place, .. } | Self::TooLarge { place, .. } => place,
+            Self::Form { place, .. }
+            | Self::Cycle { place, .. }
+            | Self::Suppression { place, .. }
+            | Self::TooLarge { place, .. } => place,
         }
     }
 }
