@@ -34,6 +34,7 @@ use self::tree::{At, Faults, Spot};
 use super::alarm::{AlarmPolicy, FlapLimit};
 use super::bounded::BoundBy;
 use super::eval::check::{refusals, selectors};
+use super::live::NAME;
 use super::plan::matchers;
 use super::spec::{ActionSpec, AlertSpec, GroupSpec, Place, RuleKind, RuleSpec};
 use super::syntax;
@@ -131,7 +132,7 @@ fn read(text: &str, file: &str) -> (Vec<GroupSpec>, Vec<FileFault>) {
 pub(super) fn yaml<T: serde::de::DeserializeOwned>(text: &str, file: &str) -> Result<T, Vec<FileFault>> {
     serde_saphyr::from_str(text).map_err(|error| {
         let line = error.location().map(|location| location.line() as usize);
-        let reason = error.without_snippet().to_string().lines().next().unwrap_or_default().to_owned();
+        let reason = tree::reason(&error);
         vec![FileFault { line, ..FileFault::of_file(file, reason) }]
     })
 }
@@ -167,7 +168,7 @@ impl Reader<'_> {
             self.fault(&interval, "interval", "must be more than nothing");
         }
         self.interval = interval.max(Duration::from_millis(1));
-        let labels = self.checked(raw.labels, "labels");
+        let labels = self.labels(raw.labels);
         let rules = raw.rules.into_iter().filter_map(|rule| self.rule(rule, &labels)).collect();
         let query_offset = raw.query_offset.map_or(Duration::ZERO, |span| span.value);
         GroupSpec { name: raw.name.value, interval: self.interval, query_offset, limit: raw.limit, rules }
@@ -177,7 +178,7 @@ impl Reader<'_> {
         let expression = raw.expr.as_ref().and_then(|expr| self.expression(expr, "expr"));
         let Spot { line, column } = raw.expr.as_ref().map_or(raw.spot, |expr| expr.spot);
         let place = Place { file: self.file.to_owned(), line, column };
-        let own_labels = self.checked(raw.labels, "labels");
+        let own_labels = self.labels(raw.labels);
         let annotations = self.checked(raw.annotations, "annotations");
         let mut labels = of_group.clone();
         labels.extend(own_labels);
@@ -200,12 +201,45 @@ impl Reader<'_> {
                 (record.value, RuleKind::Record)
             }
             (alert, record) => {
-                let spot = alert.or(record).map_or(raw.spot, |name| name.spot);
-                self.faults.note(spot, "rules", "a rule has either alert or record, with a name that is allowed");
+                self.nameless(raw.spot, alert.as_ref(), record.as_ref());
                 return None;
             }
         };
         Some(RuleSpec { place, name, expression: expression?, labels, kind })
+    }
+
+    /// Says why these are no name of a rule.
+    fn nameless(&mut self, spot: Spot, alert: Option<&At<String>>, record: Option<&At<String>>) {
+        match (alert, record) {
+            (None, None) => self.faults.note(spot, "rules", "a rule needs a name: either alert or record, with a text"),
+            (Some(alert), None) => {
+                self.fault(alert, "alert", "\"\": must be the name of the alarm, such as BearingHot")
+            }
+            (None, Some(record)) => {
+                let allowed =
+                    "must be made of letters, digits, _ and :, and not begin with a digit, such as press:power_w:avg";
+                self.fault(record, "record", format!("{}: {allowed}", quoted(&record.value)));
+            }
+            (Some(alert), Some(record)) => {
+                let (alert_name, name) = (quoted(&alert.value), quoted(&record.value));
+                let reason =
+                    format!("a rule has either alert or record; here are alert: {alert_name} and record: {name}");
+                self.fault(if alert.spot.line > record.spot.line { alert } else { record }, "rules", reason);
+            }
+        }
+    }
+
+    /// Labels whose names and templates were looked at.
+    fn labels(&mut self, texts: Texts) -> BTreeMap<String, String> {
+        for (name, text) in &texts {
+            if !is_name(name) || name.contains(':') {
+                let allowed = "must be made of letters, digits and _, and not begin with a digit";
+                self.fault(text, "labels", format!("name {}: {allowed}", quoted(name)));
+            } else if name == NAME {
+                self.fault(text, "labels", format!("name {name:?}: the name of a rule stands behind alert or record"));
+            }
+        }
+        self.checked(texts, "labels")
     }
 
     /// Texts whose templates were looked at.
@@ -285,7 +319,7 @@ impl Reader<'_> {
 }
 
 /// A text in quotes; only the beginning of one that nobody would read.
-fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     const SHOWN: usize = 200;
     match text.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{:?}...", &text[..end]),
@@ -300,157 +334,4 @@ fn is_name(name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::rules::alarm::OnBad;
-
-    #[test]
-    fn everything_that_can_be_said_is_read() {
-        let text = r#"
-groups:
-  - name: presses
-    interval: 10s
-    labels: { site_area: hall }
-    rules:
-      - record: press:power_w:avg
-        expr: avg by (device) (avg_over_time(active_power_w[5m]))
-      - alert: BearingHot
-        expr: temperature_c > 80
-        for: 1m30s
-        labels: { team: mechanics }
-        edge:
-          clear: temperature_c < 70
-          latch: true
-          priority: high
-          flap: { raises: 5, within: 10m }
-          window: { count: 10 }
-          evaluate: arrival
-          on_bad: fire
-          suppressed_by: [DeviceSilent]
-          on_firing:
-            - capture: { series: "temperature_c", before: 30s, after: 10s }
-            - publish: { topic: "note", payload: "hot" }
-"#;
-
-        let groups = parse(text, "rules.yml").unwrap();
-
-        let [group] = groups.as_slice() else { panic!("{groups:?}") };
-        assert_eq!((group.interval, group.rules.len()), (Duration::from_secs(10), 2));
-        let RuleKind::Alert(alert) = &group.rules[1].kind else { panic!("{group:?}") };
-        assert_eq!(alert.policy.delay, Duration::from_secs(90));
-        assert_eq!((alert.priority, alert.policy.on_bad), (Priority::High, OnBad::Fire));
-        assert!(alert.policy.latch && alert.on_arrival && alert.clear.is_some() && alert.on_raised.len() == 2);
-        assert_eq!(group.rules[1].labels["site_area"], "hall");
-    }
-
-    #[test]
-    fn all_faults_are_said_at_once_with_their_place() {
-        let text = "groups:\n  - name: a\n    rules:\n      - alert: X\n        expr: \"1 +\"\n      - record: \"no name\"\n        expr: up\n";
-
-        let faults = parse(text, "rules.yml").unwrap_err();
-
-        let shown: Vec<String> = faults.iter().map(ToString::to_string).collect();
-        assert_eq!(faults.len(), 2, "{shown:?}");
-        assert!(shown[0].starts_with("rules.yml:5: expr: column 15: \"1 +\""), "{shown:?}");
-    }
-
-    #[test]
-    fn no_time_at_all_is_a_span_too() {
-        for (text, span) in [("0", 0), ("0s", 0), ("0m", 0), ("0h0m", 0), ("0h1m", 60)] {
-            let text = format!("groups: [{{name: a, rules: [{{alert: X, expr: up, for: {text}}}]}}]");
-            let groups = parse(&text, "rules.yml").unwrap();
-            let RuleKind::Alert(alert) = &groups[0].rules[0].kind else { panic!("{groups:?}") };
-            assert_eq!(alert.policy.delay, Duration::from_secs(span), "{text}");
-        }
-    }
-
-    #[test]
-    fn faults_of_every_kind_in_several_groups_are_said_in_one_go() {
-        let text = r#"groups:
-  - name: a
-    intervall: 5s
-    interval: 0s
-    limit: some
-    rules:
-      - alert: Hot
-        expr: t > 1
-        for: 5 minutes
-        fro: 5m
-        labels: [team]
-        annotations: { summary: "{{ $labels.device", height: 1.50 }
-        edge:
-          priority: hig
-          latch: 1
-          flap: { raises: 5 }
-          window: { counts: 5 }
-          on_firing:
-            - publish: { topic: note }
-            - shout: { at: all }
-            - poll_faster: fast
-      - alert: Two
-        record: two
-        expr: t +
-  - rules:
-      - expr: up
-      - alert: Late
-  - name: c
-    name: c
-    rules: none
-"#;
-
-        let shown: Vec<String> = parse(text, "r.yml").unwrap_err().iter().map(ToString::to_string).collect();
-
-        let expected = [
-            "r.yml:3: intervall: column 5: unknown key; did you mean \"interval\"? (known here: name, interval, \
-             query_offset, limit, labels, rules)",
-            "r.yml:4: interval: column 15: must be more than nothing",
-            "r.yml:5: limit: column 12: \"some\": must be a whole number",
-            "r.yml:9: for: column 14: \"5 minutes\": is no span of time such as 90s or 1h30m: not a valid duration \
-             string: 5 minutes",
-            "r.yml:10: fro: column 9: unknown key (known here: alert, record, expr, for, \
-             keep_firing_for, labels, annotations, edge)",
-            "r.yml:11: labels: column 17: must be names with a text each; here is a list",
-            "r.yml:12: annotations.summary: column 33: \"{{ $labels.device\": ",
-            "r.yml:14: edge.priority: column 21: \"hig\": must be one of low, medium, high, critical; did you mean \
-             \"high\"?",
-            "r.yml:15: edge.latch: column 18: \"1\": must be one of true, false",
-            "r.yml:16: edge.flap.within: column 17: missing",
-            "r.yml:17: edge.window.counts: column 21: unknown key; did you mean \"count\"? (known here: count, session, \
-             state)",
-            "r.yml:19: publish.payload: column 24: missing",
-            "r.yml:20: shout: column 15: unknown key (known here: write, poll_faster, capture, publish)",
-            "r.yml:21: poll_faster: column 28: must be keys with values; here is \"fast\"",
-            "r.yml:22: rules: column 16: a rule has either alert or record, with a name that is allowed",
-            "r.yml:24: expr: column 15: \"t +\": ",
-            "r.yml:25: name: column 5: missing",
-            "r.yml:26: rules: column 9: a rule has either alert or record, with a name that is allowed",
-            "r.yml:27: expr: column 9: missing",
-            "r.yml:29: name: column 5: stands here twice",
-            "r.yml:30: rules: column 12: must be a list; here is \"none\"",
-        ];
-        let others: Vec<_> =
-            shown.iter().zip(expected).filter(|(shown, expected)| !shown.starts_with(expected)).collect();
-        assert!(others.is_empty() && shown.len() == expected.len(), "{others:#?} in {shown:#?}");
-    }
-
-    #[test]
-    fn numbers_and_words_are_texts_as_they_are_written() {
-        let text =
-            "groups: [{name: 2, rules: [{alert: Y, expr: 1.50, labels: {a: 1.50, b: yes, c: ~, d: '5', e: 0x1F}}]}]";
-
-        let groups = parse(text, "r.yml").unwrap();
-
-        assert_eq!((groups[0].name.as_str(), groups[0].rules[0].name.as_str()), ("2", "Y"));
-        let labels: Vec<&str> = groups[0].rules[0].labels.values().map(String::as_str).collect();
-        assert_eq!(labels, ["1.50", "yes", "", "5", "0x1F"]);
-    }
-
-    #[test]
-    fn an_unknown_key_and_broken_yaml_are_refused_with_their_line() {
-        for (text, line) in [("groups:\n  - name: a\n    intervall: 5s\n", 3), ("groups:\n  - name: [\n", 3)] {
-            let faults = parse(text, "rules.yml").unwrap_err();
-            assert_eq!(faults.len(), 1);
-            assert!(faults[0].line.is_some_and(|found| found.abs_diff(line) <= 1), "{}", faults[0]);
-        }
-    }
-}
+mod tests;

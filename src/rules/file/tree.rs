@@ -81,7 +81,7 @@ impl Node {
         match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options) {
             Ok(raw) => Some(node(raw, text)),
             Err(error) => {
-                let reason = error.without_snippet().to_string().lines().next().unwrap_or_default().to_owned();
+                let reason = reason(&error);
                 let line = error.location().map(|location| location.line() as usize);
                 faults.found.push(FileFault { line, ..FileFault::of_file(faults.file, reason) });
                 None
@@ -309,8 +309,21 @@ fn with_path(path: &str, key: &str) -> String {
 /// A span of time as Prometheus writes it: `90s`, `1h30m`, `0`.
 pub fn span(text: &str) -> Result<Duration, String> {
     let is_zero = text.starts_with('0') && text.bytes().all(|byte| byte == b'0' || byte.is_ascii_lowercase());
-    let span = if is_zero { Ok(Duration::ZERO) } else { crate::model::promql::parse_span(text) };
+    let span = match text.parse::<f64>() {
+        _ if is_zero => Ok(Duration::ZERO),
+        // An expression may say seconds so; in a rule file Prometheus refuses it, and nobody sees what is meant.
+        Ok(_) => Err("its unit is missing; allowed are ms, s, m, h, d, w and y".to_owned()),
+        Err(_) => crate::model::promql::parse_span(text),
+    };
     span.map_err(|reason| format!("is no span of time such as 90s or 1h30m: {reason}"))
+}
+
+/// What is wrong with a text that is no YAML, for people.
+pub fn reason(error: &serde_saphyr::Error) -> String {
+    let reason = error.without_snippet().to_string().lines().next().unwrap_or_default().to_owned();
+    // The library tells programmers what to call.
+    let is_several = reason.contains("from_str_multiple");
+    if is_several { "must be one document: remove what follows the line ---".to_owned() } else { reason }
 }
 
 /// What the YAML library says.
