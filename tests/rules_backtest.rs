@@ -91,3 +91,48 @@ async fn the_past_is_what_was_announced_live_through_the_agent_and_from_its_file
     assert!(found["results"][0]["value"].as_f64() > Some(60.0), "{found}");
     assert!(then["results"][0]["value"].as_f64() >= Some(10.0) || live[2].1 == Transition::Cleared, "{then}");
 }
+
+#[tokio::test]
+async fn whether_a_device_answered_is_known_of_the_past_too() {
+    let mut servers = Servers::default();
+    let endpoint = counters(&mut servers, &[1]).await;
+    let broker = Broker::start().await;
+    let mut consumer = Consumer::start(&broker).await;
+    let site = Site::with_profiles(&[(COUNTER, COUNTER_PROFILE)]);
+    let text = "groups: [{name: a, interval: 1s, rules: [{alert: Down, expr: up == 0, for: 1s}, \
+                {alert: Up, expr: up == 1}]}]";
+    std::fs::write(site.path().join("rules.yml"), text).unwrap();
+    site.configure(
+        &Configuration::to_port(broker.port(), "batch = { max_age = \"300ms\" }")
+            .link("hall", endpoint.address(), "timeout = \"500ms\"")
+            .device("press-1", "hall", 1, COUNTER, "200ms")
+            .device("press-2", "hall", 2, COUNTER, "200ms")
+            .lines("[rules]\nfiles = [\"rules.yml\"]"),
+    );
+
+    // When one of two devices is not there, and the past is asked about through the agent, and then from the files.
+    let mut agent = site.start();
+    let is_told = |alarm: &str, harvest: &support::consumer::Harvest| !harvest.transitions(alarm).is_empty();
+    consumer.until("both alarms", |harvest| is_told("Down", harvest) && is_told("Up", harvest)).await;
+    let through_agent = rules(&site, &["backtest", "rules.yml", "--from", "1h"]).await;
+    let (_, found) = rules(&site, &["eval", "up"]).await;
+    agent.terminate();
+    assert!(agent.exit().await.success());
+    let from_files = rules(&site, &["backtest", "rules.yml", "--from", "1h"]).await;
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/rules/communication.yml");
+    let (shipped_code, shipped) = rules(&site, &["backtest", shipped, "--from", "1h"]).await;
+
+    // Then the alarms are those of the broker.
+    for (code, past) in [&through_agent, &from_files] {
+        let about = |alarm: &Json| (alarm["name"].clone(), alarm["labels"]["device"].clone());
+        let mut alarms: Vec<(Json, Json)> = past["alarms"].as_array().unwrap().iter().map(about).collect();
+        alarms.sort_by_key(|(name, _)| name.to_string());
+        let expected = [("Down", "press-2"), ("Up", "press-1")].map(|(name, of)| (Json::from(name), Json::from(of)));
+        assert_eq!((*code, alarms.as_slice()), (Some(0), expected.as_slice()), "{past}");
+    }
+    let value = |result: &Json| (result["labels"]["device"].to_string(), result["value"].as_f64());
+    let values: BTreeMap<String, Option<f64>> = found["results"].as_array().unwrap().iter().map(value).collect();
+    let expected = [("\"press-1\"", 1.0), ("\"press-2\"", 0.0)].map(|(of, value)| (of.to_owned(), Some(value)));
+    assert_eq!(values, BTreeMap::from(expected), "{found}");
+    assert!(shipped_code == Some(0) && shipped["readings"].as_u64() > Some(5), "{shipped}");
+}

@@ -51,7 +51,8 @@ pub use links::{tags_at, warnings};
 use remote::Remote;
 pub use remote::Surroundings;
 pub use rules::{
-    doubtful_interlocks, fault_of as rule_fault, load as load_rules, series as rule_series, unmatched_selectors,
+    doubtful_interlocks, fault_of as rule_fault, load as load_rules, series as rule_series, stored_up,
+    unmatched_selectors,
 };
 
 /// Cycles between the pollers and ingest: five seconds of fifty devices at ten cycles a second, the longest flush seen

@@ -1,6 +1,6 @@
 //! What the configuration means to the rules: which files, which series.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -193,6 +193,26 @@ fn devices(links: &[LinkConfig], series: &[Vec<Vec<SeriesId>>]) -> Vec<DeviceSer
     links.iter().zip(series).flat_map(of_link).collect()
 }
 
+/// `up` of the devices of a configuration over what is `stored`: the series that are made, and of which.
+pub fn stored_up(config: &Config, stored: &[SeriesSpec]) -> (Vec<SeriesSpec>, Vec<DeviceSeries>) {
+    let of_device = |device: &DeviceConfig| {
+        let labels = up_of(device)?;
+        let names: BTreeSet<&str> = device.tags.iter().map(|tag| tag.series.name.as_str()).collect();
+        // What a rule records about a device is no answer of it: only its tags are. Other labels may have been edited.
+        let is_of_device = |series: &&SeriesSpec| {
+            let name = series.labels.get(NAME).map_or("", String::as_str);
+            series.labels.get("device") == labels.get("device") && names.contains(name)
+        };
+        let series = stored.iter().filter(is_of_device).filter_map(|series| series.id).collect();
+        Some((up_spec(labels.clone()), DeviceSeries { labels, series }))
+    };
+    config.links.iter().flat_map(|link| &link.devices).filter_map(of_device).unzip()
+}
+
+fn up_spec(labels: Labels) -> SeriesSpec {
+    SeriesSpec { id: None, labels, scale: Scale::ONE, look_back: LOOK_BACK_OF_UP }
+}
+
 /// Labels of the series that says whether a device answers: those that all its series have.
 fn up_of(device: &DeviceConfig) -> Option<Labels> {
     let mut labels = (*device.tags.first()?.series.labels).clone();
@@ -212,13 +232,7 @@ fn specs(links: &[LinkConfig], series: Option<&[Vec<Vec<SeriesId>>]>) -> Vec<Ser
     let mut specs = Vec::new();
     for (link_at, link) in links.iter().enumerate() {
         for (device_at, device) in link.devices.iter().enumerate() {
-            let up = up_of(device);
-            specs.extend(up.map(|labels| SeriesSpec {
-                id: None,
-                labels,
-                scale: Scale::ONE,
-                look_back: LOOK_BACK_OF_UP,
-            }));
+            specs.extend(up_of(device).map(up_spec));
             for (tag_at, tag) in device.tags.iter().enumerate() {
                 let mut labels = (*tag.series.labels).clone();
                 labels.insert(NAME.to_owned(), tag.series.name.clone());

@@ -26,7 +26,7 @@ pub use self::outcome::{EngineError, EngineStatus, Outcome, Recorded, RuleSetup}
 use self::published::Recording;
 pub use self::published::alert_series;
 use self::up::Up;
-pub use self::up::{DeviceSeries, UP};
+pub use self::up::{DeviceSeries, UP, answered};
 pub use self::view::{AlarmRequest, AlarmView};
 use self::waiting::Waiting;
 use super::live::{Labels, LiveTable, SeriesSpec};
@@ -187,9 +187,9 @@ impl Engine {
         self.arrivals.push(arrivals);
     }
 
-    /// Whether some rule looks at this series.
+    /// Whether some rule looks at this series, or at whether its device answers.
     pub fn selects(&self, id: SeriesId) -> bool {
-        self.table.position(id).is_some()
+        self.table.position(id).is_some() || self.up.is_made_of(id)
     }
 
     /// Takes the good readings of rows, in their order, and evaluates what is evaluated with every sample.

@@ -11,7 +11,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::refused;
-use crate::agent::{rule_fault, rule_series};
+use crate::agent::{rule_fault, rule_series, stored_up};
 use crate::buffer::Catalogue;
 use crate::buffer::history::{History, HistorySource, HistorySpan};
 use crate::cli::store::source::failure;
@@ -21,7 +21,8 @@ use crate::cli::{Exit, Failure, plural, write_json, written};
 use crate::config::{self, Config};
 use crate::model::{Lane, Records, SeriesId, Timestamp};
 use crate::rules::backtest::{AlarmPast, Backtest, Past};
-use crate::rules::engine::RuleSetup;
+use crate::rules::engine::{RuleSetup, UP};
+use crate::rules::eval::check::{Selected, selectors};
 use crate::rules::file;
 use crate::rules::live::{Labels, NAME, SeriesSpec};
 use crate::rules::spec::GroupSpec;
@@ -80,6 +81,9 @@ struct Report {
     past: Past,
     /// Stored commits that are damaged and were passed over.
     damaged: u64,
+    /// What could not be looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
 }
 
 impl Run {
@@ -102,8 +106,14 @@ impl Run {
         let recorded = groups.iter().flat_map(|group| &group.rules).filter(|rule| !rule.is_alert());
         let recorded: Vec<&String> = recorded.map(|rule| &rule.name).collect();
         series.retain(|series| series.labels.get(NAME).is_none_or(|name| !recorded.contains(&name)));
+        let (made, devices) = config.as_ref().map(|config| stored_up(config, &series)).unwrap_or_default();
+        series.extend(made);
+        let selected = groups.iter().flat_map(|group| group.rules.iter().map(|rule| (rule, group.interval)));
+        let selected: Vec<Selected> =
+            selected.flat_map(|(rule, interval)| selectors(&rule.expression, interval)).collect();
+        let note = if config.is_some() { None } else { unknown_up(&selected) };
         let surroundings = Surroundings { external_labels: external.clone(), ..Surroundings::default() };
-        let setup = RuleSetup { groups, series, external, surroundings, ..RuleSetup::default() };
+        let setup = RuleSetup { groups, series, devices, external, surroundings, ..RuleSetup::default() };
         let mut test = Backtest::new(setup, self.from, self.to)
             .map_err(|errors| refused(&errors.iter().map(rule_fault).collect::<Vec<_>>()))?;
         let span = HistorySpan { from: test.needs_from(), until: self.to, ..HistorySpan::default() };
@@ -127,11 +137,13 @@ impl Run {
                 Err(_) => damaged += 1,
             }
         }
-        let report = Report { source: source.place(), from: self.from, to: self.to, past: test.finish(), damaged };
+        let (source, past) = (source.place(), test.finish());
+        let report = Report { source, from: self.from, to: self.to, past, damaged, note };
         let mut out = anstream::stdout().lock();
         written(if self.json { write_json(&mut out, &report) } else { report.write(&mut out, self.all) })?;
         let past = &report.past;
         let is_done = past.readings > 0 && past.failing.is_empty() && past.summarized.is_empty();
+        let is_done = is_done && report.note.is_none();
         Ok(if is_done { Exit::Done } else { Exit::Findings })
     }
 }
@@ -155,6 +167,14 @@ impl LookBacks {
         let recorded = || labels.get(NAME).and_then(|name| self.recorded.get(name));
         self.configured.get(labels).or_else(recorded).copied().unwrap_or(LOOK_BACK)
     }
+}
+
+/// What to say where there is no configuration and `up` is looked at: nobody knows of which devices.
+pub(super) fn unknown_up(selected: &[Selected]) -> Option<String> {
+    let is_up = |selected: &Selected| selected.matchers.iter().any(|it| it.name == NAME && it.is_match(UP));
+    let reason =
+        "`up` is not known here: it is made for the devices of the configuration; name a sound one with --config";
+    selected.iter().any(is_up).then(|| reason.to_owned())
 }
 
 /// Series of a catalogue as the rules see them.
@@ -198,6 +218,9 @@ impl Report {
             writeln!(out, "{odd}and {} more times without readings{odd:#}", past.holes.len() - SHOWN)?;
         }
         write_summarized(out, &past.summarized, "rules were not tried there")?;
+        if let Some(note) = &self.note {
+            writeln!(out, "{odd}{note}{odd:#}")?;
+        }
         if self.damaged > 0 {
             writeln!(out, "{odd}{} damaged and passed over{odd:#}", plural(self.damaged as usize, "commit"))?;
         }

@@ -8,14 +8,16 @@ use clap::Args;
 use promql_parser::label::Matcher;
 use serde::Serialize;
 
-use super::backtest::{LookBacks, series, write_summarized};
+use super::backtest::{LookBacks, series, unknown_up, write_summarized};
+use crate::agent::stored_up;
 use crate::buffer::history::{History, HistorySource, HistorySpan};
 use crate::cli::store::source::{Source, failure};
 use crate::cli::store::{StoreOption, time};
 use crate::cli::table::Table;
 use crate::cli::{Exit, Failure, write_json, written};
-use crate::config;
-use crate::model::{Lane, Records, SeriesId, Timestamp};
+use crate::config::{self, Config};
+use crate::model::{Lane, Records, Row, SeriesId, Timestamp};
+use crate::rules::engine::{DeviceSeries, answered};
 use crate::rules::eval::check::{Selected, refusals, selectors};
 use crate::rules::eval::{Evaluator, Found, MemorySeries, MemorySource, shown};
 use crate::rules::file;
@@ -61,6 +63,9 @@ struct Report {
     /// Times that the expression looks at and of which only summaries are left: they are not looked at.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     summarized: Vec<Summarized>,
+    /// What could not be looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -79,7 +84,9 @@ struct ResultLine {
 
 impl Eval {
     pub fn run(self) -> Result<Exit, Failure> {
-        let expression = syntax::parse(&self.expression).map_err(Failure::Refused)?;
+        let expression = syntax::parse(&self.expression);
+        let expression =
+            expression.map_err(|reason| Failure::Refused(format!("{}: {reason}", file::quoted(&self.expression))))?;
         let refused: Vec<String> = refusals(&expression, STEP);
         // Asked by hand, ranges and texts are results as well.
         if let Some(reason) = refused.iter().find(|reason| !reason.starts_with("the result of a rule")) {
@@ -94,17 +101,19 @@ impl Eval {
         let pause = config.as_ref().map_or(MOMENT, |config| config.store.commit_interval + MOMENT);
         let slack = if self.at.is_none() { pause } else { Duration::ZERO };
         let until = self.at.unwrap_or(now);
+        let selected = selectors(&expression, STEP);
+        let note = if config.is_some() { None } else { unknown_up(&selected) };
         let Stored { memory, newest, summarized } =
-            read(&mut source, &selectors(&expression, STEP), until, slack, &look_backs)?;
+            read(&mut source, &selected, (until, slack), &look_backs, config.as_ref())?;
         let newest = newest.filter(|newest| now.since(*newest) <= pause).unwrap_or(now);
         let at = self.at.unwrap_or(newest);
         let found = Evaluator::new(&memory, at, STEP).evaluate(&expression);
         let found = found.map_err(|error| Failure::Refused(error.to_string()))?;
-        let report =
-            Report { expression: self.expression, at, source: source.place(), results: lines(found), summarized };
+        let (source, results) = (source.place(), lines(found));
+        let report = Report { expression: self.expression, at, source, results, summarized, note };
         let mut out = anstream::stdout().lock();
         written(if self.json { write_json(&mut out, &report) } else { report.write(&mut out) })?;
-        let is_done = !report.results.is_empty() && report.summarized.is_empty();
+        let is_done = !report.results.is_empty() && report.summarized.is_empty() && report.note.is_none();
         Ok(if is_done { Exit::Done } else { Exit::Findings })
     }
 }
@@ -117,22 +126,51 @@ struct Stored {
     summarized: Vec<Summarized>,
 }
 
-/// The samples that an expression may look at when it is evaluated at `at`, or up to `slack` before.
+/// `up` of the devices that an expression looks at, as it is made of their readings.
+struct Answers {
+    made: Vec<(SeriesSpec, Vec<Sample>)>,
+    /// For each series of such a device: which of them it makes.
+    of: HashMap<SeriesId, usize>,
+}
+
+impl Answers {
+    fn new(made: Vec<SeriesSpec>, devices: &[DeviceSeries], is_wanted: impl Fn(&SeriesSpec) -> bool) -> Self {
+        let (mut wanted, mut of) = (Vec::new(), HashMap::new());
+        for (spec, device) in made.into_iter().zip(devices).filter(|(spec, _)| is_wanted(spec)) {
+            of.extend(device.series.iter().map(|id| (*id, wanted.len())));
+            wanted.push((spec, Vec::new()));
+        }
+        Self { made: wanted, of }
+    }
+
+    fn take(&mut self, row: &Row) {
+        let made = row.series.first().and_then(|id| self.of.get(id));
+        if let Some((at, is_up)) = made.zip(answered(&row.observed)) {
+            self.made[*at].1.push(Sample { time: row.time, value: f64::from(u8::from(is_up)) });
+        }
+    }
+}
+
+/// The samples that an expression may look at when it is evaluated at a time, or up to a slack before.
 fn read(
     source: &mut Source,
     selected: &[Selected],
-    at: Timestamp,
-    slack: Duration,
+    (at, slack): (Timestamp, Duration),
     look_backs: &LookBacks,
+    config: Option<&Config>,
 ) -> Result<Stored, Failure> {
     let takes = |matchers: &[Matcher], labels: &Labels| {
         matchers.iter().all(|matcher| matcher.is_match(labels.get(&matcher.name).map_or("", String::as_str)))
     };
     let all = series(&source.catalogue().map_err(failure)?, look_backs);
-    let wanted = all.into_iter().filter(|series| selected.iter().any(|it| takes(&it.matchers, &series.labels)));
+    let is_wanted = |series: &SeriesSpec| selected.iter().any(|it| takes(&it.matchers, &series.labels));
+    let (made, devices) = config.map(|config| stored_up(config, &all)).unwrap_or_default();
+    let mut answers = Answers::new(made, &devices, is_wanted);
+    let wanted = all.into_iter().filter(is_wanted);
     let mut wanted: HashMap<SeriesId, (SeriesSpec, Vec<Sample>)> =
         wanted.filter_map(|spec| Some((spec.id?, (spec, Vec::new())))).collect();
-    let look_back = wanted.values().map(|(spec, _)| spec.look_back).max().unwrap_or_default() + slack;
+    let all = wanted.values().chain(&answers.made);
+    let look_back = all.map(|(spec, _)| spec.look_back).max().unwrap_or_default() + slack;
     let reach = selected.iter().map(|it| it.reach).max().unwrap_or(0);
     let is_fixed = selected.iter().any(|it| it.is_fixed);
     let from = at.0.saturating_sub(reach).saturating_sub(i64::try_from(look_back.as_millis()).unwrap_or(i64::MAX));
@@ -148,7 +186,7 @@ fn read(
         let rows = match commit.records {
             Records::Readings(rows) => rows,
             Records::Thinned(thinned) => {
-                let is_asked = |id| wanted.contains_key(&id);
+                let is_asked = |id| wanted.contains_key(&id) || answers.of.contains_key(&id);
                 summaries.take(&thinned, is_asked, |time| offsets.correct(&header, time));
                 continue;
             }
@@ -156,6 +194,7 @@ fn read(
         };
         let rows = rows.into_iter().map(|row| offsets.corrected(&header, row));
         for row in rows.filter(|row| span.holds(row.time)) {
+            answers.take(&row);
             for (id, observed) in row.series.iter().zip(&row.observed) {
                 let Some((spec, samples)) = wanted.get_mut(id) else { continue };
                 let value = observed.value().and_then(crate::model::Value::number);
@@ -163,8 +202,9 @@ fn read(
             }
         }
     }
-    let newest = wanted.values().filter_map(|(_, samples)| samples.iter().map(|sample| sample.time).max()).max();
-    let memory = wanted.into_values().map(|(spec, mut samples)| {
+    let all = wanted.values().chain(&answers.made);
+    let newest = all.filter_map(|(_, samples)| samples.iter().map(|sample| sample.time).max()).max();
+    let memory = wanted.into_values().chain(answers.made).map(|(spec, mut samples)| {
         samples.sort_by_key(|sample| sample.time);
         samples.dedup_by_key(|sample| sample.time);
         MemorySeries { labels: spec.labels, samples, look_back: spec.look_back }
@@ -199,6 +239,9 @@ fn lines(found: Found) -> Vec<ResultLine> {
 impl Report {
     fn write(&self, out: &mut impl Write) -> io::Result<()> {
         write_summarized(out, &self.summarized, "they were not looked at")?;
+        if let Some(note) = &self.note {
+            writeln!(out, "{note}")?;
+        }
         if self.results.is_empty() {
             return writeln!(out, "no result at {}", self.at);
         }

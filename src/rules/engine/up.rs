@@ -42,6 +42,11 @@ impl Up {
         Self { of }
     }
 
+    /// Whether the `up` that some rule selects is made of this series.
+    pub fn is_made_of(&self, id: SeriesId) -> bool {
+        self.of.contains_key(&id)
+    }
+
     /// What a row says about its device; nothing where it cannot be told, or was told at this time already.
     pub fn sample(&self, row: &Row, table: &LiveTable) -> Option<(usize, Sample)> {
         if self.of.is_empty() {
@@ -56,8 +61,8 @@ impl Up {
     }
 }
 
-/// Whether a device answered. A damaged frame tells neither: something was heard.
-fn answered(observed: &[Observed]) -> Option<bool> {
+/// Whether a device answered, by what a row observed. A damaged frame tells neither: something was heard.
+pub fn answered(observed: &[Observed]) -> Option<bool> {
     let answer = |observed: &Observed| match observed {
         Observed::Good(_) | Observed::Uncertain(..) => Some(true),
         Observed::Bad(Fault::Exception(code)) => Some(!GATEWAY_EXCEPTIONS.contains(code)),
