@@ -109,12 +109,21 @@ fn report(paths: &[PathBuf], config: Option<&Config>, notes: Vec<String>) -> Rep
         of_file.into_iter().for_each(|file| file.faults.push(fault.clone()));
     }
     let ok = files.iter().all(|file| file.faults.is_empty());
-    let mut warnings: Vec<String> = twice(&groups);
+    let is_empty = |file: &&FileReport| file.faults.is_empty() && file.alerts + file.records == 0;
+    let mut warnings: Vec<String> = files.iter().filter(is_empty).map(without_rules).collect();
+    warnings.extend(twice(&groups));
     // Where a rule cannot be read, what it records seems to be missing.
     if let Some(config) = config.filter(|_| ok) {
         warnings.extend(unmatched_selectors(&groups, config));
     }
     Report { ok, files, warnings, notes }
+}
+
+/// Rarely is a file without rules what was meant.
+fn without_rules(file: &FileReport) -> String {
+    let (path, what) =
+        (&file.file, if Path::new(&file.file).is_dir() { "files (.yml, .yaml) with rules" } else { "rules" });
+    format!("{path}: there are no {what} in it; is this the right path?")
 }
 
 /// Rules of the same name and labels: their results cannot be told apart.

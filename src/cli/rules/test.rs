@@ -2,9 +2,11 @@
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anstyle::AnsiColor;
 use clap::Args;
+use promql_parser::util::display_duration;
 use serde::Serialize;
 
 use crate::agent::rule_fault;
@@ -98,11 +100,17 @@ fn write_report(out: &mut impl Write, report: &Report) -> io::Result<()> {
     writeln!(out)
 }
 
+/// A time of a test as its file says it, such as `6m`.
+fn at(seconds: f64) -> String {
+    Duration::try_from_secs_f64(seconds)
+        .map_or_else(|_| format!("{}s", text::number(seconds)), |at| display_duration(&at))
+}
+
 fn write_difference(out: &mut impl Write, difference: &Difference) -> io::Result<()> {
     if !difference.test.is_empty() {
         writeln!(out, "    name: {},", difference.test)?;
     }
-    let time = format!("{}s", text::number(difference.time_s));
+    let time = at(difference.time_s);
     match (&difference.alert, &difference.expression, &difference.rule) {
         (Some(alert), ..) => write!(out, "    alertname: {alert}, time: {time}, ")?,
         (_, Some(expression), _) => write!(out, "    expr: {expression:?}, time: {time}, ")?,
@@ -122,4 +130,16 @@ fn write_difference(out: &mut impl Write, difference: &Difference) -> io::Result
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_shown_as_they_are_written() {
+        for (seconds, shown) in [(360.0, "6m"), (90.0, "1m30s"), (0.0, "0s"), (0.25, "250ms"), (86_400.0, "1d")] {
+            assert_eq!(at(seconds), shown);
+        }
+    }
 }
