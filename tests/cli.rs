@@ -243,6 +243,22 @@ async fn a_fault_in_the_configuration_does_not_hide_the_agent_that_runs() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_is_none_is_refused_by_check_and_run_alike() {
+    let site = Site::new().await;
+    let file = site.path().join("lineside.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(site.path().join("ca.pem"), "no certificate\n").unwrap();
+    let text = text.replacen("[mqtt]\n", "[mqtt]\nca_file = \"ca.pem\"\n", 1).replace("mqtt://", "mqtts://");
+    fs::write(&file, text).unwrap();
+
+    for deed in ["check", "run"] {
+        let said = site.say(&[deed]).await;
+        assert_eq!(said.exit, 2, "{deed}: {said:?}");
+        assert!(said.err.contains("ca.pem: holds no CA"), "{deed}: {said:?}");
+    }
+}
+
+#[tokio::test]
 async fn arguments_out_of_range_are_refused_with_what_is_allowed() {
     let site = Site::new().await;
     for baud in ["0", "299", "4294967295"] {

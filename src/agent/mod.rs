@@ -48,6 +48,7 @@ use epochs::EpochFollower;
 use learned::Keeper;
 use links::{RunningLink, Start};
 pub use links::{tags_at, warnings};
+pub use online::check_broker;
 use remote::Remote;
 pub use remote::Surroundings;
 pub use rules::{

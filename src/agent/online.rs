@@ -8,6 +8,7 @@ use crate::commands::verb::Verb;
 use crate::config::{Config, GatewayConfig, MqttConfig, MqttProtocol};
 use crate::model::Epoch;
 use crate::mqtt::{Message, Protocol, SessionSettings, TlsSettings, Topics};
+use crate::settings::FileFault;
 
 /// Publishes under way at once: the uplink's four, an alarm, health, and the session's own.
 const IN_FLIGHT: u16 = 8;
@@ -52,6 +53,18 @@ pub(super) fn session_settings(mqtt: &MqttConfig, topics: &Topics, gateway: &Gat
         max_packet: PACKET_MAX,
         patience: PATIENCE,
     }
+}
+
+/// Whether a session with the broker of `config`, read from `file`, can be tried: certificates and keys are what they
+/// have to be.
+///
+/// # Errors
+/// The first thing that is not.
+pub fn check_broker(file: &str, config: &Config) -> Result<(), FileFault> {
+    let refused = |reason: String| FileFault { key: "mqtt".to_owned(), ..FileFault::of_file(file, reason) };
+    let (mqtt, gateway) = (&config.mqtt, &config.gateway);
+    let topics = Topics::new(&mqtt.prefix, &gateway.site, &gateway.id).map_err(|error| refused(error.to_string()))?;
+    session_settings(mqtt, &topics, gateway).check().map_err(|error| refused(error.to_string()))
 }
 
 /// The retained state while the gateway is online.

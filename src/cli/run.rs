@@ -25,12 +25,14 @@ impl Run {
         if let Err(faults) = agent::load_rules(&config) {
             return Err(Failure::Refused(config::ConfigError { faults }.to_string()));
         }
+        // Fails only when a provider is there already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let file = self.config.config.display().to_string();
+        agent::check_broker(&file, &config).map_err(|fault| Failure::Refused(fault.to_string()))?;
         let log = logging::start("info");
         for trouble in troubles {
             tracing::error!(trouble, "the configuration from afar is not in force, the owner's own is");
         }
-        // Fails only when a provider is there already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = runtime()?;
         let ended = runtime.block_on(service::run(&self.config.config, config, log));
         // A thread that still encodes a batch must not delay the exit: the records are in the store.
