@@ -155,3 +155,25 @@ fn write_report(out: &mut impl Write, report: &Report) -> io::Result<()> {
     report.warnings.iter().try_for_each(|warning| writeln!(out, "{odd}warning: {warning}{odd:#}"))?;
     report.notes.iter().try_for_each(|note| writeln!(out, "note: {note}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_without_rules_deserves_a_warning() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("rules.yaml.bak");
+        std::fs::write(&file, "groups: []\n").unwrap();
+
+        let found = report(&[directory.path().to_owned(), file], None, Vec::new());
+
+        assert!(found.ok && found.warnings.len() == 2, "{:?}", found.warnings);
+        assert!(found.warnings[0].contains("no files (.yml, .yaml) with rules in it"), "{:?}", found.warnings);
+        assert!(
+            found.warnings[1].ends_with("there are no rules in it; is this the right path?"),
+            "{:?}",
+            found.warnings
+        );
+    }
+}
