@@ -5,7 +5,7 @@ use tokio_util::bytes::Bytes;
 
 use crate::clock::Clock;
 use crate::commands::verb::Verb;
-use crate::config::{Config, GatewayConfig, MqttConfig, MqttProtocol};
+use crate::config::{Config, ConfigError, GatewayConfig, MqttConfig, MqttProtocol};
 use crate::model::Epoch;
 use crate::mqtt::{Message, Protocol, SessionSettings, TlsSettings, Topics};
 use crate::settings::FileFault;
@@ -60,8 +60,10 @@ pub(super) fn session_settings(mqtt: &MqttConfig, topics: &Topics, gateway: &Gat
 ///
 /// # Errors
 /// The first thing that is not.
-pub fn check_broker(file: &str, config: &Config) -> Result<(), FileFault> {
-    let refused = |reason: String| FileFault { key: "mqtt".to_owned(), ..FileFault::of_file(file, reason) };
+pub fn check_broker(file: &str, config: &Config) -> Result<(), ConfigError> {
+    let refused = |reason: String| ConfigError {
+        faults: vec![FileFault { key: "mqtt".to_owned(), ..FileFault::of_file(file, reason) }],
+    };
     let (mqtt, gateway) = (&config.mqtt, &config.gateway);
     let topics = Topics::new(&mqtt.prefix, &gateway.site, &gateway.id).map_err(|error| refused(error.to_string()))?;
     session_settings(mqtt, &topics, gateway).check().map_err(|error| refused(error.to_string()))

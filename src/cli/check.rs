@@ -109,10 +109,8 @@ impl Check {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let path = self.file.unwrap_or(self.config.config);
         let file = path.display().to_string();
-        let loaded = config::load(&path).and_then(|config| checked_store(&file, config)).and_then(|config| {
-            let faults = |fault| config::ConfigError { faults: vec![fault] };
-            agent::check_broker(&file, &config).map_err(faults).map(|()| config)
-        });
+        let loaded = config::load(&path).and_then(|config| checked_store(&file, config));
+        let loaded = loaded.and_then(|config| agent::check_broker(&file, &config).map(|()| config));
         let report = match loaded.and_then(checked_rules) {
             Ok((config, unmatched)) => report(file, &config, unmatched),
             Err(error) if self.json => {

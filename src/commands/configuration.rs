@@ -45,8 +45,10 @@ impl Commands {
         };
         match verified {
             Ok(genuine) => self.take_genuine_desired(genuine).await,
-            Err(NotTaken { refusal, genuine: None }) => self.note_refusal(&refusal, "").await,
-            Err(NotTaken { refusal, genuine: Some(genuine) }) => self.answer_refused(*genuine, refusal).await,
+            Err(not_taken) => match *not_taken {
+                NotTaken { refusal, genuine: None } => self.note_refusal(&refusal, "").await,
+                NotTaken { refusal, genuine: Some(genuine) } => self.answer_refused(genuine, refusal).await,
+            },
         }
     }
 

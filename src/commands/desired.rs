@@ -77,12 +77,12 @@ pub struct NotTaken {
     /// The first check that it does not pass.
     pub refusal: Refusal,
     /// What was wanted, when it is genuine all the same: then whoever sent it gets an answer.
-    pub genuine: Option<Box<GenuineDesired>>,
+    pub genuine: Option<GenuineDesired>,
 }
 
-impl From<Refusal> for NotTaken {
+impl From<Refusal> for Box<NotTaken> {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal, genuine: None }
+        Self::new(NotTaken { refusal, genuine: None })
     }
 }
 
@@ -90,7 +90,7 @@ impl From<Refusal> for NotTaken {
 ///
 /// # Errors
 /// The first check that it does not pass.
-pub fn verify(config: &RemoteConfig, here: &str, payload: &[u8]) -> Result<GenuineDesired, NotTaken> {
+pub fn verify(config: &RemoteConfig, here: &str, payload: &[u8]) -> Result<GenuineDesired, Box<NotTaken>> {
     if payload.len() > DESIRED_MAX {
         return Err(Refusal::TooLarge { bytes: payload.len(), most: DESIRED_MAX }.into());
     }
@@ -109,7 +109,7 @@ pub fn verify(config: &RemoteConfig, here: &str, payload: &[u8]) -> Result<Genui
     if key.role < Role::Engineer {
         let (command, needed) = ("a configuration".to_owned(), Role::Engineer);
         let refusal = Refusal::Role { command, key: envelope.key, needed, has: key.role };
-        return Err(NotTaken { refusal, genuine: (is_signed && is_for_here).then(|| Box::new(genuine)) });
+        return Err(Box::new(NotTaken { refusal, genuine: (is_signed && is_for_here).then_some(genuine) }));
     }
     if !is_signed {
         return Err(Refusal::Signature.into());
