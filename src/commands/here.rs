@@ -42,7 +42,8 @@ impl Commands {
             Request::ConfigHistory => self.shown_revisions(),
             Request::ConfigRollback { revision, by } => return self.roll_back_here(revision, &by, reply).await,
             Request::WritesLock { locked, by } => {
-                tracing::warn!(locked, by, "writing from afar is locked or free");
+                let standing = if locked { "locked" } else { "free" };
+                tracing::warn!(by, "writing from afar is {standing} from now on");
                 self.note("lock", &format!("(here) {by}"), if locked { "writes off" } else { "writes on" }).await;
                 let lock = self.guard.lock().clone();
                 let done = spawn_blocking(move || if locked { lock.lock() } else { lock.lift() }).await;

@@ -57,7 +57,11 @@ impl Reason {
 
 impl From<FileFault> for Reason {
     fn from(fault: FileFault) -> Self {
-        Self { reason: fault.reason.clone(), key: fault.key.clone(), file: fault.file }
+        let reason = match fault.line {
+            Some(line) => format!("line {line}: {}", fault.reason),
+            None => fault.reason,
+        };
+        Self { reason, key: fault.key, file: fault.file }
     }
 }
 

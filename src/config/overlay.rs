@@ -47,7 +47,12 @@ pub fn lay_over(base: &Config, directory: &Path) -> Result<Config, ConfigError> 
         Some(Config { mqtt: mqtt?, rules, forward, links, ..base.clone() })
     });
     let inside = |fault: FileFault| FileFault { file: named(&fault.file, directory), ..fault };
-    match (config, source.into_faults()) {
+    let mut faults = source.into_faults();
+    // Also those that no device uses yet: whoever sent them hears of it now.
+    let pushed = crate::profile::file::faults_in(&directory.join("profiles"));
+    let unsaid: Vec<_> = pushed.into_iter().filter(|fault| !faults.contains(fault)).collect();
+    faults.extend(unsaid);
+    match (config, faults) {
         (Some(config), faults) if faults.is_empty() => Ok(config),
         (_, faults) => Err(ConfigError { faults: faults.into_iter().map(inside).collect() }),
     }

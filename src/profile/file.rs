@@ -33,13 +33,24 @@ pub fn load(directory: &Path, id: &str) -> Result<Profile, Vec<FileFault>> {
     }
 }
 
-/// Every profile there is, those of `directory` first and each only once, and the faults of those that cannot be used.
-pub fn all(directory: &Path) -> (Vec<Profile>, Vec<FileFault>) {
+/// The faults of all profiles in `directory`, where there is one.
+pub fn faults_in(directory: &Path) -> Vec<FileFault> {
+    ids_in(directory).into_iter().filter_map(|id| load(directory, &id).err()).flatten().collect()
+}
+
+/// The files in `directory` that can be profiles, in order of their names.
+fn ids_in(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
     let files = entries.filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
     let mut ids: Vec<String> =
         files.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).filter(|id| is_file_stem(id)).collect();
     ids.sort();
+    ids
+}
+
+/// Every profile there is, those of `directory` first and each only once, and the faults of those that cannot be used.
+pub fn all(directory: &Path) -> (Vec<Profile>, Vec<FileFault>) {
+    let mut ids = ids_in(directory);
     ids.extend(
         shipped::ids().filter(|shipped| !ids.iter().any(|id| id == shipped)).map(str::to_owned).collect::<Vec<_>>(),
     );

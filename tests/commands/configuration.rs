@@ -120,6 +120,14 @@ async fn what_proves_itself_stays_also_after_a_restart_and_can_be_taken_back_on_
         "{report}"
     );
 
+    // Nor is a profile with faults, whether a device uses it or not.
+    let unused = bench.files("d", &[("profiles/unused.toml", "manufacturer = \"x\"\n\nnonsense = [\n")]);
+    let (output, report) = bench.push(plant.broker.port(), &unused, &["--revision", "9"]).await;
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let reason = &report["reasons"][0];
+    assert_eq!(reason["file"], "profiles/unused.toml", "{report}");
+    assert!(reason["reason"].as_str().unwrap().starts_with("line "), "{report}");
+
     // On the spot the owner goes back to what he wrote himself.
     let output = plant.site.lineside(&["config", "rollback", "0"]).await;
     assert!(output.status.success(), "{output:?}");

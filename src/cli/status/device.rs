@@ -82,7 +82,8 @@ fn write_counters(out: &mut impl Write, device: &Value) -> io::Result<()> {
     }
     let trip = &device["round_trip"];
     let ms = |key: &str| format!("{:.1} ms", number(&trip[key]) as f64 / 1000.0);
-    if number(&device["answers"]) == 0 {
+    // What speaks by itself answers without having been asked.
+    if number(&device["answers"]) == 0 || number(&device["requests"]) == 0 {
         return Ok(());
     }
     let mut table = Table::new(["round trip", "shortest", "mean", "half below", "95 % below", "99 % below", "longest"]);

@@ -137,6 +137,7 @@ impl Job {
             eprintln!("{} are not there: gap records say which (store stats)", plural_of(self.lost, "reading"));
         }
         match (&self.output.file, self.written) {
+            (_, 0) if self.span == HistorySpan::default() => eprintln!("nothing to export: nothing stored is selected"),
             (_, 0) => eprintln!("nothing to export: the store holds nothing of that time"),
             (Some(file), written) => eprintln!("{} in {}", plural_of(written, "row"), file.display()),
             (None, _) => {}
