@@ -206,6 +206,7 @@ impl Agent {
         let keeper = Keeper::new(learned::place(&self.config.store.path), self.parts.subscribe(), self.learned.clone());
         self.supervisor.spawn("learned", Stage::Uplink, |stop| keeper.run(stop));
         self.apply_remote().await;
+        self.tell_permissions();
         self.start_uplink().await
     }
 
@@ -388,6 +389,7 @@ impl Agent {
         }
         self.apply_links().await?;
         self.apply_permissions();
+        self.tell_permissions();
         Ok(ignored)
     }
 

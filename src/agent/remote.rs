@@ -90,14 +90,17 @@ impl Agent {
     /// What may be written, with the links that run.
     pub(super) fn apply_permissions(&self) {
         let links: Vec<&LinkConfig> = self.links.iter().map(|link| &link.config).collect();
-        let permissions = resolve(&self.config.writes, &links);
-        for permission in &permissions {
+        self.remote.permissions.send_replace(resolve(&self.config.writes, &links));
+    }
+
+    /// Says which writing is not allowed: when the links run that belong to it.
+    pub(super) fn tell_permissions(&self) {
+        for permission in self.remote.permissions.borrow().iter() {
             if let Err(reason) = &permission.place {
                 let (device, point) = (&permission.config.device, &permission.config.point);
                 tracing::warn!(%device, point, reason, "writing is not allowed");
             }
         }
-        self.remote.permissions.send_replace(permissions);
     }
 
     fn start_commands(&mut self) {

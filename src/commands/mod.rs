@@ -40,6 +40,7 @@ pub mod verb;
 pub mod write;
 mod writes;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -206,6 +207,14 @@ enum Asker {
 struct Refusals {
     since: Instant,
     answered: u32,
+    /// Those to whom a key belongs, by its name.
+    of_keys: HashMap<String, u32>,
+}
+
+impl Refusals {
+    fn new() -> Self {
+        Self { since: Instant::now(), answered: 0, of_keys: HashMap::new() }
+    }
 }
 
 impl Commands {
@@ -249,7 +258,7 @@ impl Commands {
             running: JoinSet::new(),
             answers: JoinSet::new(),
             forwards: JoinSet::new(),
-            refusals: Refusals { since: Instant::now(), answered: 0 },
+            refusals: Refusals::new(),
             log_until: None,
             status,
         };

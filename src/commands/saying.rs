@@ -11,8 +11,11 @@ use super::journal::Entry;
 use super::reply::Reply;
 use super::{Commands, Refusals, order};
 
-/// Refusals that are answered in a second; the others are only counted.
+/// Refusals that strangers get an answer to in a second; the others are only counted.
 const REFUSALS_ANSWERED: u32 = 5;
+
+/// The same for each key: whoever has one is not to be left waiting because of strangers, and asks in good faith.
+const REFUSALS_ANSWERED_OF_KEY: u32 = 50;
 
 /// Answers on their way at once; those of a flood of refusals are left out.
 const ANSWERS_AT_ONCE: usize = 16;
@@ -36,12 +39,16 @@ impl Commands {
         self.note_refusal(refusal, genuine.map_or("", |genuine| genuine.key.as_str())).await;
         let now = Instant::now();
         if now >= self.refusals.since + Duration::from_secs(1) {
-            self.refusals = Refusals { since: now, answered: 0 };
+            self.refusals = Refusals { since: now, ..Refusals::new() };
         }
-        if self.refusals.answered >= REFUSALS_ANSWERED || !order::is_id(id) {
+        let (answered, most) = match genuine {
+            Some(genuine) => (self.refusals.of_keys.entry(genuine.key.clone()).or_default(), REFUSALS_ANSWERED_OF_KEY),
+            None => (&mut self.refusals.answered, REFUSALS_ANSWERED),
+        };
+        if *answered >= most || !order::is_id(id) {
             return;
         }
-        self.refusals.answered += 1;
+        *answered += 1;
         let state = if matches!(refusal, Refusal::Expired { .. }) { State::Expired } else { State::Rejected };
         let answer = match genuine {
             Some(genuine) => self.answer(genuine, state),

@@ -249,3 +249,25 @@ async fn all_of_them_on_a_gateway_that_has_no_keys() {
     let answer = plant.commander.last_answer_after("8", &payload).await;
     assert_eq!(answer.state, State::Done);
 }
+
+/// Strangers get few answers in a second, so that a flood of theirs is quiet; who has a key is answered each time.
+#[tokio::test]
+async fn each_of_many_at_once_is_answered_to_whom_the_key_belongs() {
+    const MANY: usize = 12;
+    let mut plant = Plant::start().await;
+    for number in 0..MANY {
+        let id = format!("same-{number}");
+        let same = with(status(&id), "counter", json!(5));
+        plant.commander.send(&id, &plant.viewer.sign(&same)).await;
+    }
+
+    let mut answered = std::collections::BTreeSet::new();
+    while answered.len() < MANY {
+        let received = plant.commander.next().await;
+        let Ok(answer) = serde_json::from_slice::<Answer>(&received.payload) else { continue };
+        if answer.state.is_final() {
+            assert_eq!(answer.state == State::Rejected, answer.id != "same-0", "{answer:?}");
+            answered.insert(answer.id);
+        }
+    }
+}
