@@ -31,7 +31,7 @@ mod target;
 mod write;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -142,7 +142,7 @@ impl AgentOption {
         if let Ok(config) = crate::config::load(path) {
             return config.gateway.socket;
         }
-        match socket_in(path) {
+        match crate::config::socket_in(path) {
             Ok(socket) => socket,
             Err(error) if error.kind() == io::ErrorKind::NotFound => DEFAULT_SOCKET.into(),
             Err(error) => {
@@ -152,16 +152,6 @@ impl AgentOption {
             }
         }
     }
-}
-
-/// The socket that a configuration names which has faults elsewhere.
-fn socket_in(path: &Path) -> io::Result<PathBuf> {
-    let text = std::fs::read_to_string(path)?;
-    let table: toml::Table = toml::from_str(&text)
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "cannot be read (`lineside check` says where)"))?;
-    let named = table.get("gateway").and_then(|gateway| gateway.get("socket")).and_then(toml::Value::as_str);
-    let directory = path.parent().unwrap_or(Path::new(""));
-    Ok(named.map_or_else(|| DEFAULT_SOCKET.into(), |named| directory.join(named)))
 }
 
 /// Parses the arguments of the process, runs the command, returns its exit code.

@@ -12,6 +12,7 @@ mod remote;
 mod site;
 mod write;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -229,6 +230,18 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
         Some(text) => parse(&text, &file, path.parent().unwrap_or(Path::new("."))),
         None => Err(refused(vec![FileFault::of_file(&file, "there is no such file; --config names another")])),
     }
+}
+
+/// The socket that the configuration in `path` names, whatever else is wrong with it.
+///
+/// # Errors
+/// It cannot be read, or is no TOML.
+pub fn socket_in(path: &Path) -> io::Result<PathBuf> {
+    let text = std::fs::read_to_string(path)?;
+    let source = Source::new("", &text);
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let socket = source.root().map(|mut root| site::socket(&mut root.section("gateway"), directory));
+    socket.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "cannot be read (`lineside check` says where)"))
 }
 
 /// Checks a configuration given as text. Relative paths in it start at `directory`; faults name `file`.

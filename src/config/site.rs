@@ -27,11 +27,16 @@ pub(super) fn name(item: &Item<'_, '_>) -> Option<Name> {
     item.check(Name::new(&item.text()?))
 }
 
+/// Where the agent listens.
+pub(super) fn socket(section: &mut Section<'_, '_>, directory: &Path) -> PathBuf {
+    section.path("socket").map_or_else(|| DEFAULT_SOCKET.into(), |path| directory.join(path))
+}
+
 /// Who the gateway is, and the directory of further profiles.
 pub(super) fn gateway(mut section: Section<'_, '_>, directory: &Path) -> (Option<GatewayConfig>, PathBuf) {
     let site = section.require("site", NAME_RULE).and_then(|item| name(&item));
     let id = section.require("id", NAME_RULE).and_then(|item| name(&item));
-    let socket = section.path("socket").map_or_else(|| DEFAULT_SOCKET.into(), |path| directory.join(path));
+    let socket = socket(&mut section, directory);
     let profiles = section.take("profiles").and_then(|item| {
         let found = directory.join(item.path()?);
         if !found.is_dir() {
