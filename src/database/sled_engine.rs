@@ -1,7 +1,7 @@
 //! sled as an engine: the only file that names it.
 //!
 //! Its own flush stops at `sync_file_range`, which leaves data in a disk's volatile cache, so each flush here ends with
-//! `fdatasync` on its files. It does not open what a power cut left of a database that it was making: so a new one is
+//! `fdatasync` on its files; those of large pages it syncs not at all. It does not open what a power cut left of a database that it was making: so a new one is
 //! made in a directory beside, `<name>.new`, made durable, and gets its name last.
 
 use std::ffi::OsString;
@@ -65,7 +65,7 @@ impl SledEngine {
             make(path)?;
         }
         let engine = open_unlocked(path)?;
-        sync_all_files(path).map_err(surroundings)?;
+        sync_overflow_files(path).and_then(|()| sync_all_files(path)).map_err(surroundings)?;
         let file = File::open(path.join("db")).map_err(surroundings)?;
         let (flushed, files) = (engine.clone(), path.to_owned());
         let flusher = Flusher::start(path, move |()| flush(&flushed, &file, &files)).map_err(surroundings)?;
@@ -183,15 +183,26 @@ impl Engine for SledEngine {
 }
 
 fn flush(engine: &sled::Db, file: &File, path: &Path) -> Result<(), DatabaseError> {
+    // Before the log that speaks of them, so that a power cut does not leave the log without them.
+    sync_overflow_files(path).map_err(|error| unavailable(path, error))?;
     guarded(path, || engine.flush().map(drop).map_err(|error| of_sled(path, error)))?;
+    // And those that the flush itself made.
     sync_overflow_files(path).and_then(|()| file.sync_data()).map_err(|error| unavailable(path, error))
 }
 
-/// The engine moves very large pages to files of their own, and syncs those, but not their directory.
+/// The engine moves very large pages to files of their own, and syncs neither those nor their directory.
 fn sync_overflow_files(path: &Path) -> io::Result<()> {
     let overflow = path.join("blobs");
-    let mut entries = fs::read_dir(&overflow)?;
-    if entries.next().is_some() { File::open(&overflow)?.sync_all() } else { Ok(()) }
+    let mut is_used = false;
+    for entry in fs::read_dir(&overflow)?.flatten() {
+        match File::open(entry.path()) {
+            // The engine removes them as it goes.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            file => file?.sync_data()?,
+        }
+        is_used = true;
+    }
+    if is_used { File::open(&overflow)?.sync_all() } else { Ok(()) }
 }
 
 /// Makes a new database in the directory `path`, where there is none: whole, or not at all.
