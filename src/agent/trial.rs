@@ -133,7 +133,7 @@ impl Trial {
                 identity.or_else(|| device.last_error.clone())
             });
             let why = why.unwrap_or_else(|| "most of its readings are bad".to_owned());
-            let reason = format!("it answered before and does not make sense now: {why}");
+            let reason = format!("it does not make sense now, and answered before or was not asked yet: {why}");
             reasons.push(Reason::new(OVERLAY_FILE, &format!("device {name}"), reason));
         }
         reasons.sort_by(|a, b| a.key.cmp(&b.key));
@@ -159,13 +159,14 @@ fn is_connected(status: &Status) -> bool {
 }
 
 /// Which devices answer, those included that did and were not asked since their link was renewed: of two changes in
-/// one second the second has to prove itself as well.
+/// one second the second has to prove itself as well. Where none is known to have answered, all that were not asked yet
+/// count: a change that nobody has to prove would be kept whatever it says.
 pub(super) fn answering(now: &Status, before: &HashSet<String>) -> HashSet<String> {
     let devices = now.links.iter().flat_map(|link| &link.devices);
     let answers = devices.filter(|device| match (device.last_answer, &device.last_error) {
         (Some(_), _) => device.state == DeviceState::Answering,
         (None, Some(_)) => false,
-        (None, None) => before.contains(device.name.as_str()),
+        (None, None) => before.is_empty() || before.contains(device.name.as_str()),
     });
     answers.map(|device| device.name.to_string()).collect()
 }

@@ -23,12 +23,15 @@ pub(super) struct Configurations {
     trial: Option<Revision>,
     pub trials: JoinSet<(Revision, Verdict)>,
     asker: Option<oneshot::Sender<Result<Value, Notice>>>,
+    /// Hash of the last one that was refused to somebody known.
+    refused: Option<String>,
     pub reports: JoinSet<()>,
 }
 
 impl Configurations {
     pub fn new(revisions: Result<Revisions, String>) -> Self {
-        Self { revisions: revisions.into(), trial: None, trials: JoinSet::new(), asker: None, reports: JoinSet::new() }
+        let (trials, reports) = (JoinSet::new(), JoinSet::new());
+        Self { revisions: revisions.into(), trial: None, trials, asker: None, refused: None, reports }
     }
 }
 
@@ -56,6 +59,10 @@ impl Commands {
     async fn answer_refused(&mut self, genuine: GenuineDesired, refusal: Refusal) {
         let mut step = self.step(&genuine);
         self.note_refusal(&refusal, &step.by).await;
+        // Anybody may send again what he has seen: that is answered once.
+        if self.configurations.refused.replace(step.digest.clone()).as_ref() == Some(&step.digest) {
+            return;
+        }
         step.standing = Standing::Refused;
         step.reasons = vec![Reason::new("", "", refusal.to_string())];
         self.report(Some(step));

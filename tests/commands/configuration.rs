@@ -188,6 +188,10 @@ async fn what_was_rolled_back_has_to_prove_itself_when_it_comes_again_at_once() 
     assert_ne!(configuration, dead);
     let files = bench.files("a", &[("configuration.toml", dead.as_str())]);
 
+    // Also when the one in force has just come, and nobody was asked yet.
+    let good = bench.files("b", &[("configuration.toml", configuration.as_str())]);
+    let (output, _) = bench.push(plant.broker.port(), &good, &[]).await;
+    assert!(output.status.success(), "{output:?}");
     for _ in 0..2 {
         let (output, report) = bench.push(plant.broker.port(), &files, &["--confirm", "5s"]).await;
         assert_eq!(
@@ -431,4 +435,26 @@ async fn who_may_not_configure_is_told_at_once_and_so_is_what_no_gateway_takes()
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("5s to 1h"), "{output:?}");
     assert_eq!(plant.agent.log().matches("configuration on trial").count(), 0);
+}
+
+#[tokio::test]
+async fn what_comes_right_after_the_repair_of_a_broken_one_has_to_prove_itself() {
+    // Given a gateway whose configuration leads nowhere, so that no device answers.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let plant = Plant::plain("").await;
+    let bench = Bench::new(&plant.engineer);
+    let good = plant_of(&plant.endpoint, "1h", COUNTER);
+    let dead = plant_of(&plant.endpoint, "100ms", COUNTER).replace(&plant.endpoint.address().to_string(), &nobody);
+    let (good, dead) =
+        (bench.files("a", &[("configuration.toml", &good)]), bench.files("b", &[("configuration.toml", &dead)]));
+    let (output, _) = bench.push(plant.broker.port(), &dead, &["--share", "0"]).await;
+    assert!(output.status.success(), "{output:?}");
+    plant.site.until("a failure", |status| !status["links"][0]["devices"][0]["last_error"].is_null()).await;
+
+    // When it is repaired, and broken again at once.
+    let (output, _) = bench.push(plant.broker.port(), &good, &["--confirm", "20s"]).await;
+    assert!(output.status.success(), "{output:?}");
+    let (output, report) = bench.push(plant.broker.port(), &dead, &["--confirm", "5s"]).await;
+
+    assert_eq!((output.status.code(), report["state"].as_str()), (Some(1), Some("rolled-back")), "{output:?}");
 }
