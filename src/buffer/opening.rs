@@ -10,7 +10,7 @@ use super::loaded::Loaded;
 use super::mark::Noted;
 use super::place::{Place, mark_format};
 use super::restoring::Beside;
-use super::salvage::{is_all_there, unseen_commits};
+use super::salvage::{Missing, missing, unseen_commits};
 use crate::database::{DatabaseError, EngineKind, distrust, look_before_opening};
 
 /// A database that is being opened.
@@ -70,9 +70,15 @@ pub fn open(path: &Path, for_new: EngineKind, beside: &Beside) -> Result<Loaded,
 /// Returns what it will not see and nothing speaks of, since the mark is damaged.
 fn look(path: &Path, beside: &Beside) -> Result<Vec<Vec<u8>>, DatabaseError> {
     let Some(unseen) = look_before_opening(path)? else { return Ok(Vec::new()) };
-    let is_all_there = |noted: &Noted| is_all_there(path, noted, &unseen);
+    // After a power cut the note may be old: what was delivered and removed since is gone for good reason.
+    let is_exact = |noted: &Noted| noted.boot.is_some() && noted.boot == beside.boot;
+    let would_lose = |noted: &Noted| match missing(path, noted, &unseen) {
+        Missing::Nothing => false,
+        Missing::Gone => is_exact(noted),
+        Missing::Unseen => true,
+    };
     let known = match beside.noted.as_ref().filter(|noted| noted.is_full) {
-        Some(noted) if !is_all_there(noted) => None,
+        Some(noted) if would_lose(noted) => None,
         Some(noted) if !noted.is_damaged_in(beside.boot) => Some(Vec::new()),
         noted => unseen_commits(path, noted, &unseen),
     };

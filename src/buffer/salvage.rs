@@ -79,16 +79,37 @@ impl Salvage<'_> {
     }
 }
 
-/// Whether everything that is to be delivered, as the mark says, stands in files below `directory` where it is seen.
-pub fn is_all_there(directory: &Path, noted: &Noted, unseen: &Unseen) -> bool {
+/// What of all that is to be delivered, as the mark says, does not stand in files where it is seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// Everything is there.
+    Nothing,
+    /// Some is nowhere.
+    Gone,
+    /// Some stands only where it is not seen.
+    Unseen,
+}
+
+/// Looks for it in files below `directory`.
+pub fn missing(directory: &Path, noted: &Noted, unseen: &Unseen) -> Missing {
     let mut wanted = noted.lanes.each_ref().map(LaneState::to_be_delivered);
+    let mut hidden = Vec::new();
     each_commit(directory, unseen, |is_seen, envelope, _| {
-        if is_seen && envelope.header.epoch == noted.epoch {
-            let sequence = envelope.header.sequence.0;
-            wanted[at(envelope.lane)].remove(sequence, sequence);
+        let (lane, sequence) = (at(envelope.lane), envelope.header.sequence.0);
+        match is_seen {
+            _ if envelope.header.epoch != noted.epoch => {}
+            true => wanted[lane].remove(sequence, sequence),
+            false => hidden.push((lane, sequence)),
         }
     });
-    wanted.iter().all(|ranges| ranges.iter().next().is_none())
+    let is_wanted = |(lane, sequence): &(usize, u64)| wanted[*lane].first_present(*sequence) == Some(*sequence);
+    if wanted.iter().all(|ranges| ranges.iter().next().is_none()) {
+        Missing::Nothing
+    } else if hidden.iter().any(is_wanted) {
+        Missing::Unseen
+    } else {
+        Missing::Gone
+    }
 }
 
 /// The commits that stand in files below `directory` where they are `unseen` and nowhere else, behind what `noted` knows; of
