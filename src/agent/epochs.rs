@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
+use super::online;
 use crate::buffer::{BufferHandle, Catalogue, Watermarks};
-use crate::model::Epoch;
 
 /// The task.
 pub(super) struct EpochFollower {
@@ -33,21 +33,11 @@ impl EpochFollower {
             }
             match self.buffer.catalogue().await {
                 Ok(catalogue) => {
-                    self.announce(known.0);
+                    online::amend(&self.online, "epoch", json!(known.0));
                     self.catalogue.send_replace(Arc::new(catalogue));
                 }
                 Err(error) => tracing::debug!(%error, "no catalogue of the new epoch"),
             }
         }
-    }
-
-    /// Has the state topic name `epoch`. Before the first announcement there is nothing to change.
-    fn announce(&self, epoch: Epoch) {
-        self.online.send_if_modified(|payload| {
-            let Ok(mut state) = serde_json::from_slice::<Value>(payload) else { return false };
-            state["epoch"] = json!(epoch);
-            *payload = state.to_string().into();
-            true
-        });
     }
 }

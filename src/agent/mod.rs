@@ -233,6 +233,8 @@ impl Agent {
             online: self.online.clone(),
         };
         self.supervisor.spawn("epochs", Stage::Uplink, |stop| follower.run(stop));
+        let (online, remote) = (self.online.clone(), self.remote.status.subscribe());
+        self.supervisor.spawn("revisions", Stage::Uplink, |stop| online::follow_revisions(online, remote, stop));
     }
 
     async fn start_uplink(&mut self) -> anyhow::Result<()> {
@@ -240,7 +242,8 @@ impl Agent {
         let topics = Topics::new(&mqtt.prefix, &self.config.gateway.site, &self.config.gateway.id)?;
         let epoch = self.catalogue.borrow().epoch;
         let settings = online::session_settings(mqtt, &topics, &self.config.gateway);
-        self.online.send_replace(online::announcement(&self.config, &*self.clock, epoch));
+        let revision = online::revision(self.remote.status.borrow().as_ref());
+        self.online.send_replace(online::announcement(&self.config, &*self.clock, epoch, revision));
         let (session, handle) =
             Session::new(settings, self.online.subscribe(), self.remote.inbox(&topics), self.clock.clone())?;
         self.remote.connect(handle.clone(), topics.clone());

@@ -1,11 +1,14 @@
 //! What the configuration means to the MQTT session, and what the state topic says.
 
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio_util::bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::commands::verb::Verb;
 use crate::config::{Config, ConfigError, GatewayConfig, MqttConfig, MqttProtocol};
+use crate::diagnostics::remote::RemoteStatus;
 use crate::model::Epoch;
 use crate::mqtt::{Message, Protocol, SessionSettings, TlsSettings, Topics};
 use crate::settings::FileFault;
@@ -69,8 +72,9 @@ pub fn check_broker(file: &str, config: &Config) -> Result<(), ConfigError> {
     session_settings(mqtt, &topics, gateway).check().map_err(|error| refused(error.to_string()))
 }
 
-/// The retained state while the gateway is online.
-pub(super) fn announcement(config: &Config, clock: &dyn Clock, epoch: Epoch) -> Bytes {
+/// The retained state while the gateway is online. The revision is that of the configuration in force: 0 for the owner's
+/// own, nothing where none can be sent.
+pub(super) fn announcement(config: &Config, clock: &dyn Clock, epoch: Epoch, revision: Option<u64>) -> Bytes {
     let gateway = &config.gateway;
     let mut state = json!({
         "online": true,
@@ -79,6 +83,7 @@ pub(super) fn announcement(config: &Config, clock: &dyn Clock, epoch: Epoch) -> 
         "version": env!("CARGO_PKG_VERSION"),
         "boot": clock.boot(),
         "epoch": epoch,
+        "config_revision": revision,
         "started": clock.wall(),
         "capabilities": CAPABILITIES,
     });
@@ -87,4 +92,40 @@ pub(super) fn announcement(config: &Config, clock: &dyn Clock, epoch: Epoch) -> 
         state["configuration"] = json!(!config.remote.keys.is_empty());
     }
     state.to_string().into()
+}
+
+/// The revision of the configuration in force, where one can be sent.
+pub(super) fn revision(remote: Option<&RemoteStatus>) -> Option<u64> {
+    remote.map(|status| status.config_revision)
+}
+
+/// Has the state topic say so of `key`. Before the first announcement there is nothing to change.
+pub(super) fn amend(online: &watch::Sender<Bytes>, key: &str, now: Value) {
+    online.send_if_modified(|payload| {
+        let Ok(mut state) = serde_json::from_slice::<Value>(payload) else { return false };
+        let before = std::mem::replace(&mut state[key], now);
+        let is_new = state[key] != before;
+        if is_new {
+            *payload = state.to_string().into();
+        }
+        is_new
+    });
+}
+
+/// Has the state topic name the revision of the configuration in force, whenever it changes.
+pub(super) async fn follow_revisions(
+    online: watch::Sender<Bytes>,
+    mut remote: watch::Receiver<Option<RemoteStatus>>,
+    stop: CancellationToken,
+) {
+    loop {
+        let now = revision(remote.borrow_and_update().as_ref());
+        amend(&online, "config_revision", json!(now));
+        let changed = async { remote.wait_for(|status| revision(status.as_ref()) != now).await.is_ok() };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            true = changed => {}
+            else => return stop.cancelled().await,
+        }
+    }
 }

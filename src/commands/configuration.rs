@@ -215,7 +215,7 @@ impl Commands {
     /// What was tried and what is in force, for people.
     pub(super) fn shown_revisions(&self) -> Result<Value, Notice> {
         let revisions = self.configurations.revisions.get().map_err(Notice::Error)?;
-        let in_force = revisions.in_force().map_or(0, |step| step.revision);
+        let in_force = revisions.revision();
         let files = |step: &Revision| revisions.files(step).map(|files| files.display().to_string());
         let all = revisions.history().into_iter().map(|step| {
             let kept = files(&step);
@@ -240,6 +240,8 @@ impl Commands {
 
     /// Publishes what is in force and what became of the last one, retained; what is still under way gives way to it.
     pub(super) fn report(&mut self, refused: Option<Revision>) {
+        let revision = self.configurations.revisions.get().as_ref().map_or(0, |revisions| revisions.revision());
+        self.count(|status| status.config_revision = revision);
         let report = self.reported(refused);
         let payload = Bytes::from(report.to_string());
         let mut outlets = self.parts.outlet.clone();

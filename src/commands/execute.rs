@@ -195,9 +195,7 @@ impl Services {
             (_, _) => {
                 let mut names: Vec<&str> = directory.devices.keys().map(String::as_str).collect();
                 names.sort_unstable();
-                let more = if names.len() > NAMES_SHOWN { ", ..." } else { "" };
-                names.truncate(NAMES_SHOWN);
-                Err(format!("no device {device:?}; devices are {}{more}", names.join(", ")))
+                Err(format!("no device {device:?}; devices are {}", listed(names)))
             }
         }
     }
@@ -207,13 +205,22 @@ impl Services {
         let catalogue = self.directory.borrow().catalogue.clone();
         let info_of = |id| catalogue.as_ref().and_then(|catalogue| catalogue.get(id).cloned());
         let all = rows.iter().flat_map(|row| shown(row, &info_of));
-        let wanted: Vec<ShownReading> =
-            all.filter(|reading| points.is_empty() || points.contains(&reading.point)).collect();
+        let (wanted, others): (Vec<ShownReading>, Vec<ShownReading>) =
+            all.partition(|reading| points.is_empty() || points.contains(&reading.point));
         if let Some(missing) = points.iter().find(|point| !wanted.iter().any(|reading| reading.point == **point)) {
-            return Outcome::failed(format!("the device is not read for a point {missing:?}"));
+            let mut names: Vec<&str> = wanted.iter().chain(&others).map(|reading| reading.point.as_str()).collect();
+            names.sort_unstable();
+            return Outcome::failed(format!("no point {missing:?}; points are {}", listed(names)));
         }
         value_of(&json!({ "readings": wanted }))
     }
+}
+
+/// Names for people, the first of many.
+fn listed(mut names: Vec<&str>) -> String {
+    let more = if names.len() > NAMES_SHOWN { ", ..." } else { "" };
+    names.truncate(NAMES_SHOWN);
+    format!("{}{more}", names.join(", "))
 }
 
 fn value_of(value: &impl serde::Serialize) -> Outcome {

@@ -241,7 +241,8 @@ impl Commands {
             tracing::error!(trouble, "the journal of commands cannot be used: nothing that changes anything is done");
         }
         let counters = journal.counters();
-        status.send_replace(Some(RemoteStatus::new(journal.trouble(), concerns)));
+        let config_revision = revisions.as_ref().map_or(0, Revisions::revision);
+        status.send_replace(Some(RemoteStatus { config_revision, ..RemoteStatus::new(journal.trouble(), concerns) }));
         parts.services.log.keep_lines();
         let commands = Self {
             parts,

@@ -142,6 +142,11 @@ impl Revisions {
         confirmed.filter(|step| step.revision > 0)
     }
 
+    /// The revision in force; 0 is the owner's own configuration.
+    pub fn revision(&self) -> u64 {
+        self.in_force().map_or(0, |step| step.revision)
+    }
+
     /// The highest revision ever seen.
     pub fn highest(&self) -> u64 {
         self.steps.iter().map(|step| step.revision).max().unwrap_or(0)

@@ -331,7 +331,10 @@ fn some<T: DeserializeOwned>(command: &str, arguments: &Value) -> Result<T, Stri
     // Whoever gives no arguments is told which one is missing.
     let none = Value::Object(serde_json::Map::new());
     let arguments = if arguments.is_null() { &none } else { arguments };
-    T::deserialize(arguments).map_err(|error| format!("{command}: {error}"))
+    serde_path_to_error::deserialize(arguments).map_err(|error| match error.path().to_string().as_str() {
+        "." => format!("{command}: {}", error.inner()),
+        key => format!("{command}: {key:?}: {}", error.inner()),
+    })
 }
 
 fn cut(text: &str) -> String {
@@ -357,6 +360,16 @@ mod tests {
     }
 
     #[test]
+    fn a_wrong_argument_is_named() {
+        let refused = |command: &str, arguments: Value| Verb::parse(command, &arguments).unwrap_err();
+
+        let read = json!({ "link": "hall", "unit_id": "one", "table": "holding", "address": 0, "count": 2 });
+        assert_eq!(refused("read", read), "read: \"unit_id\": invalid type: string \"one\", expected u8");
+        assert!(refused("log-tail", json!({ "lines": -1 })).starts_with("log-tail: \"lines\": invalid value"));
+        assert_eq!(refused("forget", Value::Null), "forget: missing field `device`");
+    }
+
+    #[test]
     fn what_is_sent_again_is_named_by_times_or_sequences() {
         let resend = |arguments: Value| Verb::parse("resend", &arguments);
         let times = json!({ "from": "2023-11-14T22:13:20Z", "until": 1_700_000_001_000_i64 });
@@ -378,7 +391,9 @@ mod tests {
         let refused = |command, arguments| Verb::parse(command, &arguments).unwrap_err();
         assert!(refused("reboot", Value::Null).starts_with("no command \"reboot\"; commands are status, poll-now"));
         assert_eq!(refused("status", json!({ "a": 1 })), "status takes no arguments");
-        assert!(refused("poll-now", json!({ "device": "a", "b": 1 })).starts_with("poll-now: unknown field `b`"));
+        assert!(
+            refused("poll-now", json!({ "device": "a", "b": 1 })).starts_with("poll-now: \"b\": unknown field `b`")
+        );
         for span in [json!("10"), json!(10), json!("0s"), Value::Null] {
             assert!(refused("log-level", json!({ "level": "debug", "for": span })).contains("with a unit"));
         }

@@ -19,6 +19,8 @@ pub struct RemoteStatus {
     pub repeated: u64,
     /// Refusals by kind.
     pub refused: BTreeMap<&'static str, u64>,
+    /// Revision of the configuration in force; 0 is the owner's own.
+    pub config_revision: u64,
     /// Why nothing that changes anything is carried out, if so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,

@@ -98,6 +98,7 @@ async fn what_proves_itself_stays_also_after_a_restart_and_can_be_taken_back_on_
 
     assert!(output.status.success(), "{output:?}");
     assert_eq!((report["state"].as_str(), report["revision"].as_u64()), (Some("confirmed"), Some(7)), "{report}");
+    announced_revision(&plant.broker, 7).await;
     plant.site.until("the rules", |status| status["rules"]["rules"] == 1).await;
     polled_each(&plant.site, 500).await;
     plant.agent.kill();
@@ -105,6 +106,7 @@ async fn what_proves_itself_stays_also_after_a_restart_and_can_be_taken_back_on_
     plant.agent.logged("connected to the broker").await;
     plant.site.until("the rules again", |status| status["rules"]["rules"] == 1).await;
     assert_eq!(history(&plant.site).await["in_force"], 7);
+    announced_revision(&plant.broker, 7).await;
 
     // Revisions only rise, and what is no key of an overlay is refused by file and key.
     let faster = bench.files("b", &[("configuration.toml", &plant_of(&plant.endpoint, "50ms", COUNTER))]);
@@ -121,9 +123,12 @@ async fn what_proves_itself_stays_also_after_a_restart_and_can_be_taken_back_on_
     );
 
     // Nor is a profile with faults, whether a device uses it or not.
-    let unused = bench.files("d", &[("profiles/unused.toml", "manufacturer = \"x\"\n\nnonsense = [\n")]);
+    let unused = "manufacturer = \"x\"\n\nnonsense = [\n";
+    let unused = bench.files("d", &[("profiles/unused.toml", unused), ("rules/g.yml.txt", rules), ("notes", "")]);
     let (output, report) = bench.push(plant.broker.port(), &unused, &["--revision", "9"]).await;
     assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("notes: is no part") && said.contains("rules/g.yml.txt: is no part"), "{said}");
     let reason = &report["reasons"][0];
     assert_eq!(reason["file"], "profiles/unused.toml", "{report}");
     assert!(reason["reason"].as_str().unwrap().starts_with("line "), "{report}");
@@ -133,6 +138,7 @@ async fn what_proves_itself_stays_also_after_a_restart_and_can_be_taken_back_on_
     assert!(output.status.success(), "{output:?}");
     plant.site.until("no rules", |status| status["rules"].is_null()).await;
     assert_eq!(history(&plant.site).await["in_force"], 0);
+    announced_revision(&plant.broker, 0).await;
     polled_each(&plant.site, 100).await;
 }
 
@@ -309,6 +315,20 @@ async fn settled(commander: &mut Commander) -> Value {
             return report;
         }
     }
+}
+
+/// Waits until the state topic names this revision.
+async fn announced_revision(broker: &Broker, revision: u64) {
+    let mut announced = broker.subscribe(&format!("{BASE}/state")).await;
+    let waiting = async {
+        loop {
+            let state: Value = serde_json::from_str(&announced.next().await.payload).unwrap();
+            if state["config_revision"] == revision {
+                return;
+            }
+        }
+    };
+    within(format!("revision {revision} on the state topic"), waiting).await;
 }
 
 async fn report_says(commander: &mut Commander, state: &str) -> Value {

@@ -145,6 +145,9 @@ async fn what_is_sent_again_from_afar_has_its_old_sequences_and_what_was_learned
         (nobody.state, nobody.reason.as_deref()),
         (State::Failed, Some("no device \"press-9\"; devices are press-1"))
     );
+    let no_point = ask(&mut plant, "6", "read", json!({ "device": "press-1", "points": ["answer"] })).await;
+    let why = no_point.reason.as_deref();
+    assert_eq!(why, Some("no point \"answer\"; points are answers, answers_again, missing"), "{no_point:?}");
     let announced = plant.broker.subscribe(&format!("{BASE}/state")).await.next().await.payload;
     assert!(announced.contains("\"resend\"") && announced.contains("\"forget\""), "{announced}");
 }

@@ -153,7 +153,8 @@ fn write_report(out: &mut impl Write, report: &Value) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The files of a configuration, as the gateway knows them.
+/// The files of a configuration, as the gateway knows them. What is neither is named: a rule file with the wrong ending
+/// would be missed by nobody.
 fn files(directory: &Path) -> Result<BTreeMap<String, String>, Failure> {
     let mut files = BTreeMap::new();
     let mut take = |name: String| -> Result<(), Failure> {
@@ -165,15 +166,15 @@ fn files(directory: &Path) -> Result<BTreeMap<String, String>, Failure> {
     if directory.join("configuration.toml").exists() {
         take("configuration.toml".to_owned())?;
     }
-    for (below, endings) in [("rules", &["yml", "yaml"][..]), ("profiles", &["toml"][..])] {
-        let entries = std::fs::read_dir(directory.join(below)).into_iter().flatten().flatten();
-        let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-        names.sort();
-        for name in names.into_iter().filter(|name| endings.iter().any(|ending| name.ends_with(&format!(".{ending}"))))
-        {
-            take(format!("{below}/{name}"))?;
-        }
+    let mut passed_over = names_in(directory);
+    passed_over.retain(|name| !["configuration.toml", "rules", "profiles"].contains(&name.as_str()));
+    for (below, endings) in [("rules", &[".yml", ".yaml"][..]), ("profiles", &[".toml"][..])] {
+        let is_wanted = |name: &String| endings.iter().any(|ending| name.ends_with(ending));
+        let (wanted, others): (Vec<_>, Vec<_>) = names_in(&directory.join(below)).into_iter().partition(is_wanted);
+        wanted.iter().try_for_each(|name| take(format!("{below}/{name}")))?;
+        passed_over.extend(others.iter().map(|name| format!("{below}/{name}")));
     }
+    passed_over.iter().for_each(|name| eprintln!("{name}: is no part of a configuration, and stays here"));
     if files.is_empty() {
         let place = directory.display();
         return Err(Failure::Refused(format!(
@@ -181,4 +182,13 @@ fn files(directory: &Path) -> Result<BTreeMap<String, String>, Failure> {
         )));
     }
     Ok(files)
+}
+
+/// What stands in a directory, in order, without what is hidden.
+fn names_in(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<String> = names.filter(|name| !name.starts_with('.')).collect();
+    names.sort();
+    names
 }
