@@ -243,6 +243,14 @@ async fn a_fault_in_the_configuration_does_not_hide_the_agent_that_runs() {
 }
 
 #[tokio::test]
+async fn a_configuration_that_was_named_and_is_not_there_is_told() {
+    let site = Site::new().await;
+    let said = site.say(&["status", "-c", "other.toml"]).await;
+    assert_eq!(said.exit, 3, "{said:?}");
+    assert!(said.err.starts_with("other.toml: No such file"), "{said:?}");
+}
+
+#[tokio::test]
 async fn a_certificate_that_is_none_is_refused_by_check_and_run_alike() {
     let site = Site::new().await;
     let file = site.path().join("lineside.toml");
@@ -423,6 +431,7 @@ async fn what_does_not_exist_is_refused_with_what_does() {
     site.say(&["read", "--link", "hall-9"]).await.assert_refused(2, links);
     site.say(&["tail", "press-9"]).await.assert_refused(2, devices);
     site.say(&["read", "--link", "scale"]).await.assert_refused(2, "speaks lines of text");
+    site.say(&["identify", "scale"]).await.assert_refused(2, "speaks lines of text: it has nothing to tell");
     site.say(&["read", "--link", "hall-b", "--unit", "0"]).await.assert_refused(2, "unit id 0: must be 1 to 247");
 }
 

@@ -88,6 +88,40 @@ async fn what_a_scan_prints_is_a_configuration_that_runs() {
     assert_eq!(nobody.status.code(), Some(1), "{nobody:?}");
     let no_host = lineside(&["scan", "--tcp", "127.0.0.1:1"]).await;
     assert_eq!(no_host.status.code(), Some(3), "{no_host:?}");
+    assert!(text(&no_host).1.contains("tcp 127.0.0.1:1: link down: "), "{no_host:?}");
+    // One that is there does not hide one that is not.
+    let both = format!("{},no-such-host.invalid", place(&endpoint));
+    let both = lineside(&["scan", "--tcp", &both, "--units", "7", "--timeout", "200ms"]).await;
+    assert_eq!(both.status.code(), Some(0), "{both:?}");
+    assert!(text(&both).1.contains("tcp no-such-host.invalid:502: link down: "), "{both:?}");
+}
+
+#[tokio::test]
+async fn what_would_have_no_effect_or_no_meaning_is_refused() {
+    for (arguments, why) in [
+        (&["read", "press-1", "--unit", "3"][..], "cannot be used with"),
+        (&["read", "press-1", "--address", "3"], "cannot be used with"),
+        (&["read", "press-1", "--count", "3"], "cannot be used with"),
+        (&["read", "press-1", "--timeout", "1s"], "required arguments were not provided"),
+        (&["read", "--link", "hall", "--timeout", "1s"], "required arguments were not provided"),
+        (&["read", "--tcp", "127.0.0.1", "--baud", "9600"], "cannot be used with"),
+        (&["read", "--tcp", "127.0.0.1", "--serial", "/dev/null"], "cannot be used with"),
+        (&["read", "--tcp", "127.0.0.1", "--address", "0x10000"], "from 0x0 to 0xffff"),
+        (&["read", "--tcp", "127.0.0.1", "--timeout", "0s"], "from 1ms to 1h"),
+        (&["read", "--tcp", "127.0.0.1", "--timeout", "999999999h"], "from 1ms to 1h"),
+        (&["identify", "press-1", "--unit", "3"], "cannot be used with"),
+        (
+            &["identify", "--tcp", "127.0.0.1", "--profiles", "/no/such/place"],
+            "--profiles /no/such/place: No such file",
+        ),
+        (&["scan", "--tcp", "127.0.0.1", "--profiles", "/no/such/place"], "--profiles /no/such/place: No such file"),
+        (&["guess", "5", "--tcp", "127.0.0.1", "--tolerance", "-1"], "0 or more"),
+        (&["guess", "5", "--tcp", "127.0.0.1", "--tolerance", "nan"], "0 or more"),
+    ] {
+        let refused = lineside(arguments).await;
+        assert_eq!(refused.status.code(), Some(2), "{arguments:?}: {refused:?}");
+        assert!(text(&refused).1.contains(why), "{arguments:?}: {}", text(&refused).1);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,6 +138,8 @@ async fn a_device_is_identified_over_tcp_and_on_a_serial_line() {
         assert_eq!(identified.status.code(), Some(0), "{said}{error}");
         assert!(said.contains("SENTRON PAC3200") && said.contains("siemens-pac3200"), "{said}");
     }
+    let hexadecimal = lineside(&["read", "--tcp", &address, "--address", "0xfa01", "--json"]).await;
+    assert!(text(&hexadecimal).0.contains(r#"{"address":64001,"#), "{hexadecimal:?}");
     let nobody = lineside(&["identify", "--tcp", &address, "--unit", "2", "--timeout", "50ms"]).await;
     assert_eq!(nobody.status.code(), Some(3), "{nobody:?}");
 }

@@ -192,6 +192,7 @@ async fn a_directory_that_is_no_store_a_newer_format_and_an_empty_range_get_one_
         .await
         .assert_refused(2, "not before");
     assert!(!Path::new(output).exists());
+    say(&["export", "--store", store, "--output", "out.xlsx"]).await.assert_refused(2, "the name tells no format");
     fs::write(path.join("format"), "lineside store 2 2\n").unwrap();
     for deed in ["stats", "verify", "export"] {
         say(&[deed, "--store", store]).await.assert_refused(2, "format 2 of a newer release");

@@ -5,8 +5,9 @@ use std::io::{self, Write};
 use clap::Args;
 use serde::Serialize;
 
+use super::progress::Progress;
 use super::table::Table;
-use super::target::{TableWord, Target, connect, failed, unit_id};
+use super::target::{TableWord, Target, connect, failed, register_address, unit_id};
 use super::{AgentOption, Exit, Failure, loan, runtime, write_json, written};
 use crate::config::Endpoint;
 use crate::modbus::PollError;
@@ -35,20 +36,20 @@ pub(super) struct GuessCommand {
     shown: String,
     #[command(flatten)]
     target: Target,
-    /// Address of the device on its link.
-    #[arg(long, value_name = "1..247", default_value_t = 1)]
+    /// Unit id: 1 to 247 on a line; with TCP also 0 and 255.
+    #[arg(long, default_value_t = 1)]
     unit: u8,
     /// Which table: holding or input.
     #[arg(long, value_enum, default_value_t = TableWord::Holding)]
     table: TableWord,
-    /// First protocol address, from 0.
-    #[arg(long, value_name = "ADDRESS", default_value_t = 0)]
+    /// First protocol address, from 0; also as 0x10.
+    #[arg(long, value_name = "ADDRESS", value_parser = register_address, default_value_t = 0)]
     from: u16,
     /// Last protocol address.
-    #[arg(long, value_name = "ADDRESS", default_value_t = 199)]
+    #[arg(long, value_name = "ADDRESS", value_parser = register_address, default_value_t = 199)]
     to: u16,
     /// How far from the number still counts; half of its last digit unless said otherwise.
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = tolerance, allow_negative_numbers = true)]
     tolerance: Option<f64>,
     /// Show every frame, on standard error.
     #[arg(long)]
@@ -114,7 +115,9 @@ impl GuessCommand {
             from = until;
         }
         let mut words = Vec::new();
+        let mut progress = Progress::new(usize::from(self.to - self.from) + 1);
         while let Some((from, until)) = open.pop() {
+            progress.reach((from - u32::from(self.from)) as usize, &format!("{} {from}", self.table.word()));
             match self.read_once(&mut client, unit, from, until, &mut words).await {
                 Ok(()) => {
                     let address = u16::try_from(from).unwrap_or(u16::MAX);
@@ -132,6 +135,7 @@ impl GuessCommand {
                 Err(error) => return Err(unreachable(error)),
             }
         }
+        progress.finish();
         Ok(runs)
     }
 
@@ -197,6 +201,12 @@ impl GuessCommand {
         let more = found.len().saturating_sub(SHOWN);
         if more > 0 { writeln!(out, "{more} more, less likely") } else { Ok(()) }
     }
+}
+
+/// How far a number may be from what is shown.
+fn tolerance(text: &str) -> Result<f64, &'static str> {
+    let tolerance = text.parse().ok().filter(|tolerance: &f64| tolerance.is_finite() && *tolerance >= 0.0);
+    tolerance.ok_or("must be a number, 0 or more, such as 0.05")
 }
 
 fn encoding_word(encoding: Encoding) -> &'static str {

@@ -30,16 +30,12 @@ use crate::model::UnitId;
                             lineside identify [OPTIONS] --tcp <HOST:PORT> | --serial <PORT> | --rtu-over-tcp <HOST:PORT>")]
 pub(super) struct Identify {
     /// Device of the configuration.
-    #[arg(
-        value_name = "DEVICE",
-        required_unless_present_any = ["tcp", "serial", "rtu_over_tcp"],
-        conflicts_with_all = ["tcp", "serial", "rtu_over_tcp"]
-    )]
+    #[arg(value_name = "DEVICE", required_unless_present = "endpoint", conflicts_with = "endpoint")]
     device: Option<String>,
     #[command(flatten)]
     target: Target,
-    /// Address of the device on its link.
-    #[arg(long, value_name = "1..247", default_value_t = 1)]
+    /// Unit id: 1 to 247 on a line; with TCP also 0 and 255.
+    #[arg(long, conflicts_with = "device", default_value_t = 1)]
     unit: u8,
     /// Directory of your own profiles.
     #[arg(long, value_name = "DIRECTORY")]
@@ -111,7 +107,7 @@ impl Identify {
             }
             (None, None) => return Err(Failure::Refused("one of DEVICE, --tcp, --serial is needed".to_owned())),
         };
-        let profiles = profiles(self.profiles.as_ref());
+        let profiles = profiles(self.profiles.as_ref())?;
         let found = runtime()?.block_on(async {
             let mut client = connect(&endpoint, timeout, self.trace).await?;
             survey(&mut Unit { client: &mut client, unit }, &profiles).await
@@ -130,8 +126,7 @@ impl Identify {
         let config = config::load(&self.agent.config.config).map_err(|error| Failure::Refused(error.to_string()))?;
         let (link, name) = read::link_of(&config, device)?;
         let unit = link.devices.iter().find(|other| other.name == name).and_then(|device| device.unit);
-        let unit =
-            unit.ok_or_else(|| Failure::Refused(format!("{device} speaks lines of text: it has nothing to tell")))?;
+        let unit = unit.ok_or_else(|| no_registers(device))?;
         Ok((link.name.to_string(), (link.endpoint, link.timeout, unit)))
     }
 
@@ -139,11 +134,15 @@ impl Identify {
     fn known_to_agent(&self, name: &str, line: &str) -> Result<Exit, Failure> {
         let status: Value = serde_json::from_str(line).map_err(anyhow::Error::from)?;
         let links = status["links"].as_array().into_iter().flatten();
-        let devices: Vec<&Value> = links.flat_map(|link| link["devices"].as_array().into_iter().flatten()).collect();
-        let Some(device) = devices.iter().find(|device| device["name"] == name) else {
-            let names: Vec<&str> = devices.iter().filter_map(|device| device["name"].as_str()).collect();
+        let devices = links.flat_map(|link| link["devices"].as_array().into_iter().flatten().map(move |it| (link, it)));
+        let devices: Vec<(&Value, &Value)> = devices.collect();
+        let Some((link, device)) = devices.iter().find(|(_, device)| device["name"] == name) else {
+            let names: Vec<&str> = devices.iter().filter_map(|(_, device)| device["name"].as_str()).collect();
             return Err(Failure::Refused(format!("no device {name:?}; devices are {}", names.join(", "))));
         };
+        if link["endpoint"].as_str().is_some_and(|endpoint| endpoint.starts_with("text ")) {
+            return Err(no_registers(name));
+        }
         let identity = &device["identity"];
         let mut out = anstream::stdout().lock();
         written(match self.json {
@@ -157,6 +156,10 @@ impl Identify {
             None => Err(Failure::Unreachable(format!("{name} does not answer"))),
         }
     }
+}
+
+fn no_registers(device: &str) -> Failure {
+    Failure::Refused(format!("{device} speaks lines of text: it has nothing to tell"))
 }
 
 fn write_known(out: &mut impl Write, name: &str, device: &Value) -> io::Result<()> {

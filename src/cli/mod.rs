@@ -17,6 +17,7 @@ mod forget;
 mod guess;
 mod identify;
 mod loan;
+mod progress;
 mod read;
 mod rules;
 mod run;
@@ -133,6 +134,12 @@ struct AgentOption {
 }
 
 impl AgentOption {
+    /// Whether a configuration was named that is not there, and nothing else says where the agent is.
+    fn lacks_file(&self) -> bool {
+        let path = &self.config.config;
+        self.socket.is_none() && path.as_os_str() != DEFAULT_PATH && !path.exists()
+    }
+
     /// The socket to ask. A configuration with faults does not stop a diagnosis: the agent that runs had a good one.
     fn socket(&self) -> PathBuf {
         if let Some(socket) = &self.socket {
@@ -144,7 +151,7 @@ impl AgentOption {
         }
         match crate::config::socket_in(path) {
             Ok(socket) => socket,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => DEFAULT_SOCKET.into(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.lacks_file() => DEFAULT_SOCKET.into(),
             Err(error) => {
                 let path = path.display();
                 eprintln!("{path}: {error}; so {DEFAULT_SOCKET} is tried, --socket names another one");

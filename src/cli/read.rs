@@ -43,8 +43,8 @@ pub(super) struct Read {
     /// Device of the configuration.
     #[arg(
         value_name = "DEVICE",
-        required_unless_present_any = ["link", "tcp", "serial", "rtu_over_tcp"],
-        conflicts_with_all = ["link", "tcp", "serial", "rtu_over_tcp"]
+        required_unless_present_any = ["link", "endpoint"],
+        conflicts_with_all = ["link", "endpoint"]
     )]
     device: Option<String>,
     #[command(flatten)]

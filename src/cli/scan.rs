@@ -2,7 +2,6 @@
 
 mod blocks;
 mod places;
-mod progress;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -14,9 +13,10 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 use super::identify::Shown;
+use super::progress::Progress;
 use super::table::{Table, span};
 use super::target::{BAUD_RATES, ParityWord, connect, profiles, time};
-use super::{AgentOption, Exit, Failure, loan, runtime, write_json, written};
+use super::{AgentOption, Exit, Failure, loan, plural, runtime, write_json, written};
 use crate::config::Endpoint;
 use crate::modbus::PollError;
 use crate::modbus::client::Client;
@@ -24,10 +24,11 @@ use crate::modbus::identify::{Unit, survey};
 use crate::model::UnitId;
 use crate::profile::{Profile, Table as RegisterTable};
 use places::{hosts, serial_settings, units};
-use progress::Progress;
 
 /// Hosts that are looked at together.
 const HOSTS_AT_ONCE: usize = 64;
+/// Of more hosts that take no connection only the number is told.
+const NAMED_MOST: usize = 8;
 
 /// Find devices: on a serial line by baud rate, parity and unit id, in a network by host and unit id.
 ///
@@ -39,6 +40,8 @@ const HOSTS_AT_ONCE: usize = 64;
 ///
 /// Exit code 1 when nothing is found, 3 when a port or every host is unreachable.
 #[derive(Debug, Args)]
+#[command(override_usage = "lineside scan [OPTIONS] --serial <PORT>\n       \
+                            lineside scan [OPTIONS] --tcp <HOST>...")]
 pub(super) struct Scan {
     /// Serial port.
     #[arg(long, value_name = "PORT", required_unless_present = "tcp", conflicts_with = "tcp")]
@@ -116,7 +119,7 @@ impl Scan {
         Ok(Search {
             units: units(self.units.as_deref().unwrap_or(all_units)).map_err(Failure::Refused)?,
             timeout: self.timeout.unwrap_or(timeout),
-            profiles: profiles(self.profiles.as_ref()),
+            profiles: profiles(self.profiles.as_ref())?,
             traced: self.trace,
         })
     }
@@ -130,7 +133,7 @@ impl Scan {
         };
         let total: Duration = settings.iter().map(each).sum();
         eprintln!(
-            "{} settings x {} unit ids on {}: at most {}",
+            "{} settings x {} unit ids on {}: at most {}, and the time of those that answer",
             settings.len(),
             search.units.len(),
             port.display(),
@@ -164,8 +167,8 @@ impl Scan {
         let search = Arc::new(self.search("1,255", Duration::from_millis(500))?);
         let hosts = hosts(&self.tcp).map_err(Failure::Refused)?;
         eprintln!(
-            "{} x {} unit ids: at most {}",
-            if hosts.len() == 1 { "1 host".to_owned() } else { format!("{} hosts", hosts.len()) },
+            "{} x {} unit ids: at most {}, and the time of those that answer",
+            plural(hosts.len(), "host"),
             search.units.len(),
             span(
                 (search.timeout * search.units.len() as u32 + Duration::from_secs(2))
@@ -176,20 +179,31 @@ impl Scan {
         let mut waiting = hosts.into_iter().enumerate();
         let mut running = JoinSet::new();
         let (mut found, mut reached) = (Vec::new(), 0_usize);
+        let mut unreached = Vec::new();
         loop {
             while running.len() < HOSTS_AT_ONCE
                 && let Some((order, endpoint)) = waiting.next()
             {
                 let search = Arc::clone(&search);
-                running.spawn(async move { (order, scan_host(endpoint, &search).await) });
+                running.spawn(async move {
+                    let scanned = scan_host(&endpoint, &search).await;
+                    (order, scanned.map_err(|error| format!("{endpoint}: {error}")))
+                });
             }
             let Some(done) = running.join_next().await else { break };
             let (order, devices) = done.map_err(anyhow::Error::from)?;
-            reached += usize::from(devices.is_some());
-            found.extend(devices.into_iter().flatten().map(|device| (order, device)));
+            match devices {
+                Ok(devices) => {
+                    reached += 1;
+                    found.extend(devices.into_iter().map(|device| (order, device)));
+                }
+                Err(error) => unreached.push((order, error)),
+            }
             progress.step("hosts", found.len());
         }
         progress.finish();
+        unreached.sort();
+        report_unreached(&unreached, reached);
         if reached == 0 {
             return Err(Failure::Unreachable("no host takes a connection".to_owned()));
         }
@@ -198,9 +212,23 @@ impl Scan {
     }
 }
 
-/// All devices of one host; `None` when it takes no connection.
-async fn scan_host(endpoint: Endpoint, search: &Search) -> Option<Vec<Discovery>> {
-    let mut client = connect(&endpoint, search.timeout, search.traced).await.ok()?;
+/// Which hosts take no connection, on standard error: each of a few by name, as in a list that somebody typed; of a
+/// network only how many.
+fn report_unreached(unreached: &[(usize, String)], reached: usize) {
+    if unreached.len() <= NAMED_MOST {
+        unreached.iter().for_each(|(_, error)| eprintln!("{error}"));
+    } else {
+        eprintln!("{} of {} take no connection", unreached.len(), plural(unreached.len() + reached, "host"));
+    }
+}
+
+/// All devices of one host.
+///
+/// # Errors
+///
+/// When it takes no connection.
+async fn scan_host(endpoint: &Endpoint, search: &Search) -> Result<Vec<Discovery>, PollError> {
+    let mut client = connect(endpoint, search.timeout, search.traced).await?;
     let mut found: Vec<Discovery> = Vec::new();
     for unit in &search.units {
         let looked = match client.check_open() {
@@ -211,7 +239,7 @@ async fn scan_host(endpoint: Endpoint, search: &Search) -> Option<Vec<Discovery>
             Ok(Some(shown)) => found.push(Discovery { endpoint: endpoint.clone(), unit_id: unit.get(), shown }),
             Ok(None) => {}
             // Some gateways hang up on a unit that is not there.
-            Err(_) => match connect(&endpoint, search.timeout, search.traced).await {
+            Err(_) => match connect(endpoint, search.timeout, search.traced).await {
                 Ok(anew) => client = anew,
                 Err(_) => break,
             },
@@ -222,7 +250,7 @@ async fn scan_host(endpoint: Endpoint, search: &Search) -> Option<Vec<Discovery>
     if is_one && found.len() == search.units.len() {
         found.truncate(1);
     }
-    Some(found)
+    Ok(found)
 }
 
 /// Asks one unit for a register, and who it is when it answers. `None` when it does not. An error ends the connection.

@@ -220,7 +220,7 @@ fn write_link(out: &mut impl Write, link: &Value) -> io::Result<()> {
         let style = if device["state"] == "answering" { Style::new() } else { alert };
         let cells = [
             text(&device["name"]),
-            text(&device["state"]).replace('_', " "),
+            device::state(device),
             counter("requests"),
             counter("answers"),
             counter("timeouts"),

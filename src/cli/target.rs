@@ -29,25 +29,25 @@ pub(super) const BAUD_RATES: std::ops::RangeInclusive<i64> = 300..=4_000_000;
 #[derive(Debug, Args)]
 pub(super) struct Target {
     /// Modbus TCP endpoint, without configuration.
-    #[arg(long, value_name = "HOST[:PORT]", value_parser = tcp_endpoint, conflicts_with_all = ["serial", "rtu_over_tcp"])]
+    #[arg(long, group = "endpoint", value_name = "HOST[:PORT]", value_parser = tcp_endpoint)]
     pub(super) tcp: Option<Endpoint>,
     /// Gateway that carries RTU frames over TCP unchanged, without configuration.
-    #[arg(long, value_name = "HOST:PORT", value_parser = rtu_endpoint, conflicts_with = "serial")]
+    #[arg(long, group = "endpoint", value_name = "HOST:PORT", value_parser = rtu_endpoint)]
     pub(super) rtu_over_tcp: Option<Endpoint>,
     /// Serial port, without configuration.
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, group = "endpoint", value_name = "PORT")]
     pub(super) serial: Option<PathBuf>,
     /// Bits a second, with --serial.
-    #[arg(long, default_value_t = 19_200, value_parser = clap::value_parser!(u32).range(BAUD_RATES))]
+    #[arg(long, requires = "serial", conflicts_with_all = ["tcp", "rtu_over_tcp"], default_value_t = 19_200, value_parser = clap::value_parser!(u32).range(BAUD_RATES))]
     pub(super) baud: u32,
     /// Parity bit, with --serial.
-    #[arg(long, value_enum, default_value_t = ParityWord::Even)]
+    #[arg(long, requires = "serial", conflicts_with_all = ["tcp", "rtu_over_tcp"], value_enum, default_value_t = ParityWord::Even)]
     pub(super) parity: ParityWord,
     /// Stop bits, with --serial.
-    #[arg(long, value_name = "1 or 2", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
+    #[arg(long, requires = "serial", conflicts_with_all = ["tcp", "rtu_over_tcp"], value_name = "1 or 2", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
     pub(super) stop_bits: u8,
-    /// Longest wait for an answer, without configuration.
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = time)]
+    /// Longest wait for an answer, without configuration; with it, the link has its own.
+    #[arg(long, requires = "endpoint", value_name = "TIME", default_value = "1s", value_parser = time)]
     pub(super) timeout: Duration,
 }
 
@@ -110,12 +110,18 @@ pub(super) fn failed(endpoint: &Endpoint, unit: UnitId, error: &PollError) -> Fa
     }
 }
 
-/// Every profile there is; faults of those that cannot be used go to standard error.
-pub(super) fn profiles(directory: Option<&PathBuf>) -> Vec<Arc<Profile>> {
+/// Every profile there is; faults of those that cannot be used go to standard error. A directory that is named has to be
+/// there.
+pub(super) fn profiles(directory: Option<&PathBuf>) -> Result<Vec<Arc<Profile>>, Failure> {
+    if let Some(named) = directory
+        && let Err(error) = std::fs::read_dir(named)
+    {
+        return Err(Failure::Refused(format!("--profiles {}: {error}", named.display())));
+    }
     let default = PathBuf::from(DEFAULT_PROFILES);
     let (profiles, faults) = file::all(directory.unwrap_or(&default));
     faults.iter().for_each(|fault| eprintln!("{fault}"));
-    profiles.into_iter().map(Arc::new).collect()
+    Ok(profiles.into_iter().map(Arc::new).collect())
 }
 
 pub(super) fn tcp_endpoint(address: &str) -> Result<Endpoint, &'static str> {
@@ -128,8 +134,18 @@ fn rtu_endpoint(address: &str) -> Result<Endpoint, &'static str> {
     Ok(Endpoint::RtuOverTcp { host: found.0, port: found.1 })
 }
 
+/// A wait or an interval that somebody sits in front of.
 pub(super) fn time(text: &str) -> Result<Duration, &'static str> {
-    parse_duration(text).filter(|time| !time.is_zero()).ok_or("must be a whole number with a unit such as 500ms or 2s")
+    let sensible = Duration::from_millis(1)..=Duration::from_hours(1);
+    let time = parse_duration(text).filter(|time| sensible.contains(time));
+    time.ok_or("must be a whole number with a unit, from 1ms to 1h, such as 500ms or 2s")
+}
+
+/// A protocol address as data sheets print it: 30000, or 0x7530.
+pub(super) fn register_address(text: &str) -> Result<u16, &'static str> {
+    let hexadecimal = text.strip_prefix("0x").or(text.strip_prefix("0X"));
+    let address = hexadecimal.map_or_else(|| text.parse(), |digits| u16::from_str_radix(digits, 16));
+    address.map_err(|_| "must be a number from 0 to 65535, or from 0x0 to 0xffff")
 }
 
 /// The four tables, as words.

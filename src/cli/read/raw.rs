@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::super::client::AgentClient;
 use super::super::table::Table;
-use super::super::target::{TableWord, Target, connect, failed, unit_id};
+use super::super::target::{TableWord, Target, connect, failed, register_address, unit_id};
 use super::super::{Exit, Failure, loan, runtime, written};
 use super::{Read, link_of, refusal};
 use crate::config::{self, Endpoint};
@@ -22,21 +22,21 @@ use crate::profile::Protocol;
 #[derive(Debug, Args)]
 pub(super) struct RawRange {
     /// Link of the configuration to read raw registers on.
-    #[arg(long, value_name = "LINK", conflicts_with_all = ["tcp", "serial", "rtu_over_tcp"])]
+    #[arg(long, value_name = "LINK", conflicts_with = "endpoint")]
     link: Option<String>,
     #[command(flatten)]
     target: Target,
-    /// Address of the device on its link.
-    #[arg(long, value_name = "1..247", default_value_t = 1)]
+    /// Unit id: 1 to 247 on a line; with TCP also 0 and 255.
+    #[arg(long, conflicts_with = "device", default_value_t = 1)]
     unit: u8,
     /// Which table.
-    #[arg(long, value_enum, default_value_t = TableWord::Holding)]
+    #[arg(long, conflicts_with = "device", value_enum, default_value_t = TableWord::Holding)]
     table: TableWord,
-    /// First protocol address, from 0.
-    #[arg(long, value_name = "ADDRESS", default_value_t = 0)]
+    /// First protocol address, from 0; also as 0x10.
+    #[arg(long, conflicts_with = "device", value_parser = register_address, default_value_t = 0)]
     address: u16,
     /// Registers (at most 125) or bits (at most 2000).
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, conflicts_with = "device", default_value_t = 1)]
     count: u16,
 }
 

@@ -26,10 +26,19 @@ pub(super) fn show(status: &Value, name: &str, as_json: bool) -> Result<Exit, Fa
     Ok(if bus::of_device(device).is_empty() { Exit::Done } else { Exit::Findings })
 }
 
+/// How it behaves, in words. The agent takes a device for well until it is silent; people want to know whether it was ever
+/// heard.
+pub(super) fn state(device: &Value) -> String {
+    if device["state"] == "answering" && device["last_answer"].is_null() {
+        return "not heard yet".to_owned();
+    }
+    text(&device["state"]).replace('_', " ")
+}
+
 fn write(out: &mut impl Write, link: &Value, device: &Value) -> io::Result<()> {
     let bold = Style::new().bold();
     let alert = if device["state"] == "answering" { Style::new() } else { AnsiColor::Red.on_default() };
-    let state = text(&device["state"]).replace('_', " ");
+    let state = state(device);
     writeln!(
         out,
         "{bold}{}{bold:#}  on {} ({})  {alert}{state}{alert:#}",

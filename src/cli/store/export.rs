@@ -36,7 +36,7 @@ pub(super) struct Export {
     /// Alarm transitions instead of readings.
     #[arg(long)]
     alarms: bool,
-    /// Format; without it that of the file's name, or CSV.
+    /// Format; without it that of the file's name, and CSV on standard output.
     #[arg(short, long, value_enum)]
     format: Option<Format>,
     /// File to write; standard output without it.
@@ -55,7 +55,11 @@ fn selector_given(text: &str) -> Result<Selector, String> {
 
 impl Export {
     pub fn run(self) -> Result<Exit, Failure> {
-        let format = self.format.or_else(|| Format::of_file(self.output.as_ref()?)).unwrap_or(Format::Csv);
+        let format = match (self.format, &self.output) {
+            (Some(format), _) => format,
+            (None, Some(file)) => Format::of_file(file).ok_or_else(|| unknown_format(file))?,
+            (None, None) => Format::Csv,
+        };
         if self.output.is_none() && format == Format::Parquet && io::stdout().is_terminal() {
             return Err(Failure::Refused("Parquet is not for a terminal: --output names a file".to_owned()));
         }
@@ -144,6 +148,11 @@ impl Job {
         }
         Ok(if self.written == 0 || self.damaged > 0 { Exit::Findings } else { Exit::Done })
     }
+}
+
+fn unknown_format(file: &Path) -> Failure {
+    let file = file.display();
+    Failure::Refused(format!("{file}: the name tells no format: end it in .csv, .jsonl or .parquet, or say --format"))
 }
 
 fn plural_of(count: u64, what: &str) -> String {

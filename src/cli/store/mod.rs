@@ -67,6 +67,8 @@ impl StoreOption {
         let scratch = self.scratch.clone().unwrap_or_else(scratch::usual);
         match &self.store {
             Some(path) => Source::files(path, &scratch),
+            // A file that is not there says of nothing where it is.
+            None if self.agent.lacks_file() => Source::files(&self.configured()?, &scratch),
             None => {
                 let socket = self.agent.socket();
                 if Source::is_answered(&socket) {
