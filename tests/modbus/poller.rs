@@ -109,8 +109,7 @@ impl Running {
     async fn end(self) -> LinkStatus {
         self.stop.cancel();
         self.task.await.unwrap();
-        let status = self.handle.status().borrow().clone();
-        status
+        self.handle.status().borrow().clone()
     }
 }
 
