@@ -132,3 +132,17 @@ fn write_learned(out: &mut impl Write, learned: &Value) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_device_that_was_never_heard_is_not_called_answering() {
+        assert_eq!(state(&json!({ "state": "answering", "last_answer": null })), "not heard yet");
+        assert_eq!(state(&json!({ "state": "answering", "last_answer": "2026-11-25T06:00:00Z" })), "answering");
+        assert_eq!(state(&json!({ "state": "backed_off", "last_answer": null })), "backed off");
+    }
+}
