@@ -6,7 +6,7 @@
 mod support;
 
 use std::io::{BufRead, BufReader};
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use lineside::config::Parity;
 use lineside::profile::Table;
@@ -241,17 +241,22 @@ async fn a_device_is_watched_and_its_registers_are_shown() {
     assert_eq!(raw.status.code(), Some(0), "{shown}{error}");
     assert!(shown.contains("6 holding from 0") && shown.contains("1000.5"), "{shown}");
 
-    // Watching goes on until it is ended, through the agent as without it
+    // Watching goes on until nobody reads it any more, through the agent as without it
     let _agent = installation.start().await;
-    let mut command = installation.command(&["read", "meter-1", "--watch=100ms"]);
-    let mut watching = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
-    let lines = BufReader::new(watching.stdout.take().unwrap()).lines();
-    let rounds = tokio::task::spawn_blocking(move || {
-        let rounds = lines.map_while(Result::ok).filter(|line| line.contains("value_2"));
-        rounds.take(3).count()
-    });
-    assert_eq!(support::within("three rounds", rounds).await.unwrap(), 3);
-    assert!(watching.try_wait().unwrap().is_none(), "it goes on");
-    watching.kill().unwrap();
-    watching.wait().unwrap();
+    for form in [&[][..], &["--json"]] {
+        let mut command = installation.command(&[&["read", "meter-1", "--watch=100ms"], form].concat());
+        let mut watching = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+        let rounds = tokio::task::spawn_blocking(move || {
+            let rounds = lines.by_ref().map_while(Result::ok).filter(|line| line.contains("value_2"));
+            (rounds.take(3).count(), lines)
+        });
+        let (rounds, lines) = support::within("three rounds", rounds).await.unwrap();
+        assert_eq!(rounds, 3);
+        assert!(watching.try_wait().unwrap().is_none(), "it goes on");
+        drop(lines);
+        let ended = tokio::task::spawn_blocking(move || watching.wait_with_output().unwrap());
+        let ended = support::within("its end", ended).await.unwrap();
+        assert_eq!((ended.status.code(), text(&ended).1.as_str()), (Some(0), ""), "{form:?}");
+    }
 }

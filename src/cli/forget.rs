@@ -1,9 +1,11 @@
 //! `lineside forget`: drops what the agent has learned of a device.
 
+use std::io::Write;
+
 use clap::Args;
 
 use super::client::AgentClient;
-use super::{AgentOption, Exit, Failure, read};
+use super::{AgentOption, Exit, Failure, read, written};
 use crate::agent::learned;
 use crate::config;
 use crate::diagnostics::protocol::{Notice, Request};
@@ -35,10 +37,8 @@ impl Forget {
             Err(Failure::Unreachable(_)) => self.without_agent()?,
             Err(other) => return Err(other),
         };
-        match was_known {
-            true => println!("{}: forgotten", self.device),
-            false => println!("{}: nothing was known", self.device),
-        }
+        let what = if was_known { "forgotten" } else { "nothing was known" };
+        written(writeln!(std::io::stdout(), "{}: {what}", self.device))?;
         Ok(if was_known { Exit::Done } else { Exit::Findings })
     }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -85,9 +86,11 @@ impl Read {
                 Err(other) => return Err(other),
             }
             if !self.json {
-                println!();
+                written(writeln!(std::io::stdout()))?;
             }
-            std::thread::sleep(interval);
+            if !is_read_after(interval) {
+                return Ok(Exit::Done);
+            }
         }
     }
 
@@ -160,6 +163,16 @@ impl Read {
         let info_of = |id| series.get(&id).cloned();
         Ok(rows.iter().flat_map(|row| shown(row, &info_of)).collect())
     }
+}
+
+/// Waits for `interval`, or until the reader of a pipe has gone, as in `lineside read press-1 --watch | head`; false then.
+fn is_read_after(interval: Duration) -> bool {
+    let out = std::io::stdout();
+    let mut out = [PollFd::new(&out, PollFlags::empty())];
+    let patience = Timespec::try_from(interval).ok();
+    // A signal that ends the wait early costs nothing: the next reading is only sooner.
+    let is_told = poll(&mut out, patience.as_ref()).is_ok_and(|told| told > 0);
+    !(is_told && out[0].revents().intersects(PollFlags::ERR | PollFlags::HUP))
 }
 
 pub(super) fn link_of(config: &Config, device: &str) -> Result<(LinkConfig, Name), Failure> {

@@ -80,8 +80,9 @@ impl Simulate {
     fn announce(&self, configuration: &str) -> anyhow::Result<()> {
         let file = self.directory.join("lineside.toml");
         std::fs::write(&file, configuration.replacen("[gateway]", "[gateway]\nsocket = \"lineside.sock\"", 1))?;
-        println!("{}", file.display());
-        std::io::stdout().flush()?;
+        let mut out = std::io::stdout();
+        writeln!(out, "{}", file.display())?;
+        out.flush()?;
         Ok(())
     }
 }

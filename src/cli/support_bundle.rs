@@ -1,12 +1,13 @@
 //! `lineside support-bundle`: what the makers need to find a fault, in one file.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::client::AgentClient;
-use super::{AgentOption, Exit, Failure};
+use super::{AgentOption, Exit, Failure, written};
 use crate::commands::{audit, bundle};
 use crate::config;
 use crate::diagnostics::protocol::{Notice, Request};
@@ -43,7 +44,7 @@ impl SupportBundle {
         let text = serde_json::to_vec_pretty(&document).map_err(anyhow::Error::from)?;
         let place = self.output.display();
         std::fs::write(&self.output, text).map_err(|error| Failure::Refused(format!("{place}: {error}")))?;
-        println!("support bundle: {place}");
+        written(writeln!(std::io::stdout(), "support bundle: {place}"))?;
         Ok(if is_complete { Exit::Done } else { Exit::Findings })
     }
 
