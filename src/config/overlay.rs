@@ -74,7 +74,9 @@ fn mqtt(mut section: Section<'_, '_>, base: &MqttConfig) -> Option<MqttConfig> {
     let fallback_after = section
         .duration("fallback_after", Duration::from_secs(5)..=Duration::from_secs(24 * 3600))
         .unwrap_or(base.fallback_after);
-    let batch = if section.has("batch") { batch(section.section("batch")) } else { base.batch };
+    let has_batch = section.has("batch");
+    let own_batch = batch(section.section("batch"));
+    let batch = if has_batch { own_batch } else { base.batch };
     section.finish();
     let same = MqttConfig { protocol, keep_alive, fallback_after, batch, ..base.clone() };
     let Some(broker) = broker else { return Some(same) };

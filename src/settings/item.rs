@@ -184,12 +184,23 @@ impl<'s, 'i> Item<'s, 'i> {
 
 const TIME_UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
-/// Reads `"250ms"`, `"10s"`, `"5m"` or `"1h"`.
+/// Units that are understood and never shown: `48h` is what people write back.
+const LONG_TIME_UNITS: [(&str, u64); 2] = [("w", 604_800_000), ("d", 86_400_000)];
+
+/// Reads `"250ms"`, `"10s"`, `"1h30m"` or `"7d"`: each unit at most once and the larger ones first, as in Prometheus.
 pub fn parse_duration(text: &str) -> Option<Duration> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let (_, milliseconds) = TIME_UNITS.iter().find(|(name, _)| *name == unit)?;
-    number.parse::<u64>().ok()?.checked_mul(*milliseconds).map(Duration::from_millis)
+    let (mut rest, mut milliseconds) = (text, 0u64);
+    let mut units = LONG_TIME_UNITS.iter().chain(&TIME_UNITS);
+    while !rest.is_empty() || text.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, behind) = rest.split_at(digits);
+        let letters = behind.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let (unit, behind) = behind.split_at(letters);
+        let (_, factor) = units.find(|(name, _)| *name == unit)?;
+        milliseconds = milliseconds.checked_add(number.parse::<u64>().ok()?.checked_mul(*factor)?)?;
+        rest = behind;
+    }
+    Some(Duration::from_millis(milliseconds))
 }
 
 /// `250ms`, `90s`, `24h`: as one writes it, in the largest unit that divides evenly; below a millisecond it is cut.
@@ -226,7 +237,22 @@ mod tests {
         assert_eq!(parse_duration("250ms"), Some(Duration::from_millis(250)));
         assert_eq!(parse_duration("5m"), Some(Duration::from_secs(300)));
         assert_eq!(parse_duration("0s"), Some(Duration::ZERO));
-        for bad in ["", "5", "s", "1.5s", "-1s", "5 s", "5d", "99999999999999999999s", "9999999999999999999h"] {
+        assert_eq!(parse_duration("7d"), Some(Duration::from_secs(7 * 86_400)));
+        assert_eq!(parse_duration("1w2d3h4m5s6ms"), Some(Duration::from_millis(788_645_006)));
+        for bad in [
+            "",
+            "5",
+            "s",
+            "1.5s",
+            "-1s",
+            "5 s",
+            "5y",
+            "1m1h",
+            "1h1h",
+            "1h5",
+            "99999999999999999999s",
+            "9999999999999999999h",
+        ] {
             assert_eq!(parse_duration(bad), None, "{bad}");
         }
     }

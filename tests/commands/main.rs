@@ -9,6 +9,7 @@ mod support;
 mod access;
 mod audit;
 mod configuration;
+mod documented;
 mod flood;
 mod independent;
 mod interlocks;
@@ -54,6 +55,15 @@ impl Plant {
 
     /// And with a timeout of its link.
     pub async fn with_timeout(lines: &str, timeout: &str) -> Self {
+        Self::secured(lines, timeout, &[]).await
+    }
+
+    /// With further lines in the configuration, and the files that they name.
+    pub async fn with_files(lines: &str, files: &[(&str, &str)]) -> Self {
+        Self::secured(lines, "200ms", files).await
+    }
+
+    async fn secured(lines: &str, timeout: &str, beside: &[(&str, &str)]) -> Self {
         let certificates = Certificates::from("plant authority");
         let broker = secured(&certificates).await;
         let (certificate, key) = certificates.issue("lyon/gw-01");
@@ -63,7 +73,7 @@ impl Plant {
         let tls = TlsSettings { ca_file: Some(certificates.ca()), cert_file: Some(certificate), key_file: Some(key) };
         let plain = settings(Protocol::V5, broker.tls_port());
         let settings = SessionSettings { host: "localhost".to_owned(), tls: Some(tls), ..plain };
-        Self::build((broker, certificates), settings, configuration, (lines, timeout)).await
+        Self::build((broker, certificates), settings, configuration, (lines, timeout), beside).await
     }
 
     /// Behind a broker that takes anybody: where the gateway changes over to another one.
@@ -72,7 +82,7 @@ impl Plant {
         let (settings, configuration) =
             (settings(Protocol::V5, broker.port()), Configuration::to_port(broker.port(), ""));
         let certificates = Certificates::from("nobody");
-        Self::build((broker, certificates), settings, configuration, (lines, "200ms")).await
+        Self::build((broker, certificates), settings, configuration, (lines, "200ms"), &[]).await
     }
 
     async fn build(
@@ -80,6 +90,7 @@ impl Plant {
         settings: SessionSettings,
         configuration: Configuration,
         (lines, timeout): (&str, &str),
+        beside: &[(&str, &str)],
     ) -> Self {
         let mut servers = Servers::default();
         let endpoint = counters(&mut servers, &[1]).await;
@@ -92,6 +103,9 @@ impl Plant {
             .device("press-1", "hall", 1, COUNTER, "100ms")
             .lines(&format!("{clock}{lines}\n{keys}"));
         site.configure(&configuration);
+        for (name, text) in beside {
+            std::fs::write(site.path().join(name), text).unwrap();
+        }
         let client_id = format!("commander-{:08x}", fastrand::u32(..));
         let commander = Commander::with(SessionSettings { client_id, ..settings.clone() }).await;
         let agent = site.start();

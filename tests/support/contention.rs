@@ -18,3 +18,10 @@ fn waited(process: u32) -> Duration {
     });
     Duration::from_nanos(nanos.sum())
 }
+
+/// The same for the main thread of a process alone: the one on which an agent polls.
+pub fn main_thread_kept_waiting(process: u32) -> Duration {
+    let figures = std::fs::read_to_string(format!("/proc/{process}/schedstat")).unwrap_or_default();
+    let nanos = figures.split_whitespace().nth(1).and_then(|waited| waited.parse().ok());
+    Duration::from_nanos(nanos.unwrap_or_default())
+}

@@ -212,6 +212,11 @@ impl Agent {
         kill_process(Pid::from_child(&self.process), signal).unwrap();
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// SIGTERM: the service manager stops it.
     pub fn terminate(&self) {
         self.signal(Signal::TERM);
