@@ -53,7 +53,7 @@ const ONLY_IN: [(&str, &[&str]); 6] = [
 ];
 
 /// Modules that decide: no async, no clock.
-const PURE: [&str; 26] = [
+const PURE: [&str; 27] = [
     "src/model/",
     "src/modbus/plan",
     "src/modbus/codec",
@@ -80,6 +80,7 @@ const PURE: [&str; 26] = [
     "src/modbus/encode",
     "src/uplink/sizing",
     "src/uplink/forward",
+    "src/diagnostics/problems/",
 ];
 
 struct Source {

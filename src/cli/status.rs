@@ -1,6 +1,5 @@
 //! `lineside status`: every stage of the running agent, the important things first.
 
-mod bus;
 mod device;
 
 use std::io::{self, Write};
@@ -8,11 +7,13 @@ use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use clap::Args;
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::client::AgentClient;
 use super::table::{Table, bytes, count, span};
 use super::{AgentOption, Exit, Failure, write_json, written};
+use crate::diagnostics::problems::Problem;
 use crate::diagnostics::protocol::Request;
 use crate::settings::show_duration;
 
@@ -44,72 +45,22 @@ impl StatusCommand {
         if let Some(name) = &self.device {
             return device::show(&status, name, self.json);
         }
-        let concerns = concerns(&status);
+        let problems = problems(&status);
         let mut out = anstream::stdout().lock();
         written(match self.json {
             true => write_json(&mut out, &status),
-            false => write_status(&mut out, &status, &concerns),
+            false => write_status(&mut out, &status, &problems),
         })?;
-        Ok(if concerns.is_empty() { Exit::Done } else { Exit::Findings })
+        Ok(if problems.is_empty() { Exit::Done } else { Exit::Findings })
     }
 }
 
-/// What needs a person, in the order of urgency.
-fn concerns(status: &Value) -> Vec<String> {
-    let mut concerns = Vec::new();
-    if status["store"]["writable"] == false {
-        concerns.push(store_trouble(status));
-    }
-    if let Some(trouble) = status["remote"]["trouble"].as_str() {
-        concerns.push(format!("commands that change anything are refused: {trouble}"));
-    }
-    concerns.extend(list(&status["remote"]["concerns"]).map(text));
-    let mqtt = &status["mqtt"];
-    if mqtt["state"] != "connected" {
-        let why = mqtt["last_error"].as_str().map(|error| format!(": {error}")).unwrap_or_default();
-        concerns.push(format!("no connection to the broker{why}"));
-    }
-    if let Some(warning) = mqtt["warning"].as_str() {
-        concerns.push(warning.to_owned());
-    }
-    if let Some(reason) = status["uplink"]["refusing"].as_str() {
-        concerns.push(format!("the broker refuses messages: {reason}"));
-    }
-    concerns.extend(list(&status["links"]).flat_map(bus::concerns));
-    let failure = &status["actions"]["last_failure"];
-    if let Some(reason) = failure["reason"].as_str() {
-        concerns.push(format!(
-            "{} asks to {}, which is not done: {reason}",
-            text(&failure["alarm"]),
-            text(&failure["action"])
-        ));
-    }
-    concerns.extend(list(&status["warnings"]).map(text));
-    if let Some(days) = status["wear"]["card_days"].as_u64().filter(|days| *days < DAYS_OF_YEAR) {
-        concerns
-            .push(format!("at this pace a new card is worn out after {days} days: a longer commit_interval spares it"));
-    }
-    if status["clock"] == "unsynchronised" {
-        concerns.push("the clock is not synchronised; readings say so".to_owned());
-    }
-    concerns
+/// The list of problems in a status, an agent's answer or a health message.
+pub(super) fn problems(status: &Value) -> Vec<Problem> {
+    list(&status["problems"]).filter_map(|problem| Problem::deserialize(problem).ok()).collect()
 }
 
-/// What the store suffers from, since when, and what that means.
-fn store_trouble(status: &Value) -> String {
-    let store = &status["store"];
-    let since = number(&status["time"]).saturating_sub(number(&store["not_writable_since"]));
-    format!(
-        "the store cannot be written since {}: {}; {} of the newest records wait in memory, {} have been delivered \
-         without being stored",
-        span(Duration::from_millis(since)),
-        text(&store["not_writable_because"]),
-        bytes(number(&store["waiting_bytes"])),
-        count(number(&store["delivered_unstored"])),
-    )
-}
-
-fn write_status(out: &mut impl Write, status: &Value, concerns: &[String]) -> io::Result<()> {
+fn write_status(out: &mut impl Write, status: &Value, problems: &[Problem]) -> io::Result<()> {
     let (bold, alert) = (Style::new().bold(), AnsiColor::Red.on_default());
     let up = Duration::from_millis(number(&status["time"]).saturating_sub(number(&status["started"])));
     writeln!(
@@ -122,8 +73,8 @@ fn write_status(out: &mut impl Write, status: &Value, concerns: &[String]) -> io
         text(&status["clock"]),
         bytes(number(&status["process"]["memory_bytes"])),
     )?;
-    for concern in concerns {
-        writeln!(out, "  {alert}{concern}{alert:#}")?;
+    for problem in problems {
+        writeln!(out, "  {alert}{}{alert:#}", problem.text)?;
     }
     writeln!(out)?;
     for link in list(&status["links"]) {

@@ -2,6 +2,7 @@
 
 pub mod deeds;
 pub mod health;
+pub mod problems;
 pub mod process;
 pub mod protocol;
 pub mod remote;
@@ -23,6 +24,7 @@ use crate::model::{BootId, ClockState, Name, Timestamp};
 use crate::mqtt::SessionStatus;
 use crate::poll::LinkStatus;
 use crate::uplink::UplinkStatus;
+use problems::Problem;
 use process::ProcessStatus;
 use wear::WearStatus;
 
@@ -43,6 +45,8 @@ pub struct Status {
     pub boot: BootId,
     /// How far the wall clock can be trusted.
     pub clock: ClockState,
+    /// Everything that needs a person, the most urgent first.
+    pub problems: Vec<Problem>,
     /// What the configuration in force deserves a warning for.
     pub warnings: Vec<String>,
     /// Links and their devices.
@@ -125,7 +129,7 @@ impl Board {
         let store = self.store.borrow().clone();
         let up = self.clock.monotonic().saturating_sub(self.started_monotonic);
         let wear = WearStatus::new(&process, &store, up, self.card_endurance_bytes);
-        Status {
+        let mut status = Status {
             version: env!("CARGO_PKG_VERSION"),
             site: self.site.to_string(),
             gateway: self.gateway.to_string(),
@@ -133,6 +137,7 @@ impl Board {
             started: self.started,
             boot: self.clock.boot(),
             clock: self.clock.state(),
+            problems: Vec::new(),
             warnings: parts.warnings,
             links: parts.links.iter().map(|link| link.borrow().clone()).collect(),
             ingest: self.ingest.borrow().clone(),
@@ -145,6 +150,8 @@ impl Board {
             mqtt: parts.mqtt.map(|mqtt| mqtt.borrow().clone()),
             process,
             wear,
-        }
+        };
+        status.problems = problems::list(&status);
+        status
     }
 }

@@ -109,7 +109,8 @@ fn as_text<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, 
 }
 
 impl LinkStatus {
-    pub(super) fn new(name: Name, endpoint: String, devices: impl Iterator<Item = Name>) -> Self {
+    /// A link of which nothing is known yet.
+    pub fn new(name: Name, endpoint: String, devices: impl Iterator<Item = Name>) -> Self {
         Self {
             name,
             endpoint,
@@ -131,7 +132,8 @@ impl LinkStatus {
 }
 
 impl DeviceStatus {
-    fn new(name: Name) -> Self {
+    /// A device that was not asked yet.
+    pub fn new(name: Name) -> Self {
         Self {
             name,
             state: DeviceState::Answering,

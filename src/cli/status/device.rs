@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::super::table::{Table, count};
 use super::super::{Exit, Failure, write_json, written};
-use super::{bus, list, number, text};
+use super::{list, number, problems, text};
+use crate::diagnostics::problems::{About, Problem};
 use crate::modbus::exception::speaker;
 use crate::model::Fault;
 
@@ -18,12 +19,15 @@ pub(super) fn show(status: &Value, name: &str, as_json: bool) -> Result<Exit, Fa
         let names: Vec<String> = devices().map(|(_, device)| text(&device["name"])).collect();
         return Err(Failure::Refused(format!("no device {name:?}; devices are {}", names.join(", "))));
     };
+    let is_its = |problem: &Problem| problem.about.as_ref().and_then(About::device) == Some(name);
+    let problems: Vec<Problem> = problems(status).into_iter().filter(is_its).collect();
     let mut out = anstream::stdout().lock();
     written(match as_json {
         true => write_json(&mut out, device),
-        false => write(&mut out, link, device),
+        false => write(&mut out, link, device, &problems),
     })?;
-    Ok(if bus::of_device(device).is_empty() { Exit::Done } else { Exit::Findings })
+    let is_well = problems.is_empty() && device["state"] == "answering";
+    Ok(if is_well { Exit::Done } else { Exit::Findings })
 }
 
 /// How it behaves, in words. The agent takes a device for well until it is silent; people want to know whether it was ever
@@ -35,7 +39,7 @@ pub(super) fn state(device: &Value) -> String {
     text(&device["state"]).replace('_', " ")
 }
 
-fn write(out: &mut impl Write, link: &Value, device: &Value) -> io::Result<()> {
+fn write(out: &mut impl Write, link: &Value, device: &Value, problems: &[Problem]) -> io::Result<()> {
     let bold = Style::new().bold();
     let alert = if device["state"] == "answering" { Style::new() } else { AnsiColor::Red.on_default() };
     let state = state(device);
@@ -49,17 +53,11 @@ fn write(out: &mut impl Write, link: &Value, device: &Value) -> io::Result<()> {
     if let Some(error) = device["last_error"].as_str() {
         writeln!(out, "  last failure  {error}")?;
     }
-    if bus::refuses_all(device) {
-        let (alert, name) = (AnsiColor::Red.on_default(), text(&device["name"]));
-        writeln!(
-            out,
-            "  {alert}it has refused all it was ever asked for: is it what its profile is for? `lineside identify {name} \
-             --trace` asks it{alert:#}"
-        )?;
-    }
     write_identity(out, &device["identity"])?;
     write_counters(out, device)?;
-    write_learned(out, &device["learned"])
+    write_learned(out, &device["learned"])?;
+    let alert = AnsiColor::Red.on_default();
+    problems.iter().try_for_each(|problem| writeln!(out, "  {alert}{problem}{alert:#}"))
 }
 
 fn write_identity(out: &mut impl Write, identity: &Value) -> io::Result<()> {

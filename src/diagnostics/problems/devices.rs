@@ -1,0 +1,201 @@
+//! Problems of links, devices and points.
+
+use std::time::Duration;
+
+use super::{About, Area, Problem, Severity, named};
+use crate::diagnostics::Status;
+use crate::modbus::exception::{Treatment, treatment};
+use crate::model::Timestamp;
+use crate::poll::LinkStatus;
+use crate::poll::status::{DeviceState, DeviceStatus, IdentityState};
+
+/// A device that has only ever refused, so often, is hardly the one that its profile is for.
+const REFUSALS_AT_LEAST: u64 = 3;
+
+/// More silent devices than this on one link are one problem: that of the link.
+const SILENT_APART_MAX: usize = 5;
+
+/// A device whose last request failed is given so long to answer the next one.
+const FAILING_MAX: Duration = Duration::from_secs(10);
+
+pub(super) fn problems(status: &Status) -> Vec<Problem> {
+    status.links.iter().flat_map(|link| of_link(link, status.time)).collect()
+}
+
+fn of_link(link: &LinkStatus, now: Timestamp) -> Vec<Problem> {
+    let name = &link.name;
+    let on_link = |severity, key: &str, text: String| {
+        let about = About::Link { link: name.to_string() };
+        Problem::new(Area::Devices, severity, format!("{key}/{name}"), text).about(about)
+    };
+    let mut problems = Vec::new();
+    if link.overloaded {
+        let kept = link.kept_ratio * 100.0;
+        let text =
+            format!("link {name} cannot keep its schedule: {kept:.0} % of the polls are done, of every device alike");
+        problems.push(
+            on_link(Severity::Major, "link-overloaded", text)
+                .remedy("poll less often; `lineside check` proposes intervals that fit"),
+        );
+    }
+    // A connection without any answer is made anew again and again: that it is open just now tells nothing.
+    if link.devices.iter().all(was_never_heard)
+        && let Some(scan) = scan_of(&link.endpoint)
+    {
+        let text = format!("nobody on link {name} has ever answered: `{scan}` finds settings and unit ids");
+        problems.push(on_link(Severity::Major, "link-unheard", text));
+    }
+    let silent: Vec<&DeviceStatus> = link.devices.iter().filter(|device| is_silent(device, now)).collect();
+    if silent.len() > SILENT_APART_MAX {
+        let names = named(silent.iter().map(|device| device.name.as_str()));
+        let why = silent.iter().find_map(|device| device.last_error.as_deref()).unwrap_or("no reason is known");
+        let text =
+            format!("{} of {} devices on link {name} do not answer ({names}): {why}", silent.len(), link.devices.len());
+        let since = silent.iter().filter_map(|device| device.last_answer).max();
+        problems.push(
+            on_link(Severity::Major, "devices-silent", text)
+                .since(since)
+                .remedy(format!("check the line or the gateway at {}", link.endpoint)),
+        );
+    } else {
+        problems.extend(silent.iter().map(|device| of_silence(device)));
+    }
+    problems.extend(link.devices.iter().flat_map(of_device));
+    problems
+}
+
+/// It was asked, and has never answered.
+fn was_never_heard(device: &DeviceStatus) -> bool {
+    device.last_answer.is_none() && device.state != DeviceState::Answering && device.timeouts > 0
+}
+
+fn is_silent(device: &DeviceStatus, now: Timestamp) -> bool {
+    match device.state {
+        DeviceState::Answering => false,
+        DeviceState::Failing => device.last_answer.is_none_or(|last| now.since(last) > FAILING_MAX),
+        DeviceState::BackedOff => true,
+    }
+}
+
+/// The command that finds out who is there; nothing for lines of text.
+fn scan_of(endpoint: &str) -> Option<String> {
+    match endpoint.split(' ').collect::<Vec<&str>>().as_slice() {
+        ["rtu", port, ..] => Some(format!("lineside scan --serial {port}")),
+        ["tcp", host] => Some(format!("lineside scan --tcp {host} --units 1-247")),
+        _ => None,
+    }
+}
+
+fn of_silence(device: &DeviceStatus) -> Problem {
+    let why = device.last_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+    let problem = on_device(device, Severity::Major, "device-silent", format!("{} does not answer{why}", device.name));
+    problem.since(device.last_answer).remedy("check its power, its wiring and its unit id")
+}
+
+fn of_device(device: &DeviceStatus) -> Vec<Problem> {
+    let name = &device.name;
+    let mut problems = Vec::new();
+    if refuses_all(device) {
+        let why = device.last_error.as_deref().unwrap_or_default();
+        let text = format!(
+            "{name} has refused all it was ever asked for: {why}; is it what its profile is for? \
+             `lineside identify {name} --trace` asks it"
+        );
+        problems.push(on_device(device, Severity::Major, "device-refuses", text));
+    }
+    let Some(identity) = &device.identity else { return problems };
+    match identity.state {
+        IdentityState::Accepted => {}
+        IdentityState::WrongDevice => {
+            let reason = identity.reason.as_deref().unwrap_or("says another name");
+            let text = format!("{name} is another device than its profile is for: it {reason}");
+            problems.push(
+                on_device(device, Severity::Major, "device-wrong", text)
+                    .remedy(format!("connect the right one, or change profile of [[device]] {name}")),
+            );
+        }
+        IdentityState::UnknownFirmware => {
+            let firmware = identity.firmware.as_deref().unwrap_or("not told");
+            let text = format!("{name}: its profile does not know the firmware {firmware}");
+            problems.push(
+                on_device(device, Severity::Minor, "firmware-unknown", text)
+                    .remedy("compare its readings with its display, then add the firmware to the profile"),
+            );
+        }
+    }
+    problems
+}
+
+fn on_device(device: &DeviceStatus, severity: Severity, key: &str, text: String) -> Problem {
+    let name = device.name.to_string();
+    Problem::new(Area::Devices, severity, format!("{key}/{name}"), text).about(About::Device { device: name })
+}
+
+/// True when everything that was heard of a device is that it does not have what it is asked for.
+fn refuses_all(device: &DeviceStatus) -> bool {
+    let refusals = device
+        .exceptions_by_code
+        .iter()
+        .filter(|(code, _)| matches!(treatment(**code), Treatment::Avoid | Treatment::Divide))
+        .map(|(_, times)| times);
+    let refusals: u64 = refusals.sum();
+    refusals >= REFUSALS_AT_LEAST && refusals == device.exceptions && device.answers == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Name;
+
+    fn device(name: &str, answers: u64, refusals: u64, last_answer: Option<i64>) -> DeviceStatus {
+        DeviceStatus {
+            state: if last_answer.is_some() { DeviceState::Answering } else { DeviceState::BackedOff },
+            answers,
+            exceptions: refusals,
+            exceptions_by_code: [(2, refusals)].into(),
+            timeouts: 3,
+            last_answer: last_answer.map(Timestamp),
+            last_error: Some("no".to_owned()),
+            ..DeviceStatus::new(Name::new(name).unwrap())
+        }
+    }
+
+    fn link(endpoint: &str, devices: Vec<DeviceStatus>) -> LinkStatus {
+        let name = Name::new("hall-b").unwrap();
+        LinkStatus { devices, ..LinkStatus::new(name, endpoint.to_owned(), std::iter::empty()) }
+    }
+
+    fn said(link: &LinkStatus) -> Vec<String> {
+        of_link(link, Timestamp(0)).into_iter().map(|problem| problem.text).collect()
+    }
+
+    #[test]
+    fn a_line_on_which_nobody_answers_is_to_be_scanned() {
+        let (a, b) = (device("pump", 0, 0, None), device("fan", 0, 0, None));
+        let all = said(&link("rtu /dev/ttyUSB0 9600 8N1", vec![a.clone(), b]));
+
+        assert!(all[0].contains("nobody on link hall-b") && all[0].contains("scan --serial /dev/ttyUSB0"), "{all:?}");
+        assert_eq!(said(&link("rtu /dev/ttyUSB0 9600 8N1", vec![a, device("fan", 7, 0, Some(1))])).len(), 1);
+    }
+
+    #[test]
+    fn a_device_that_only_refuses_is_suspected_of_being_another() {
+        let all = said(&link("tcp 10.0.0.5:502", vec![device("pump", 0, 81, Some(1))]));
+
+        assert!(all[0].contains("has refused all") && all[0].contains("identify pump --trace"), "{all:?}");
+        assert!(said(&link("tcp 10.0.0.5:502", vec![device("pump", 1, 81, Some(1))])).is_empty());
+    }
+
+    #[test]
+    fn many_silent_devices_of_a_link_are_one_problem() {
+        let devices = (0..40).map(|number| {
+            let silent = DeviceStatus { last_answer: Some(Timestamp(number)), ..device("m", 1, 0, None) };
+            DeviceStatus { name: Name::new(&format!("meter-{number}")).unwrap(), ..silent }
+        });
+        let all = of_link(&link("tcp 10.0.0.5:502", devices.collect()), Timestamp(0));
+
+        assert_eq!(all.len(), 1, "{all:?}");
+        let text = "40 of 40 devices on link hall-b do not answer (meter-0, meter-1, meter-2 and 37 more): no";
+        assert_eq!((all[0].text.as_str(), all[0].since), (text, Some(Timestamp(39))));
+    }
+}
