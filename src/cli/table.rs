@@ -29,42 +29,68 @@ impl Table {
 
     /// Writes header and rows, indented.
     pub fn write(&self, out: &mut impl Write, indent: usize) -> io::Result<()> {
-        let cells = |column: usize| self.rows.iter().map(move |(_, cells)| &cells[column]);
-        let columns: Vec<(usize, bool)> = (0..self.header.len())
-            .map(|column| {
-                let widths = cells(column).chain([&self.header[column]]).map(|cell| cell.chars().count());
-                (widths.max().unwrap_or(0), is_numeric(cells(column)))
-            })
-            .collect();
-        let line = |cells: &[String]| {
-            let mut line = " ".repeat(indent);
-            for (cell, (width, is_right)) in cells.iter().zip(&columns) {
-                match is_right {
-                    true => line.push_str(&format!("{cell:>width$}  ")),
-                    false => line.push_str(&format!("{cell:<width$}  ")),
-                }
-            }
-            line.truncate(line.trim_end().len());
-            line
-        };
-        writeln!(out, "{}", line(&self.header))?;
-        self.rows.iter().try_for_each(|(style, cells)| writeln!(out, "{style}{}{style:#}", line(cells)))
+        let mut layout = Layout::new(&self.header);
+        self.rows.iter().for_each(|(_, cells)| layout.note(cells));
+        writeln!(out, "{}", layout.line(&self.header, indent))?;
+        self.rows.iter().try_for_each(|(style, cells)| writeln!(out, "{style}{}{style:#}", layout.line(cells, indent)))
     }
 }
 
-/// True when at least half of what is said in a column are numbers.
+/// Widest column: a longer cell stands out of its column, and the others stay readable.
+const WIDTH_MAX: usize = 200;
+
+/// Width and alignment of columns, learned row by row: for tables that are too long to be kept.
+#[derive(Debug)]
+pub(super) struct Layout {
+    columns: Vec<Column>,
+}
+
+#[derive(Debug)]
+struct Column {
+    width: usize,
+    numbers: usize,
+    words: usize,
+}
+
+impl Layout {
+    /// A layout that fits the header.
+    pub fn new(header: &[impl AsRef<str>]) -> Self {
+        let column = |title: &str| Column { width: title.chars().count(), numbers: 0, words: 0 };
+        Self { columns: header.iter().map(|title| column(title.as_ref())).collect() }
+    }
+
+    /// Takes a row into account.
+    pub fn note(&mut self, cells: &[String]) {
+        for (column, cell) in self.columns.iter_mut().zip(cells) {
+            column.width = column.width.max(cell.chars().count().min(WIDTH_MAX));
+            match cell.as_str() {
+                "" | "-" => {}
+                text if text.trim_start_matches('-').starts_with(|c: char| c.is_ascii_digit()) => column.numbers += 1,
+                _ => column.words += 1,
+            }
+        }
+    }
+
+    /// The row as a line, indented. A column with at least as many numbers as words stands to the right.
+    pub fn line(&self, cells: &[impl AsRef<str>], indent: usize) -> String {
+        let mut line = " ".repeat(indent);
+        for (cell, Column { width, numbers, words }) in cells.iter().zip(&self.columns) {
+            let cell = cell.as_ref();
+            match numbers >= words {
+                true => line.push_str(&format!("{cell:>width$}  ")),
+                false => line.push_str(&format!("{cell:<width$}  ")),
+            }
+        }
+        line.truncate(line.trim_end().len());
+        line
+    }
+}
+
 /// A measured value for people: up to four decimals, and more only where the value is that small.
 pub(super) fn measured(value: f64) -> String {
     let is_small = value != 0.0 && value.abs() < 0.001;
     let text = if is_small { format!("{value:.3e}") } else { format!("{value:.4}") };
     if is_small || !text.contains('.') { text } else { text.trim_end_matches('0').trim_end_matches('.').to_owned() }
-}
-
-fn is_numeric<'a>(cells: impl Iterator<Item = &'a String>) -> bool {
-    let is_number = |cell: &&String| cell.trim_start_matches('-').starts_with(|c: char| c.is_ascii_digit());
-    let (numbers, words): (Vec<_>, Vec<_>) =
-        cells.filter(|cell| !matches!(cell.as_str(), "" | "-")).partition(is_number);
-    numbers.len() >= words.len()
 }
 
 /// `1.5 MiB`.

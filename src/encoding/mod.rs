@@ -36,6 +36,9 @@ use crate::model::Sequence;
 /// First bytes of every zstd frame (RFC 8878, 3.1.1).
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
+/// Largest JSON message of a type that is not known here, in bytes: as values it takes a hundred times as much memory.
+const OTHER_BYTES_MAX: usize = 512 << 10;
+
 /// Why a batch cannot be encoded. Halving helps against [`TooLarge`](Self::TooLarge) alone; the others are defects.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
@@ -159,6 +162,9 @@ fn decode_json(payload: &[u8]) -> Result<Decoded, DecodeError> {
         Some(json::TYPE) => json::decode(payload).map(Decoded::Json),
         Some(alarm::TYPE_ALARM | alarm::TYPE_GAP) => alarm::decode(payload).map(Box::new).map(Decoded::Alarm),
         Some(catalogue::TYPE) => catalogue::decode(payload).map(Decoded::Catalogue),
+        Some(_) | None if payload.len() > OTHER_BYTES_MAX => {
+            Err(DecodeError::Foreign(format!("JSON of no known type, and larger than {OTHER_BYTES_MAX} bytes")))
+        }
         Some(_) | None => serde_json::from_slice(payload).map(Decoded::Other).map_err(foreign),
     }
 }

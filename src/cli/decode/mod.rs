@@ -7,15 +7,18 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Value as Json, json};
 
 use super::{Exit, Failure, write_json, written};
 use crate::diagnostics::socket::show as shown;
-use crate::encoding::{self, Decoded, DecodedBatch, DecodedReading, DecodedThinned};
-use crate::model::{Aggregate, ClockOffsets, Epoch, Scale, Sequence, SeriesId, SeriesInfo, Summary, Value};
+use crate::encoding::{self, BatchHeader, Decoded, DecodedBatch, DecodedReading, DecodedThinned};
+use crate::model::{
+    Aggregate, ClockOffset, ClockOffsets, Epoch, Gap, Scale, Sequence, SeriesId, SeriesInfo, Summary, Value,
+};
 
-/// Largest payload that is read, in bytes: the most one MQTT packet can carry (MQTT 5.0, 2.1.4).
-const PAYLOAD_MAX: u64 = 256 << 20;
+/// Largest payload that is read, in bytes: twice the largest `max_size` of a batch.
+const PAYLOAD_MAX: u64 = 16 << 20;
 
 /// Print what is in a payload: a batch of any encoding, an alarm, a part of the catalogue.
 ///
@@ -52,7 +55,7 @@ impl Decode {
         let known = Known { names: self.names()?, offsets: self.offsets(&decoded)? };
         let mut out = anstream::stdout().lock();
         written(match self.json {
-            true => write_json(&mut out, &as_json(&decoded, &known)),
+            true => write_json(&mut out, &AsJson { decoded: &decoded, known: &known }),
             false => match &decoded {
                 Decoded::Columnar(batch) => show::columnar(&mut out, batch, &known),
                 Decoded::Json(batch) => show::json(&mut out, batch),
@@ -105,57 +108,111 @@ fn decode(file: &Path) -> Result<Decoded, Failure> {
 fn read_payload(file: &Path) -> io::Result<Vec<u8>> {
     let mut payload = Vec::new();
     if file.as_os_str() == "-" {
-        io::stdin().lock().take(PAYLOAD_MAX).read_to_end(&mut payload)?;
+        io::stdin().lock().take(PAYLOAD_MAX + 1).read_to_end(&mut payload)?;
     } else {
-        std::fs::File::open(file)?.take(PAYLOAD_MAX).read_to_end(&mut payload)?;
+        std::fs::File::open(file)?.take(PAYLOAD_MAX + 1).read_to_end(&mut payload)?;
+    }
+    if payload.len() as u64 > PAYLOAD_MAX {
+        let reason = format!("larger than {} MiB, which no payload of lineside is", PAYLOAD_MAX >> 20);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));
     }
     Ok(payload)
 }
 
-fn as_json(decoded: &Decoded, known: &Known) -> Json {
-    let plain = |value: serde_json::Result<Json>| value.unwrap_or(Json::Null);
-    match decoded {
-        Decoded::Columnar(batch) => batch_as_json(batch, known),
-        Decoded::Json(batch) => plain(serde_json::to_value(batch)),
-        Decoded::Alarm(alarm) => plain(serde_json::to_value(alarm)),
-        Decoded::Catalogue(part) => plain(serde_json::to_value(part)),
-        Decoded::Other(value) => value.clone(),
+/// A payload as one JSON object. Readings become JSON one by one while they are written.
+struct AsJson<'a> {
+    decoded: &'a Decoded,
+    known: &'a Known,
+}
+
+impl Serialize for AsJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.decoded {
+            Decoded::Columnar(batch) => batch_as_json(batch, self.known, serializer),
+            Decoded::Json(batch) => batch.serialize(serializer),
+            Decoded::Alarm(alarm) => alarm.serialize(serializer),
+            Decoded::Catalogue(part) => part.serialize(serializer),
+            Decoded::Other(value) => value.serialize(serializer),
+        }
     }
 }
 
-fn batch_as_json(batch: &DecodedBatch, known: &Known) -> Json {
+/// A list that is serialized as it is made: nothing of it is kept.
+struct Streamed<F>(F);
+
+impl<I: Iterator<Item: Serialize>, F: Fn() -> I> Serialize for Streamed<F> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0())
+    }
+}
+
+fn batch_as_json<S: Serializer>(batch: &DecodedBatch, known: &Known, serializer: S) -> Result<S::Ok, S::Error> {
     let header = &batch.header;
-    let reading = |reading: &DecodedReading| {
-        let commit = batch.commit(reading.sequence);
-        let mut object = json!({
-            "sequence": reading.sequence,
-            "index": reading.index,
-            "series": reading.series,
-            "time": reading.time,
-            "value": raw_value(reading),
-            "quality": reading.observed.quality().to_string(),
-            "clock": commit.map(|commit| commit.clock),
-            "boot": commit.map(|commit| commit.boot),
-        });
-        let correction = commit.and_then(|commit| known.offsets.correction_ms(commit, reading.time));
-        if let (Some(correction), Some(object)) = (correction, object.as_object_mut()) {
-            object.insert("corrected_time".into(), reading.time.0.saturating_add(correction).into());
-        }
-        if let (Some(info), Some(object)) = (known.names.get(&(header.epoch, reading.series)), object.as_object_mut()) {
-            let shown = shown(info, reading.time, &reading.observed);
-            object.insert("name".into(), info.to_string().into());
-            object.insert("unit".into(), shown.unit.into());
-            object.insert("value".into(), shown.value);
-        }
-        object
-    };
-    let aggregate = |sequence: Sequence, index: u32, aggregate: &Aggregate| {
-        let (min, max, mean, last) = numbers(aggregate, known.names.get(&(header.epoch, aggregate.series)));
+    let offset = |(sequence, offset): &(Sequence, ClockOffset)| json!({ "sequence": sequence, "offset": offset });
+    let gap = |(sequence, gap): &(Sequence, Gap)| json!({ "sequence": sequence, "gap": gap });
+    let mut object = serializer.serialize_map(None)?;
+    object.serialize_entry("site", header.site.as_str())?;
+    object.serialize_entry("gateway", header.gateway.as_str())?;
+    object.serialize_entry("epoch", &header.epoch)?;
+    object.serialize_entry("lane", &header.lane)?;
+    object.serialize_entry("first", &header.first)?;
+    object.serialize_entry("last", &header.last)?;
+    object.serialize_entry("oldest_undelivered", &header.oldest_undelivered)?;
+    object.serialize_entry("order", &header.order)?;
+    object.serialize_entry("part", &header.part)?;
+    let readings = || batch.readings.iter().map(|reading| reading_as_json(reading, batch, known));
+    object.serialize_entry("readings", &Streamed(readings))?;
+    object.serialize_entry("clock_offsets", &Streamed(|| batch.clock_offsets.iter().map(offset)))?;
+    object.serialize_entry(
+        "thinned",
+        &Streamed(|| batch.thinned.iter().map(|it| ThinnedAsJson { thinned: it, header, known })),
+    )?;
+    object.serialize_entry("gaps", &Streamed(|| batch.gaps.iter().map(gap)))?;
+    object.end()
+}
+
+fn reading_as_json(reading: &DecodedReading, batch: &DecodedBatch, known: &Known) -> Json {
+    let commit = batch.commit(reading.sequence);
+    let mut object = json!({
+        "sequence": reading.sequence,
+        "index": reading.index,
+        "series": reading.series,
+        "time": reading.time,
+        "value": raw_value(reading),
+        "quality": reading.observed.quality().to_string(),
+        "clock": commit.map(|commit| commit.clock),
+        "boot": commit.map(|commit| commit.boot),
+    });
+    let correction = commit.and_then(|commit| known.offsets.correction_ms(commit, reading.time));
+    if let (Some(correction), Some(object)) = (correction, object.as_object_mut()) {
+        object.insert("corrected_time".into(), reading.time.0.saturating_add(correction).into());
+    }
+    let info = known.names.get(&(batch.header.epoch, reading.series));
+    if let (Some(info), Some(object)) = (info, object.as_object_mut()) {
+        let shown = shown(info, reading.time, &reading.observed);
+        object.insert("name".into(), info.to_string().into());
+        object.insert("unit".into(), shown.unit.into());
+        object.insert("value".into(), shown.value);
+    }
+    object
+}
+
+/// A record of aggregates; they too become JSON one by one.
+struct ThinnedAsJson<'a> {
+    thinned: &'a DecodedThinned,
+    header: &'a BatchHeader,
+    known: &'a Known,
+}
+
+impl ThinnedAsJson<'_> {
+    fn aggregate(&self, index: u32, aggregate: &Aggregate) -> Json {
+        let info = self.known.names.get(&(self.header.epoch, aggregate.series));
+        let (min, max, mean, last) = numbers(aggregate, info);
         json!({
-            "sequence": sequence,
+            "sequence": self.thinned.sequence,
             "index": index,
             "series": aggregate.series,
-            "name": known.names.get(&(header.epoch, aggregate.series)).map(ToString::to_string),
+            "name": info.map(ToString::to_string),
             "start": aggregate.start,
             "count": aggregate.count,
             "bad": aggregate.bad,
@@ -165,31 +222,19 @@ fn batch_as_json(batch: &DecodedBatch, known: &Known) -> Json {
             "last": last,
             "last_time": aggregate.last_time,
         })
-    };
-    let thinned = |thinned: &DecodedThinned| {
-        let of_index = |(index, content): &(u32, Aggregate)| aggregate(thinned.sequence, *index, content);
-        json!({
-            "sequence": thinned.sequence,
-            "window_s": thinned.window.seconds(),
-            "replaces": thinned.replaces,
-            "aggregates": thinned.aggregates.iter().map(of_index).collect::<Vec<_>>(),
-        })
-    };
-    json!({
-        "site": header.site.as_str(),
-        "gateway": header.gateway.as_str(),
-        "epoch": header.epoch,
-        "lane": header.lane,
-        "first": header.first,
-        "last": header.last,
-        "oldest_undelivered": header.oldest_undelivered,
-        "order": header.order,
-        "part": header.part,
-        "readings": batch.readings.iter().map(reading).collect::<Vec<_>>(),
-        "clock_offsets": batch.clock_offsets.iter().map(|(sequence, offset)| json!({ "sequence": sequence, "offset": offset })).collect::<Vec<_>>(),
-        "thinned": batch.thinned.iter().map(thinned).collect::<Vec<_>>(),
-        "gaps": batch.gaps.iter().map(|(sequence, gap)| json!({ "sequence": sequence, "gap": gap })).collect::<Vec<_>>(),
-    })
+    }
+}
+
+impl Serialize for ThinnedAsJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let aggregates = || self.thinned.aggregates.iter().map(|(index, content)| self.aggregate(*index, content));
+        let mut object = serializer.serialize_map(None)?;
+        object.serialize_entry("sequence", &self.thinned.sequence)?;
+        object.serialize_entry("window_s", &self.thinned.window.seconds())?;
+        object.serialize_entry("replaces", &self.thinned.replaces)?;
+        object.serialize_entry("aggregates", &Streamed(aggregates))?;
+        object.end()
+    }
 }
 
 /// Minimum, maximum, mean and newest value; with the catalogue in engineering units.

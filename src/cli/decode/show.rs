@@ -7,13 +7,13 @@ use serde::Serialize;
 
 use super::{Known, Names, raw_value};
 use crate::cli::plural;
-use crate::cli::table::Table;
+use crate::cli::table::{Layout, Table};
 use crate::cli::tail::{shown_value, style};
 use crate::diagnostics::socket::show;
-use crate::encoding::DecodedBatch;
 use crate::encoding::alarm::{AlarmContent, AlarmMessage};
 use crate::encoding::catalogue::CataloguePart;
 use crate::encoding::json::{JsonBatch, JsonGap, JsonValue};
+use crate::encoding::{DecodedBatch, DecodedReading};
 use crate::model::{Epoch, Lane, Name, Replaced, Scale, Sequence, Timestamp};
 
 /// What every message says first: whose it is, and which records it is about.
@@ -44,26 +44,20 @@ pub(super) fn columnar(out: &mut impl Write, batch: &DecodedBatch, known: &Known
     origin.write(out, &format!("{} to {}{}", header.first, header.last, part.unwrap_or_default()))?;
     writeln!(out, "order               {}", word(&header.order))?;
     writeln!(out, "readings            {}\n", batch.readings.len())?;
-    let mut table = Table::new(["sequence", "index", "time", "series", "value", "unit", "quality"]);
+    // A batch can hold more readings than a table of them should take memory: each line is made twice.
+    let mut layout = Layout::new(&READING_COLUMNS);
     for reading in &batch.readings {
-        let info = names.get(&(header.epoch, reading.series));
-        let quality = reading.observed.quality().to_string();
-        let (series, value, unit) = match info.map(|info| (info, show(info, reading.time, &reading.observed))) {
-            Some((info, shown)) => {
-                let value = shown_value(&shown.value, shown.state.as_deref());
-                (series(&info.name, &info.labels), value, shown.unit)
-            }
-            None => (reading.series.to_string(), shown_value(&raw_value(reading), None), String::new()),
-        };
-        let correction =
-            batch.commit(reading.sequence).and_then(|commit| known.offsets.correction_ms(commit, reading.time));
-        corrected += usize::from(correction.is_some());
-        let time = Timestamp(reading.time.0.saturating_add(correction.unwrap_or(0))).to_string();
-        let (sequence, index) = (reading.sequence.to_string(), reading.index.to_string());
-        table.styled_row(style(&quality), [sequence, index, time, series, value, unit, quality]);
+        let (cells, is_corrected) = reading_cells(reading, batch, known);
+        corrected += usize::from(is_corrected);
+        layout.note(&cells);
     }
     if !batch.readings.is_empty() {
-        table.write(out, 0)?;
+        writeln!(out, "{}", layout.line(&READING_COLUMNS, 0))?;
+    }
+    for reading in &batch.readings {
+        let (cells, _) = reading_cells(reading, batch, known);
+        let style = style(&cells[6]);
+        writeln!(out, "{style}{}{style:#}", layout.line(&cells, 0))?;
     }
     aggregates(out, batch, names)?;
     if !batch.gaps.is_empty() {
@@ -85,6 +79,26 @@ pub(super) fn columnar(out: &mut impl Write, batch: &DecodedBatch, known: &Known
         )?;
     }
     Ok(())
+}
+
+const READING_COLUMNS: [&str; 7] = ["sequence", "index", "time", "series", "value", "unit", "quality"];
+
+/// One reading as it stands in the table, and whether its time was corrected.
+fn reading_cells(reading: &DecodedReading, batch: &DecodedBatch, known: &Known) -> ([String; 7], bool) {
+    let info = known.names.get(&(batch.header.epoch, reading.series));
+    let (series, value, unit) = match info.map(|info| (info, show(info, reading.time, &reading.observed))) {
+        Some((info, shown)) => {
+            let value = shown_value(&shown.value, shown.state.as_deref());
+            (series(&info.name, &info.labels), value, shown.unit)
+        }
+        None => (reading.series.to_string(), shown_value(&raw_value(reading), None), String::new()),
+    };
+    let correction =
+        batch.commit(reading.sequence).and_then(|commit| known.offsets.correction_ms(commit, reading.time));
+    let time = Timestamp(reading.time.0.saturating_add(correction.unwrap_or(0))).to_string();
+    let (sequence, index) = (reading.sequence.to_string(), reading.index.to_string());
+    let quality = reading.observed.quality().to_string();
+    ([sequence, index, time, series, value, unit, quality], correction.is_some())
 }
 
 const AGGREGATE_COLUMNS: [&str; 11] =

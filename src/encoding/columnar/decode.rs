@@ -9,7 +9,7 @@ use prost::Message;
 
 use super::fit::{Fit, unfit};
 use super::table::{Ordered, power_of_ten};
-use super::{MESSAGE_BYTES_MAX, READINGS_MAX, thinned};
+use super::{MESSAGE_BYTES_MAX, READINGS_MAX, bounds, thinned};
 use crate::encoding::batch::{BatchHeader, DecodedBatch, DecodedReading, Order, Part};
 use crate::encoding::{DecodeError, ZSTD_MAGIC, wire};
 use crate::model::{
@@ -22,7 +22,7 @@ use crate::model::{SeriesId, Timestamp, Value};
 const NUMBERS_MAX: usize = 16 * READINGS_MAX;
 
 /// Largest zstd window accepted, as a power of two: that of a message of [`MESSAGE_BYTES_MAX`].
-const WINDOW_LOG_MAX: u32 = 23;
+const WINDOW_LOG_MAX: u32 = 22;
 
 const COMMIT_COLUMNS: usize = 4;
 const ROW_COLUMNS: usize = 3;
@@ -35,7 +35,9 @@ pub fn decode(payload: &[u8]) -> Result<DecodedBatch, DecodeError> {
     if !payload.starts_with(&ZSTD_MAGIC) {
         return Err(DecodeError::Foreign("it does not begin with a zstd frame".to_owned()));
     }
-    let message = wire::Batch::decode(&*decompress(payload)?)
+    let message = decompress(payload)?;
+    bounds::check(&message)?;
+    let message = wire::Batch::decode(&*message)
         .map_err(|error| DecodeError::Foreign(format!("no protobuf message in the zstd frame: {error}")))?;
     decode_message(&message)
 }
@@ -91,7 +93,7 @@ impl Shape {
         }
         for thinned in &message.thinned {
             let aggregates = thinned.aggregates as usize;
-            readings = readings.saturating_add(aggregates);
+            readings = readings.saturating_add(aggregates.saturating_mul(thinned::WEIGHT));
             numbers = numbers.saturating_add(aggregates.saturating_mul(thinned::COLUMNS));
             columns += thinned::COLUMNS;
         }

@@ -4,6 +4,7 @@
 //! times or values, becomes integers, a line through them and residuals (`fit`); residuals of similar columns are
 //! compressed together by pco (`pack`); zstd then takes out what the many small numbers around them have in common.
 
+mod bounds;
 mod decode;
 mod fit;
 mod pack;
@@ -27,11 +28,12 @@ use crate::model::{BootId, ClockState, Commit, Gap, GapReason, Lane, Records};
 /// MQTT 5 content type of a columnar batch.
 pub const CONTENT_TYPE: &str = "application/vnd.lineside.batch+zstd";
 
-/// Most readings in one batch. Many times what a broker takes as one message, and a bound on what a decoder allocates.
-pub const READINGS_MAX: usize = 1 << 20;
+/// Most readings in one batch. Twice what the uplink puts into one, and a bound on what a decoder allocates: it needs less
+/// than 64 MiB for any payload.
+pub const READINGS_MAX: usize = 1 << 17;
 
 /// Most bytes inside the zstd frame.
-pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
+pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
 
 /// Level of the frame around the columns, which are dense already: higher levels find nothing more.
 const ZSTD_LEVEL: i32 = 3;
@@ -129,7 +131,16 @@ pub fn encode(batch: &Batch) -> Result<Vec<u8>, EncodeError> {
 fn check(batch: &Batch) -> Result<(), EncodeError> {
     let header = &batch.header;
     // A place without reading takes a decoder as much memory as one with.
-    at_most("readings", batch.records() + batch.withheld.len(), READINGS_MAX)?;
+    let aggregates: usize = batch
+        .commits
+        .iter()
+        .map(|commit| match &commit.records {
+            Records::Thinned(thinned) => thinned.aggregates.len(),
+            Records::Readings(_) | Records::Gap(_) | Records::Alarms(_) | Records::ClockOffset(_) => 0,
+        })
+        .sum();
+    let weight = batch.records() + batch.withheld.len() + aggregates * (thinned::WEIGHT - 1);
+    at_most("readings", weight, READINGS_MAX)?;
     at_most("commits", batch.commits.len(), READINGS_MAX)?;
     for commit in &batch.commits {
         let sequence = commit.header.sequence;

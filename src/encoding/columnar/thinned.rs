@@ -13,6 +13,9 @@ use crate::model::{Aggregate, Records, Replaced, Sequence, SeriesId, Summary, Ti
 /// Columns of one record of aggregates.
 pub(super) const COLUMNS: usize = 12;
 
+/// Readings that take a decoder as much memory as one aggregate.
+pub(super) const WEIGHT: usize = 4;
+
 const NOTHING: i64 = 0;
 const NUMBERS: i64 = 1;
 const TEXT: i64 = 2;
