@@ -10,7 +10,9 @@ use lineside::config::RemoteConfig;
 use lineside::instrument::frame::{Frame, LineCutter};
 use lineside::instrument::pattern::{LineReader, LineReading};
 use lineside::modbus::frame::{self, ReadRequest};
+use lineside::modbus::mbap;
 use lineside::modbus::objects::{self, ObjectsRequest};
+use lineside::modbus::rtu::{self, Progress, STRAY_MAX, Shape};
 use lineside::modbus::trace::{FrameLog, Traced};
 use lineside::model::UnitId;
 use lineside::profile::{Profile, Protocol, Table, TextProfile, file, shipped};
@@ -27,9 +29,23 @@ pub fn frames(bytes: &[u8]) {
     let Ok(unit) = UnitId::tcp(i64::from(*unit)) else { return };
     let request = ReadRequest { unit, table, address: u16::from(*object), count: u16::from(*count % 125) + 1 };
     let mut words = Vec::new();
-    let _ = frame::rtu_progress(&request, received);
-    if frame::take_rtu(&request, received, &mut words).is_ok() {
-        assert_eq!(words.len(), usize::from(request.count), "an answer gives what was asked for");
+    let (unit_id, function, sent) = (unit.get(), request.table.read_function(), request.to_rtu());
+    let shape = Shape::Data(request.data_bytes());
+    let awaited = rtu::Awaited { unit: unit_id, function, echo: Some(&sent), shape, behind_max: STRAY_MAX };
+    let _ = awaited.failed(received);
+    if let Progress::Whole { start, end } = awaited.progress(received) {
+        let pdu = &received[start + 1..end - 2];
+        if request.take_answer(received[start], pdu, &mut words).is_ok() {
+            assert_eq!(words.len(), usize::from(request.count), "an answer gives what was asked for");
+        }
+    }
+    let objects = rtu::Awaited { function: objects::FUNCTION, shape: Shape::Objects, ..awaited };
+    let _ = (objects.progress(received), objects.failed(received));
+    let data_bytes = Some(request.data_bytes());
+    for transaction in [None, Some(u16::from(*object))] {
+        let missing = [1, 2];
+        let awaited = mbap::Awaited { transaction, missing: &missing, unit: Some(unit_id), function, data_bytes };
+        let _ = (awaited.step(received), awaited.failed(received), mbap::overdue(received, &missing));
     }
     if let Some(found) = frame::split_rtu(received) {
         assert!(found.length <= received.len(), "a frame ends where its bytes do");
@@ -41,9 +57,6 @@ pub fn frames(bytes: &[u8]) {
     }
     let asked = ObjectsRequest { unit, code: 1 + count % 4, object: *object };
     let _ = asked.take_answer(unit.get(), received);
-    if let Ok((unit, pdu)) = objects::rtu_parts(received) {
-        let _ = asked.take_answer(unit, pdu);
-    }
     for is_tcp in [false, true] {
         let mut log = FrameLog::new(is_tcp);
         let mut shown = log.add(Traced::Sent(&request.to_rtu())).len();

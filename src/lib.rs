@@ -77,6 +77,7 @@ pub mod modbus;
 pub mod model;
 pub mod mqtt;
 pub mod poll;
+pub mod port;
 pub mod profile;
 pub mod rules;
 pub mod settings;

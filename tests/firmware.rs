@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lineside::clock::SystemClock;
-use lineside::config::{DeviceConfig, Endpoint as LinkEndpoint, LinkConfig, TagConfig};
+use lineside::config::{Accepted, DeviceConfig, Endpoint as LinkEndpoint, LinkConfig, TagConfig};
 use lineside::model::{Name, Observed, SeriesId, UnitId, Value};
 use lineside::poll::status::IdentityState;
 use lineside::poll::{LinkHandle, PollCycle, Poller};
@@ -88,6 +88,7 @@ impl Running {
             endpoint: LinkEndpoint::Tcp { host: address.ip().to_string(), port: address.port() },
             timeout: Duration::from_millis(500),
             timeout_min: Duration::from_millis(500),
+            accepted: Accepted::default(),
             devices: vec![device],
         };
         let (sender, cycles) = mpsc::channel(8);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lineside::clock::SystemClock;
-use lineside::config::{DeviceConfig, Endpoint, LinkConfig, Parity, SerialSettings, TagConfig};
+use lineside::config::{Accepted, DeviceConfig, Endpoint, LinkConfig, Parity, SerialSettings, TagConfig};
 use lineside::model::{
     AlarmRecord, Doubt, Fault, Name, Observed, Row, Scale, SeriesId, SeriesInfo, Transition, Value, ValueKind,
 };
@@ -117,6 +117,7 @@ fn link(port: &Path, profile: TextProfile) -> LinkConfig {
         }),
         timeout: PATIENCE,
         timeout_min: PATIENCE,
+        accepted: Accepted::default(),
         devices: vec![DeviceConfig {
             name: Name::new("instrument").expect("a name"),
             unit: None,

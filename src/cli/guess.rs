@@ -89,7 +89,7 @@ impl GuessCommand {
         let endpoint =
             endpoint.ok_or_else(|| Failure::Refused("one of --tcp, --rtu-over-tcp, --serial is needed".to_owned()))?;
         let unit = unit_id(self.unit)?;
-        let _loan = loan::of_port(&self.agent, &endpoint)?;
+        let _loan = loan::of_endpoint(&self.agent, &endpoint)?;
         let runs = runtime()?.block_on(self.read_range(&endpoint, unit))?;
         let registers: usize = runs.iter().map(|(_, words)| words.len()).sum();
         let found: Vec<Proposal> = guess(&runs, shown).iter().map(|guess| self.proposal(guess)).collect();
@@ -104,7 +104,9 @@ impl GuessCommand {
     /// All registers of the range that the device has, as runs of neighbours.
     async fn read_range(&self, endpoint: &Endpoint, unit: UnitId) -> Result<Vec<(u16, Vec<u16>)>, Failure> {
         let unreachable = |error: PollError| failed(endpoint, unit, &error);
-        let mut client = connect(endpoint, self.target.timeout, self.trace).await.map_err(unreachable)?;
+        let mut client = connect(endpoint, self.target.timeout, self.target.accepting.accepted(), self.trace)
+            .await
+            .map_err(unreachable)?;
         let mut runs: Vec<(u16, Vec<u16>)> = Vec::new();
         // What is still to be asked, the lowest last.
         let mut open: Vec<(u32, u32)> = Vec::new();
@@ -136,6 +138,7 @@ impl GuessCommand {
             }
         }
         progress.finish();
+        client.close().await;
         Ok(runs)
     }
 

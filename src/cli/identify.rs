@@ -12,7 +12,7 @@ use super::client::AgentClient;
 use super::table::Table;
 use super::target::{Target, connect, failed, profiles, unit_id};
 use super::{AgentOption, Exit, Failure, loan, read, runtime, write_json, written};
-use crate::config::{self, Endpoint};
+use crate::config::{self, Accepted, Endpoint};
 use crate::diagnostics::protocol::Request;
 use crate::modbus::PollError;
 use crate::modbus::identify::{Found, Unit, survey};
@@ -83,10 +83,17 @@ impl From<Found> for Shown {
     }
 }
 
+/// How to get to a device.
+struct Way {
+    endpoint: Endpoint,
+    timeout: Duration,
+    accepted: Accepted,
+}
+
 impl Identify {
     pub fn run(self) -> Result<Exit, Failure> {
         let mut _loan = None;
-        let (endpoint, timeout, unit) = match (&self.device, self.target.endpoint()) {
+        let (way, unit) = match (&self.device, self.target.endpoint()) {
             // Frames are seen by whoever speaks to the device.
             (Some(device), _) if self.trace => {
                 let (link, asked) = self.configured(device)?;
@@ -102,17 +109,23 @@ impl Identify {
                 Err(other) => return Err(other),
             },
             (None, Some(endpoint)) => {
-                _loan = loan::of_port(&self.agent, &endpoint)?;
-                (endpoint, self.target.timeout, unit_id(self.unit)?)
+                _loan = loan::of_endpoint(&self.agent, &endpoint)?;
+                let (timeout, accepted) = (self.target.timeout, self.target.accepting.accepted());
+                (Way { endpoint, timeout, accepted }, unit_id(self.unit)?)
             }
             (None, None) => return Err(Failure::Refused("one of DEVICE, --tcp, --serial is needed".to_owned())),
         };
         let profiles = profiles(self.profiles.as_ref())?;
         let found = runtime()?.block_on(async {
-            let mut client = connect(&endpoint, timeout, self.trace).await?;
-            survey(&mut Unit { client: &mut client, unit }, &profiles).await
+            let mut client = connect(&way.endpoint, way.timeout, way.accepted, self.trace).await?;
+            let found = survey(&mut Unit { client: &mut client, unit }, &profiles).await;
+            if self.trace {
+                client.hear_out().await;
+            }
+            client.close().await;
+            found
         });
-        let shown = Shown::from(found.map_err(|error: PollError| failed(&endpoint, unit, &error))?);
+        let shown = Shown::from(found.map_err(|error: PollError| failed(&way.endpoint, unit, &error))?);
         let mut out = anstream::stdout().lock();
         written(match self.json {
             true => write_json(&mut out, &shown),
@@ -122,12 +135,13 @@ impl Identify {
     }
 
     /// The link of a configured device, and how to ask it there.
-    fn configured(&self, device: &str) -> Result<(String, (Endpoint, Duration, UnitId)), Failure> {
+    fn configured(&self, device: &str) -> Result<(String, (Way, UnitId)), Failure> {
         let config = config::load(&self.agent.config.config).map_err(|error| Failure::Refused(error.to_string()))?;
         let (link, name) = read::link_of(&config, device)?;
         let unit = link.devices.iter().find(|other| other.name == name).and_then(|device| device.unit);
         let unit = unit.ok_or_else(|| no_registers(device))?;
-        Ok((link.name.to_string(), (link.endpoint, link.timeout, unit)))
+        let way = Way { endpoint: link.endpoint, timeout: link.timeout, accepted: link.accepted };
+        Ok((link.name.to_string(), (way, unit)))
     }
 
     /// A device of the running agent, which has its link.

@@ -5,7 +5,7 @@
 mod raw;
 
 use std::collections::HashMap;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,11 +19,13 @@ use super::table::Table;
 use super::tail::{shown_value, style};
 use super::target::time;
 use super::{AgentOption, Exit, Failure, runtime, written};
+use crate::agent::learned;
 use crate::clock::SystemClock;
 use crate::config::{self, Config, Endpoint, LinkConfig};
 use crate::diagnostics::protocol::{Notice, Request, ShownReading};
 use crate::diagnostics::socket::shown;
 use crate::model::{Name, Row, SeriesId, SeriesInfo};
+use crate::poll::learned::LearnedDevices;
 use crate::poll::text::TextPoller;
 use crate::poll::{LinkHandle, PollCycle, Poller};
 use crate::profile::Protocol;
@@ -53,7 +55,8 @@ pub(super) struct Read {
     /// The registers of a device as they are, in place of its values.
     #[arg(long, requires = "device")]
     raw: bool,
-    /// Again and again, each second or at this interval, until Ctrl-C; what has changed is marked.
+    /// Again and again, each second or at this interval, until Ctrl-C; what has changed is marked. On a terminal
+    /// each reading takes the place of the one before.
     #[arg(long, value_name = "INTERVAL", value_parser = time, num_args = 0..=1, require_equals = true, default_missing_value = "1s")]
     watch: Option<Duration>,
     /// Show every frame, on standard error; of a device with --raw. The link is borrowed from the running agent.
@@ -65,6 +68,12 @@ pub(super) struct Read {
     #[command(flatten)]
     agent: AgentOption,
 }
+
+/// The cursor to the first place of the screen, and everything behind it cleared (ECMA-48, 8.3.21 and 8.3.39).
+const HOME_AND_CLEAR: &str = "\x1b[H\x1b[J";
+
+/// Columns of a terminal.
+const WIDTH: usize = 80;
 
 impl Read {
     pub fn run(self) -> Result<Exit, Failure> {
@@ -85,13 +94,23 @@ impl Read {
                 Err(Failure::Unreachable(reason)) => eprintln!("{reason}"),
                 Err(other) => return Err(other),
             }
-            if !self.json {
+            if !self.json && !self.redraws() {
                 written(writeln!(std::io::stdout()))?;
             }
             if !is_read_after(interval) {
                 return Ok(Exit::Done);
             }
         }
+    }
+
+    /// True when what was shown before is to be replaced: someone watches on a terminal.
+    fn redraws(&self) -> bool {
+        self.watch.is_some() && !self.json && !self.trace && std::io::stdout().is_terminal()
+    }
+
+    /// Clears what was shown before, where it is replaced.
+    fn begin_again(&self, out: &mut impl Write) -> std::io::Result<()> {
+        if self.redraws() { write!(out, "{HOME_AND_CLEAR}") } else { Ok(()) }
     }
 
     fn read_device(&self, device: &str, before: &mut Vec<String>) -> Result<Exit, Failure> {
@@ -102,6 +121,7 @@ impl Read {
             Err(other) => return Err(other),
         };
         let mut out = anstream::stdout().lock();
+        written(self.begin_again(&mut out))?;
         written(match self.json {
             true => readings.iter().try_for_each(|reading| {
                 serde_json::to_writer(&mut out, reading)?;
@@ -125,18 +145,23 @@ impl Read {
         readings: &[ShownReading],
         before: &mut Vec<String>,
     ) -> std::io::Result<()> {
-        let mut table = Table::new(["time", "point", "value", "unit", "quality"]);
+        // All of it was read just now: the time stands once.
+        if let Some(time) = readings.iter().map(|reading| reading.time).max() {
+            let device = readings.first().map_or("", |reading| reading.device.as_str());
+            writeln!(out, "{device}  {time}")?;
+        }
+        let mut table = Table::new(["point", "value", "unit", "quality"]);
         let mut now = Vec::with_capacity(readings.len());
         for (index, reading) in readings.iter().enumerate() {
             let value = shown_value(&reading.value, reading.state.as_deref());
-            let (time, point) = (reading.time.to_string(), reading.point.clone());
+            let point = reading.point.clone();
             let has_changed = self.watch.is_some() && before.get(index).is_some_and(|before| *before != value);
             let style = if has_changed { style(&reading.quality).bold() } else { style(&reading.quality) };
             now.push(value.clone());
-            table.styled_row(style, [time, point, value, reading.unit.clone(), reading.quality.clone()]);
+            table.styled_row(style, [point, value, reading.unit.clone(), reading.quality.clone()]);
         }
         *before = now;
-        table.write(out, 0)
+        table.write_within(out, WIDTH)
     }
 
     fn readings_of_agent(&self, mut client: AgentClient) -> Result<Vec<ShownReading>, Failure> {
@@ -159,7 +184,8 @@ impl Read {
         let ids: Vec<SeriesId> = (1..).map(SeriesId).take(tags.len()).collect();
         let series: HashMap<SeriesId, Arc<SeriesInfo>> =
             ids.iter().copied().zip(tags.iter().map(|tag| Arc::clone(&tag.series))).collect();
-        let rows = runtime()?.block_on(read_once(link, name, ids))?;
+        let learned = learned::load(&learned::place(&config.store.path));
+        let rows = runtime()?.block_on(read_once(link, name, ids, &learned))?;
         let info_of = |id| series.get(&id).cloned();
         Ok(rows.iter().flat_map(|row| shown(row, &info_of)).collect())
     }
@@ -186,8 +212,14 @@ pub(super) fn link_of(config: &Config, device: &str) -> Result<(LinkConfig, Name
     Err(Failure::Refused(format!("no device {device:?}; devices are {}", names.join(", "))))
 }
 
-/// Asks a poller of our own for one reading of every tag. What it polls beside that goes nowhere.
-async fn read_once(link: LinkConfig, name: Name, ids: Vec<SeriesId>) -> Result<Vec<Row>, Failure> {
+/// Asks a poller of our own for one reading of every tag. It begins with what the agent has learned of the device, and finds
+/// out the rest as the agent does. What it polls beside that goes nowhere.
+async fn read_once(
+    link: LinkConfig,
+    name: Name,
+    ids: Vec<SeriesId>,
+    learned: &LearnedDevices,
+) -> Result<Vec<Row>, Failure> {
     let (cycles, mut unheard) = mpsc::channel(64);
     let clock = Arc::new(SystemClock::new(false));
     let stop = CancellationToken::new();
@@ -203,8 +235,8 @@ async fn read_once(link: LinkConfig, name: Name, ids: Vec<SeriesId>) -> Result<V
             (handle, Box::pin(poller.run(stop.clone())))
         }
         Endpoint::Tcp { .. } | Endpoint::RtuOverTcp { .. } | Endpoint::Rtu(_) => {
-            let (poller, handle) =
-                Poller::new(link, vec![ids.clone()], clock, cycles).map_err(|error| broken(error.into()))?;
+            let (poller, handle) = Poller::with_learned(link, vec![ids.clone()], clock, cycles, learned)
+                .map_err(|error| broken(error.into()))?;
             (handle, Box::pin(poller.run(stop.clone())))
         }
     };

@@ -1,6 +1,7 @@
 //! `lineside scan`: who is there? Devices on a serial line or in a network, identified, as blocks for the configuration.
 
 mod blocks;
+mod look;
 mod places;
 
 use std::io::{self, Write};
@@ -14,15 +15,14 @@ use tokio::task::JoinSet;
 
 use super::identify::Shown;
 use super::progress::Progress;
-use super::table::{Table, span};
-use super::target::{BAUD_RATES, ParityWord, connect, profiles, time};
+use super::table::{Table, span, wrapped};
+use super::target::{Accepting, BAUD_RATES, ParityWord, connect, profiles, time};
 use super::{AgentOption, Exit, Failure, loan, plural, runtime, write_json, written};
-use crate::config::Endpoint;
+use crate::config::{Accepted, Endpoint};
 use crate::modbus::PollError;
-use crate::modbus::client::Client;
-use crate::modbus::identify::{Unit, survey};
 use crate::model::UnitId;
-use crate::profile::{Profile, Table as RegisterTable};
+use crate::profile::Profile;
+use look::{Lender, Looked, Scanned, Unclear, look, scan_host};
 use places::{hosts, serial_settings, units};
 
 /// Hosts that are looked at together.
@@ -35,8 +35,8 @@ const NAMED_MOST: usize = 8;
 /// `lineside scan --serial /dev/ttyUSB0` tries the usual settings one after the other, the likeliest first, and stops at
 /// the first at which a device answers. `lineside scan --tcp 10.0.0.0/24` asks every host; `--units 1-247` all devices
 /// behind a gateway. What is found is identified and printed as blocks for the configuration. Only reads: one register,
-/// then what the profiles look at. A serial port that the running agent uses is borrowed: the agent polls nothing on that
-/// link until the scan has ended.
+/// then what the profiles look at. A port or host that the running agent uses is borrowed: the agent polls nothing on that
+/// link until it has been looked at.
 ///
 /// Exit code 1 when nothing is found, 3 when a port or every host is unreachable.
 #[derive(Debug, Args)]
@@ -64,6 +64,8 @@ pub(super) struct Scan {
     /// Go on with other settings of the line when a device was found.
     #[arg(long)]
     all: bool,
+    #[command(flatten)]
+    accepting: Accepting,
     /// Directory of your own profiles.
     #[arg(long, value_name = "DIRECTORY")]
     profiles: Option<PathBuf>,
@@ -96,12 +98,13 @@ struct Search {
     units: Vec<UnitId>,
     timeout: Duration,
     profiles: Vec<Arc<Profile>>,
+    accepted: Accepted,
     traced: bool,
 }
 
 impl Scan {
     pub fn run(self) -> Result<Exit, Failure> {
-        let found = runtime()?.block_on(async {
+        let Scanned { found, unclear } = runtime()?.block_on(async {
             match &self.serial {
                 Some(port) => self.scan_line(port).await,
                 None => self.scan_network().await,
@@ -109,8 +112,11 @@ impl Scan {
         })?;
         let mut out = anstream::stdout().lock();
         written(match self.json {
-            true => write_json(&mut out, &found),
-            false => write(&mut out, &found),
+            true => {
+                unclear.iter().for_each(|sentence| eprintln!("{sentence}"));
+                write_json(&mut out, &found)
+            }
+            false => write(&mut out, &found, &unclear),
         })?;
         Ok(if found.is_empty() { Exit::Findings } else { Exit::Done })
     }
@@ -120,11 +126,12 @@ impl Scan {
             units: units(self.units.as_deref().unwrap_or(all_units)).map_err(Failure::Refused)?,
             timeout: self.timeout.unwrap_or(timeout),
             profiles: profiles(self.profiles.as_ref())?,
+            accepted: self.accepting.accepted(),
             traced: self.trace,
         })
     }
 
-    async fn scan_line(&self, port: &std::path::Path) -> Result<Vec<Discovery>, Failure> {
+    async fn scan_line(&self, port: &std::path::Path) -> Result<Scanned, Failure> {
         let search = self.search("1-247", Duration::from_millis(100))?;
         let settings = serial_settings(port, &self.baud, &self.parity);
         let each = |settings: &crate::config::SerialSettings| {
@@ -133,37 +140,44 @@ impl Scan {
         };
         let total: Duration = settings.iter().map(each).sum();
         eprintln!(
-            "{} settings x {} unit ids on {}: at most {}, and the time of those that answer",
-            settings.len(),
+            "{} x {} unit ids on {}: at most {}, and the time of those that answer",
+            plural(settings.len(), "setting"),
             search.units.len(),
             port.display(),
             span(total)
         );
         let first = settings.first().map(|settings| Endpoint::Rtu(settings.clone()));
-        let _loan = first.map(|endpoint| loan::of_port(&self.agent, &endpoint)).transpose()?;
+        let _loan = first.map(|endpoint| loan::of_endpoint(&self.agent, &endpoint)).transpose()?;
         let mut progress = Progress::new(settings.len() * search.units.len());
-        let mut found = Vec::new();
+        let (mut found, mut unclear) = (Vec::new(), Vec::new());
         for settings in settings {
             let endpoint = Endpoint::Rtu(settings);
-            let unreachable = |error: PollError| {
-                Failure::Unreachable(format!("{endpoint}: {error}{}", loan::held_by(&endpoint, &error)))
-            };
-            let mut client = connect(&endpoint, search.timeout, search.traced).await.map_err(unreachable)?;
+            let unreachable = |error: PollError| Failure::Unreachable(format!("{endpoint}: {error}"));
+            let mut client =
+                connect(&endpoint, search.timeout, search.accepted, search.traced).await.map_err(unreachable)?;
+            let mut heard = Unclear::default();
             for unit in &search.units {
                 progress.step(&format!("{endpoint} unit {unit}"), found.len());
-                if let Some(shown) = look(&mut client, *unit, &search).await.map_err(unreachable)? {
-                    found.push(Discovery { endpoint: endpoint.clone(), unit_id: unit.get(), shown });
+                match look(&mut client, *unit, &search).await.map_err(unreachable)? {
+                    Looked::Answers(shown) => {
+                        found.push(Discovery { endpoint: endpoint.clone(), unit_id: unit.get(), shown });
+                    }
+                    Looked::Unclear(error) => heard.add(*unit, &error),
+                    Looked::Silent => {}
                 }
             }
+            unclear.extend(heard.into_sentence(&endpoint));
             if !found.is_empty() && !self.all {
                 break;
             }
         }
         progress.finish();
-        Ok(found)
+        // At another baud rate everybody who answers is not understood.
+        let unclear = if found.is_empty() { unclear } else { Vec::new() };
+        Ok(Scanned { found, unclear })
     }
 
-    async fn scan_network(&self) -> Result<Vec<Discovery>, Failure> {
+    async fn scan_network(&self) -> Result<Scanned, Failure> {
         let search = Arc::new(self.search("1,255", Duration::from_millis(500))?);
         let hosts = hosts(&self.tcp).map_err(Failure::Refused)?;
         eprintln!(
@@ -175,27 +189,25 @@ impl Scan {
                     * hosts.len().div_ceil(HOSTS_AT_ONCE) as u32
             )
         );
+        let lender = Arc::new(Lender::new(self.agent.socket()));
         let mut progress = Progress::new(hosts.len());
         let mut waiting = hosts.into_iter().enumerate();
         let mut running = JoinSet::new();
-        let (mut found, mut reached) = (Vec::new(), 0_usize);
-        let mut unreached = Vec::new();
+        let (mut found, mut unclear, mut unreached, mut reached) = (Vec::new(), Vec::new(), Vec::new(), 0_usize);
         loop {
             while running.len() < HOSTS_AT_ONCE
                 && let Some((order, endpoint)) = waiting.next()
             {
-                let search = Arc::clone(&search);
-                running.spawn(async move {
-                    let scanned = scan_host(&endpoint, &search).await;
-                    (order, scanned.map_err(|error| format!("{endpoint}: {error}")))
-                });
+                let (search, lender) = (Arc::clone(&search), Arc::clone(&lender));
+                running.spawn(async move { (order, scan_host(&endpoint, &search, &lender).await) });
             }
             let Some(done) = running.join_next().await else { break };
             let (order, devices) = done.map_err(anyhow::Error::from)?;
             match devices {
-                Ok(devices) => {
+                Ok(scanned) => {
                     reached += 1;
-                    found.extend(devices.into_iter().map(|device| (order, device)));
+                    found.extend(scanned.found.into_iter().map(|device| (order, device)));
+                    unclear.extend(scanned.unclear.into_iter().map(|sentence| (order, sentence)));
                 }
                 Err(error) => unreached.push((order, error)),
             }
@@ -208,7 +220,11 @@ impl Scan {
             return Err(Failure::Unreachable("no host takes a connection".to_owned()));
         }
         found.sort_by_key(|(order, device)| (*order, device.unit_id));
-        Ok(found.into_iter().map(|(_, device)| device).collect())
+        unclear.sort();
+        Ok(Scanned {
+            found: found.into_iter().map(|(_, device)| device).collect(),
+            unclear: unclear.into_iter().map(|(_, sentence)| sentence).collect(),
+        })
     }
 }
 
@@ -222,66 +238,29 @@ fn report_unreached(unreached: &[(usize, String)], reached: usize) {
     }
 }
 
-/// All devices of one host.
-///
-/// # Errors
-///
-/// When it takes no connection.
-async fn scan_host(endpoint: &Endpoint, search: &Search) -> Result<Vec<Discovery>, PollError> {
-    let mut client = connect(endpoint, search.timeout, search.traced).await?;
-    let mut found: Vec<Discovery> = Vec::new();
-    for unit in &search.units {
-        let looked = match client.check_open() {
-            Ok(()) => look(&mut client, *unit, search).await,
-            Err(error) => Err(error),
-        };
-        match looked {
-            Ok(Some(shown)) => found.push(Discovery { endpoint: endpoint.clone(), unit_id: unit.get(), shown }),
-            Ok(None) => {}
-            // Some gateways hang up on a unit that is not there.
-            Err(_) => match connect(endpoint, search.timeout, search.traced).await {
-                Ok(anew) => client = anew,
-                Err(_) => break,
-            },
-        }
-    }
-    // A device that looks at no unit id answers to all of them.
-    let is_one = found.len() > 1 && found.iter().all(|other| other.shown == found[0].shown);
-    if is_one && found.len() == search.units.len() {
-        found.truncate(1);
-    }
-    Ok(found)
-}
+/// Columns of a terminal.
+const WIDTH: usize = 80;
 
-/// Asks one unit for a register, and who it is when it answers. `None` when it does not. An error ends the connection.
-async fn look(client: &mut Client, unit: UnitId, search: &Search) -> Result<Option<Shown>, PollError> {
-    let mut words = Vec::new();
-    let answer = client.read(unit, RegisterTable::HoldingRegisters, 0, 1, &mut words).await;
-    match answer {
-        Ok(_) => {}
-        Err(error) if error.is_answer() => {}
-        Err(error) if error.ends_session() => return Err(error),
-        Err(_) => return Ok(None),
+/// What was found: a table of those at each endpoint, and the blocks for the configuration.
+fn write(out: &mut impl Write, found: &[Discovery], unclear: &[String]) -> io::Result<()> {
+    for sentence in unclear {
+        wrapped(sentence, WIDTH - 2).iter().try_for_each(|line| writeln!(out, "# {line}"))?;
     }
-    match survey(&mut Unit { client, unit }, &search.profiles).await {
-        Ok(found) => Ok(Some(Shown::from(found))),
-        Err(error) if error.ends_session() => Err(error),
-        // It has answered once, whatever it says now.
-        Err(_) => Ok(Some(Shown { vendor: None, product: None, version: None, matches: Vec::new() })),
-    }
-}
-
-fn write(out: &mut impl Write, found: &[Discovery]) -> io::Result<()> {
     if found.is_empty() {
-        return writeln!(out, "# nothing answers");
+        let what = if unclear.is_empty() { "nothing answers" } else { "nothing answers that is understood" };
+        return writeln!(out, "# {what}");
     }
-    let mut table = Table::new(["# where", "unit", "vendor", "product", "version", "profile"]);
     let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
-    for Discovery { endpoint, unit_id, shown } in found {
-        let profile = shown.matches.first().map_or_else(|| "-".to_owned(), |found| found.profile.clone());
-        let (vendor, product, version) = (or_none(&shown.vendor), or_none(&shown.product), or_none(&shown.version));
-        table.row([format!("# {endpoint}"), unit_id.to_string(), vendor, product, version, profile]);
+    for devices in found.chunk_by(|one, other| one.endpoint == other.endpoint) {
+        let Some(first) = devices.first() else { continue };
+        writeln!(out, "# {}", first.endpoint)?;
+        let mut table = Table::new(["# unit", "vendor", "product", "version", "profile"]);
+        for Discovery { unit_id, shown, .. } in devices {
+            let profile = shown.matches.first().map_or_else(|| "-".to_owned(), |found| found.profile.clone());
+            let (vendor, product, version) = (or_none(&shown.vendor), or_none(&shown.product), or_none(&shown.version));
+            table.row([format!("# {unit_id}"), vendor, product, version, profile]);
+        }
+        table.write_within(out, WIDTH)?;
     }
-    table.write(out, 0)?;
     write!(out, "{}", blocks::blocks(found))
 }

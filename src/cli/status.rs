@@ -142,6 +142,21 @@ fn write_link(out: &mut impl Write, link: &Value) -> io::Result<()> {
         }
     }
     writeln!(out)?;
+    if let Some(reason) = link["last_error"].as_str().filter(|_| link["connected"] != true) {
+        writeln!(out, "  {reason}")?;
+    }
+    let (closed, behind) = (number(&link["reconnects_closed"]), number(&link["reconnects_behind"]));
+    if let Some(after) = link["closes_after"].as_u64() {
+        let what = if after == 1 { "each answer".to_owned() } else { format!("{after} answers") };
+        writeln!(out, "  the other side closes the connection after {what}: made anew {} times", count(closed))?;
+    }
+    if behind > 0 {
+        writeln!(
+            out,
+            "  answers came one request late: the connection was made anew {} times for that",
+            count(behind)
+        )?;
+    }
     let late = |one: &Value| {
         let interval = show_duration(Duration::from_millis(number(&one["interval_ms"])));
         let (late, predicted) = (number(&one["late_max_ms"]), number(&one["predicted_late_max_ms"]));

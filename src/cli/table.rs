@@ -27,6 +27,33 @@ impl Table {
         self.rows.push((style, cells.to_vec()));
     }
 
+    /// Writes header and rows without more than `width` columns: the longest texts are cut, no number is.
+    pub fn write_within(&mut self, out: &mut impl Write, width: usize) -> io::Result<()> {
+        const CUT_LEAST: usize = 8;
+        loop {
+            let cells = |column: usize| self.rows.iter().map(move |(_, cells)| &cells[column]);
+            let longest = |column: usize| {
+                cells(column).chain([&self.header[column]]).map(|cell| cell.chars().count()).max().unwrap_or(0)
+            };
+            let widths: Vec<usize> = (0..self.header.len()).map(longest).collect();
+            let is_wider = widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1) > width;
+            // A column is as wide as its longest cell: cutting text helps where that is a text.
+            let may_give_way = |column: &usize| {
+                widths[*column] > CUT_LEAST
+                    && cells(*column)
+                        .filter(|cell| cell.chars().count() == widths[*column])
+                        .all(|cell| !is_number(cell))
+                    && self.header[*column].chars().count() < widths[*column]
+            };
+            let widest = (0..widths.len()).filter(may_give_way).max_by_key(|column| widths[*column]);
+            let Some(column) = widest.filter(|_| is_wider) else { break };
+            // One character after the other, so that the next widest gives way, too.
+            let keep = widths[column] - 1;
+            self.rows.iter_mut().for_each(|(_, cells)| cells[column] = cut(&cells[column], keep));
+        }
+        self.write(out, 0)
+    }
+
     /// Writes header and rows, indented.
     pub fn write(&self, out: &mut impl Write, indent: usize) -> io::Result<()> {
         let mut layout = Layout::new(&self.header);
@@ -65,7 +92,7 @@ impl Layout {
             column.width = column.width.max(cell.chars().count().min(WIDTH_MAX));
             match cell.as_str() {
                 "" | "-" => {}
-                text if text.trim_start_matches('-').starts_with(|c: char| c.is_ascii_digit()) => column.numbers += 1,
+                text if is_number(text) => column.numbers += 1,
                 _ => column.words += 1,
             }
         }
@@ -86,11 +113,39 @@ impl Layout {
     }
 }
 
+/// At most so many characters of a text, the last of them an ellipsis where some are missing.
+fn cut(text: &str, width: usize) -> String {
+    match text.chars().count() > width && !is_number(text) {
+        true => text.trim_end_matches('…').chars().take(width - 1).chain(['…']).collect(),
+        false => text.to_owned(),
+    }
+}
+
+/// A text in lines of at most `width` characters, broken between words where there are any.
+pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            Some(_) | None => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
 /// A measured value for people: up to four decimals, and more only where the value is that small.
 pub(super) fn measured(value: f64) -> String {
     let is_small = value != 0.0 && value.abs() < 0.001;
     let text = if is_small { format!("{value:.3e}") } else { format!("{value:.4}") };
     if is_small || !text.contains('.') { text } else { text.trim_end_matches('0').trim_end_matches('.').to_owned() }
+}
+
+/// A number, as far as columns are concerned: it begins like one.
+fn is_number(cell: &str) -> bool {
+    cell.trim_start_matches('-').starts_with(|c: char| c.is_ascii_digit())
 }
 
 /// `1.5 MiB`.
@@ -153,6 +208,23 @@ mod tests {
             String::from_utf8(out).unwrap(),
             "  device   polls\n  press-1      7\n  x        1,234\n  y         -5.2\n"
         );
+    }
+
+    #[test]
+    fn a_table_that_is_too_wide_loses_text_and_no_number() {
+        let mut table = Table::new(["name", "value", "why"]);
+        table.row(["a_point_with_a_very_long_name".into(), "123456.789".into(), "bad: exception 2 and so on".into()]);
+
+        let mut out = Vec::new();
+        table.write_within(&mut out, 40).unwrap();
+
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.lines().all(|line| line.chars().count() <= 40), "{text}");
+        assert!(text.contains("123456.789") && text.contains('…'), "{text}");
+        let mut numbers = Table::new(["a", "b"]);
+        numbers.row(["text".into(), "1234567890123456789012345678901234567890 and more".into()]);
+        numbers.write_within(&mut Vec::new(), 20).unwrap();
+        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
     }
 
     #[test]

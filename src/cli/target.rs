@@ -10,10 +10,9 @@ use clap::{Args, ValueEnum};
 use tokio::time::Instant;
 
 use super::Failure;
-use super::loan::held_by;
-use crate::config::{DEFAULT_PROFILES, Endpoint, Parity, SerialSettings, host_and_port};
+use crate::config::{Accepted, DEFAULT_PROFILES, Endpoint, Parity, SerialSettings, host_and_port};
 use crate::modbus::PollError;
-use crate::modbus::client::Client;
+use crate::modbus::client::{Client, OnClose};
 use crate::modbus::trace::{FrameLog, TraceLine, Traced};
 use crate::model::UnitId;
 use crate::profile::{self, Profile, file};
@@ -49,6 +48,25 @@ pub(super) struct Target {
     /// Longest wait for an answer, without configuration; with it, the link has its own.
     #[arg(long, requires = "endpoint", value_name = "TIME", default_value = "1s", value_parser = time)]
     pub(super) timeout: Duration,
+    #[command(flatten)]
+    pub(super) accepting: Accepting,
+}
+
+/// Answers of a Modbus TCP gateway that are taken although they carry something else than was asked.
+#[derive(Debug, Args)]
+pub(super) struct Accepting {
+    /// Take answers with any transaction id, with --tcp: for a gateway that numbers by itself.
+    #[arg(long, requires = "tcp")]
+    any_transaction_id: bool,
+    /// Take answers with any unit id, with --tcp.
+    #[arg(long, requires = "tcp")]
+    any_unit_id: bool,
+}
+
+impl Accepting {
+    pub(super) fn accepted(&self) -> Accepted {
+        Accepted { any_transaction: self.any_transaction_id, any_unit: self.any_unit_id }
+    }
 }
 
 impl Target {
@@ -70,16 +88,40 @@ impl Target {
 }
 
 /// Opens an endpoint; with `traced` every frame goes to standard error.
-pub(super) async fn connect(endpoint: &Endpoint, timeout: Duration, traced: bool) -> Result<Client, PollError> {
+pub(super) async fn connect(
+    endpoint: &Endpoint,
+    timeout: Duration,
+    accepted: Accepted,
+    traced: bool,
+) -> Result<Client, PollError> {
     let mut client = Client::connect(endpoint, timeout).await?;
+    client.accept(accepted);
+    // Some devices close the connection after each answer, and take a new one.
+    client.on_close(OnClose::AskAgain);
     if traced {
-        let mut log = FrameLog::new(matches!(endpoint, Endpoint::Tcp { .. }));
-        let begun = Instant::now();
-        client.trace(Box::new(move |traced: Traced<'_>| {
-            log.add(traced).iter().for_each(|line| show(line, begun.elapsed()));
-        }));
+        let log = FrameLog::new(matches!(endpoint, Endpoint::Tcp { .. }));
+        let mut shown = ShownFrames { log, begun: Instant::now() };
+        client.trace(Box::new(move |traced: Traced<'_>| shown.add(traced)));
     }
     Ok(client)
+}
+
+/// The frames of a link, on standard error; what is no frame at the end.
+struct ShownFrames {
+    log: FrameLog,
+    begun: Instant,
+}
+
+impl ShownFrames {
+    fn add(&mut self, traced: Traced<'_>) {
+        self.log.add(traced).iter().for_each(|line| show(line, self.begun.elapsed()));
+    }
+}
+
+impl Drop for ShownFrames {
+    fn drop(&mut self) {
+        self.log.finish().iter().for_each(|line| show(line, self.begun.elapsed()));
+    }
 }
 
 /// One frame, on standard error: when, direction, bytes, meaning; what is wrong in red.
@@ -106,7 +148,7 @@ pub(super) fn unit_id(raw: u8) -> Result<UnitId, Failure> {
 pub(super) fn failed(endpoint: &Endpoint, unit: UnitId, error: &PollError) -> Failure {
     match error {
         PollError::Refused { .. } | PollError::UnitId { .. } => Failure::Refused(error.to_string()),
-        other => Failure::Unreachable(format!("{endpoint}, unit {unit}: {other}{}", held_by(endpoint, other))),
+        other => Failure::Unreachable(format!("{endpoint}, unit {unit}: {other}")),
     }
 }
 

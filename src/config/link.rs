@@ -21,8 +21,19 @@ pub struct LinkConfig {
     pub timeout: Duration,
     /// Shortest wait for an answer of a device that is known to be fast; the same as `timeout` when the wait is fixed.
     pub timeout_min: Duration,
+    /// Which answers are taken.
+    pub accepted: Accepted,
     /// Devices in the order of the file; at least one.
     pub devices: Vec<DeviceConfig>,
+}
+
+/// What a Modbus TCP gateway may answer with in place of what was asked (Modbus Messaging on TCP/IP 1.0b, 4.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Accepted {
+    /// Any transaction id: the gateway numbers its answers by itself.
+    pub any_transaction: bool,
+    /// Any unit id.
+    pub any_unit: bool,
 }
 
 /// Where a link leads and which framing it speaks.

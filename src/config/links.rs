@@ -4,12 +4,14 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::link::{Endpoint, LinkConfig, Parity, SerialSettings};
+use super::link::{Accepted, Endpoint, LinkConfig, Parity, SerialSettings};
 use super::site::{host_and_port, name};
 use crate::settings::{Item, Section};
 
 /// Who switches the direction of a half-duplex transceiver: the adapter by itself, or the driver by RTS.
 const DIRECTIONS: &[(&str, bool)] = &[("adapter", false), ("driver", true)];
+/// Which answers are taken for what was asked: those that carry the number of the request, or any.
+const ACCEPTED: &[(&str, bool)] = &[("asked", false), ("any", true)];
 const PARITIES: &[(&str, Parity)] = &[("none", Parity::None), ("even", Parity::Even), ("odd", Parity::Odd)];
 
 /// A `[[link]]` with a name, whatever else is wrong with it: devices may refer to it.
@@ -52,13 +54,31 @@ fn link<'s, 'i>(mut section: Section<'s, 'i>, others: &[Declared<'_, '_>]) -> Op
     let endpoint = endpoint(&mut section, others);
     let timeout = section.duration("timeout", Duration::from_millis(10)..=Duration::from_secs(60));
     let timeout_min = section.take("timeout_min");
+    let accepted = accepted(&mut section, endpoint.as_ref());
     section.finish();
     let timeout = timeout.unwrap_or(Duration::from_millis(500));
     let timeout_min =
         timeout_min.and_then(|item| item.duration(Duration::from_millis(10)..=timeout)).unwrap_or(timeout);
     let name = name?;
-    let link = endpoint.map(|endpoint| LinkConfig { name, endpoint, timeout, timeout_min, devices: Vec::new() });
+    let link =
+        endpoint.map(|endpoint| LinkConfig { name, endpoint, timeout, timeout_min, accepted, devices: Vec::new() });
     Some(Declared { name: item?, link, devices: 0 })
+}
+
+/// What may stand in an answer in place of what was asked. Only Modbus TCP has a transaction id, and only there a wrong
+/// unit id is known to be that of a gateway.
+fn accepted(section: &mut Section<'_, '_>, endpoint: Option<&Endpoint>) -> Accepted {
+    let mut any = |key: &'static str| {
+        let Some(item) = section.take(key) else { return false };
+        match endpoint {
+            Some(Endpoint::RtuOverTcp { .. } | Endpoint::Rtu(_) | Endpoint::Text(_)) => {
+                item.fault("only a link with tcp has it: on a serial line unit id and time tell whose answer it is");
+                false
+            }
+            Some(Endpoint::Tcp { .. }) | None => item.choice(ACCEPTED).unwrap_or(false),
+        }
+    };
+    Accepted { any_transaction: any("accept_transaction_id"), any_unit: any("accept_unit_id") }
 }
 
 /// The one of the four that is given.

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use forward::{Changes, Forward, SelectedForward};
-pub use link::{DeviceConfig, Endpoint, LinkConfig, Parity, SerialSettings, TagConfig, bracketed};
+pub use link::{Accepted, DeviceConfig, Endpoint, LinkConfig, Parity, SerialSettings, TagConfig, bracketed};
 pub use overlay::{OVERLAY_FILE, lay_over, named};
 pub use remote::{KeyConfig, RemoteConfig, Role};
 pub use site::host_and_port;

@@ -2,6 +2,7 @@
 
 pub mod deeds;
 pub mod health;
+mod lendable;
 pub mod problems;
 pub mod process;
 pub mod protocol;

@@ -126,6 +126,13 @@ pub enum Lendable {
     Link(String),
     /// A serial port, if a link uses it.
     Port(PathBuf),
+    /// A TCP endpoint, if a link leads there, by whatever name.
+    Host {
+        /// Name or address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
 }
 
 /// What is before the bytes of some stored commits.
@@ -206,6 +213,7 @@ pub enum Notice {
     Forgotten(bool),
     /// Raw registers or bits.
     Registers(Vec<u16>),
-    /// The link with this name is left alone until the connection is closed; nothing when no link uses that port.
+    /// The link with this name is left alone until the connection is closed; nothing when no link uses that port or leads to
+    /// that host.
     Lent(Option<String>),
 }

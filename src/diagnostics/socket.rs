@@ -18,9 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::deeds::Deeds;
 use super::protocol::{AlarmAnswer, Lendable, Notice, Request, ShownReading};
-use super::{Board, stored};
+use super::{Board, lendable, stored};
 use crate::buffer::{BufferHandle, Catalogue};
-use crate::config::Endpoint;
 use crate::ingest::{LiveHandle, RulesHandle, Wanted};
 use crate::model::{Name, Observed, Row, SeriesId, SeriesInfo, UnitId, Value};
 use crate::poll::{LinkHandle, PollError};
@@ -293,12 +292,13 @@ async fn lend(
     let links = services.directory.borrow().links.clone();
     let found = match wanted {
         Lendable::Link(name) => links.get_key_value(name),
-        Lendable::Port(port) => links.iter().find(|(_, handle)| uses(handle.endpoint(), port)),
+        Lendable::Port(port) => lendable::link_with_port(&links, port),
+        Lendable::Host { host, port } => lendable::link_with_host(&links, host, *port).await,
     };
     let Some((name, handle)) = found else {
         let answer = match wanted {
             Lendable::Link(name) => Notice::Refused(format!("no link {name:?}")),
-            Lendable::Port(_) => Notice::Lent(None),
+            Lendable::Port(_) | Lendable::Host { .. } => Notice::Lent(None),
         };
         return send(writer, &answer).await;
     };
@@ -318,16 +318,6 @@ async fn lend(
             send(writer, &Notice::Error(reason)).await
         }
         Err(error) => send(writer, &Notice::Error(format!("link {name} cannot be lent: {error}"))).await,
-    }
-}
-
-/// True when the link has this port open, by whatever name.
-fn uses(endpoint: &Endpoint, port: &Path) -> bool {
-    match endpoint {
-        Endpoint::Rtu(settings) | Endpoint::Text(settings) => {
-            settings.port == port || settings.port.canonicalize().is_ok_and(|own| own == port)
-        }
-        Endpoint::Tcp { .. } | Endpoint::RtuOverTcp { .. } => false,
     }
 }
 

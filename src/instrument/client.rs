@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::config::{Parity, SerialSettings};
 use crate::kernel::switch_rs485_by_driver;
 use crate::model::{Fault, Timestamp};
+use crate::port;
 
 use super::frame::{Frame, LineCutter};
 use super::pattern::{LineReader, LineReading};
@@ -28,11 +29,11 @@ const QUIET_WITHIN: u32 = 4;
 #[derive(Debug, thiserror::Error)]
 pub enum InstrumentError {
     /// The port is missing, in use by another program, or refuses the settings.
-    #[error("serial port {}: cannot be opened: {source}", port.display())]
+    #[error("{source}")]
     Open {
         /// Device file.
         port: PathBuf,
-        /// What the system said.
+        /// What the system said, with the port and what to do.
         source: io::Error,
     },
     /// The port was unplugged: end of file, or another device stands at its path.
@@ -130,7 +131,10 @@ impl Instrument<SerialStream> {
             })
             .stop_bits(if settings.stop_bits == 2 { tokio_serial::StopBits::Two } else { tokio_serial::StopBits::One })
             .open_native_async()
-            .map_err(|error| InstrumentError::Open { port: path.clone(), source: error.into() })?;
+            .map_err(|error| {
+                let source = port::explained(path, &error.into());
+                InstrumentError::Open { port: path.clone(), source }
+            })?;
         if settings.rs485 {
             switch_rs485_by_driver(&port).map_err(|source| InstrumentError::Open { port: path.clone(), source })?;
         }

@@ -3,7 +3,8 @@
 //! **A late answer is never taken for the next one.**
 //!
 //! - Modbus TCP: every request has its own transaction id. Answers with another id are dropped and counted. A unit whose
-//!   answer is missing owes it here, too: requests must not pile up in front of a device that is slow.
+//!   answer is missing owes it here, too: requests must not pile up in front of a device that is slow. Where a gateway
+//!   numbers its answers by itself, so that any id is taken, a connection on which an answer is missing is given up.
 //! - RTU (on a serial port or through a TCP gateway) has no such id: a late answer of the same unit, function and
 //!   length looks exactly like the one that is waited for. So a unit whose answer is missing *owes* it: it is not
 //!   asked again until the answer has come, or a full answer time (the timeout of the link) has passed beyond the
@@ -12,7 +13,9 @@
 //!   timeout must be chosen above half the slowest answer.
 //! - After a bad frame on RTU everything is drained until the line has been quiet.
 
+mod exchange;
 mod objects;
+mod reopen;
 mod write;
 
 use std::io;
@@ -20,14 +23,19 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::config::{Endpoint, SerialSettings};
+use crate::config::{Accepted, Endpoint, SerialSettings};
 use crate::model::UnitId;
 use crate::profile::Table;
 
-use super::error::PollError;
-use super::frame::{self, RTU_REQUEST, ReadRequest, RtuProgress};
+use super::error::{Came, PollError};
+use super::frame::{self, ReadRequest};
+use super::rtu::{STRAY_MAX, Shape};
 use super::trace::Traced;
 use super::transport::{Inbound, Transport};
+use exchange::{Asked, RtuRequest};
+use reopen::Reopening;
+
+pub use reopen::OnClose;
 
 /// Shortest wait for a connection: one lost SYN is sent again after a second.
 const CONNECT_AT_LEAST: Duration = Duration::from_secs(2);
@@ -40,6 +48,20 @@ const SILENCE_FAST: Duration = Duration::from_micros(1750);
 const FAST_ABOVE_BAUD: u32 = 19_200;
 /// So many requests in a row without a single byte back: the connection itself is in doubt.
 const SILENT_REQUESTS_MAX: u32 = 3;
+
+/// So many requests in a row without an answer, while answers to earlier ones come: the connection is out of step.
+const LATE_REQUESTS_MAX: u32 = 3;
+/// So many requests whose answers are missing are remembered by their transaction ids.
+const MISSING_MAX: usize = 16;
+
+/// Bytes that belonged to no frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stray {
+    /// How many.
+    pub bytes: u64,
+    /// Around how many answers.
+    pub answers: u64,
+}
 
 /// Sees every byte that crosses a link.
 pub type Tracer = Box<dyn FnMut(Traced<'_>) + Send + Sync>;
@@ -63,6 +85,19 @@ pub struct Client {
     /// Something other than a good answer was seen on an RTU line: drain before the next request.
     unsettled: bool,
     owed: Vec<OwedAnswer>,
+    /// Transaction ids of requests on this connection whose answers may still come.
+    missing: Vec<u16>,
+    /// Requests in a row that had no answer while the answer to an earlier one came.
+    late_requests: u32,
+    /// The answer to an earlier request came while the present one was waited for.
+    was_late: bool,
+    /// A byte has come since the last request went out.
+    is_heard: bool,
+    /// An answer is missing that nothing tells apart from the next one: no more is asked on this connection.
+    is_spent: bool,
+    stray: Stray,
+    accepted: Accepted,
+    reopening: Reopening,
     /// Whether the last answer on an RTU line came behind the echo of its request; `None` before the first one.
     hears_itself: Option<bool>,
 }
@@ -72,7 +107,18 @@ enum Line {
     /// By their MBAP header.
     Tcp,
     /// By length, CRC and silence.
-    Rtu { character: Duration, silence: Duration, quiet: Duration },
+    Rtu(Pace),
+}
+
+/// The times of an RTU line.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    /// One character.
+    character: Duration,
+    /// Between frames.
+    silence: Duration,
+    /// After which nothing more comes.
+    quiet: Duration,
 }
 
 /// An RTU answer that has not come in time and may still come.
@@ -101,7 +147,7 @@ impl Client {
         let line = match endpoint {
             Endpoint::Rtu(settings) => rtu_line(settings),
             Endpoint::RtuOverTcp { .. } => {
-                Line::Rtu { character: Duration::ZERO, silence: Duration::ZERO, quiet: QUIET_GATEWAY }
+                Line::Rtu(Pace { character: Duration::ZERO, silence: Duration::ZERO, quiet: QUIET_GATEWAY })
             }
             Endpoint::Tcp { .. } | Endpoint::Text(_) => Line::Tcp,
         };
@@ -119,6 +165,14 @@ impl Client {
             stale_units: Vec::new(),
             unsettled: true,
             owed: Vec::new(),
+            missing: Vec::new(),
+            late_requests: 0,
+            was_late: false,
+            is_heard: false,
+            is_spent: false,
+            stray: Stray::default(),
+            accepted: Accepted::default(),
+            reopening: Reopening::new(endpoint.clone()),
             hears_itself: None,
         }
     }
@@ -138,17 +192,32 @@ impl Client {
         into.clear();
         let request = ReadRequest { unit, table, address, count };
         request.check()?;
+        let answer = self.read_once(&request, into).await;
+        match answer {
+            Err(error) if self.may_ask_anew(&error) => {
+                self.reopen().await?;
+                self.read_once(&request, into).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn read_once(&mut self, request: &ReadRequest, into: &mut Vec<u16>) -> Result<Instant, PollError> {
+        let (function, data) = (request.table.read_function(), request.data_bytes());
+        let asked = Asked { unit: request.unit, function, patience: self.patience };
+        let take = |unit, pdu: &[u8]| request.take_answer(unit, pdu, into);
         match self.line {
-            Line::Tcp => self.read_tcp(&request, into).await,
-            Line::Rtu { character, silence, quiet } => {
-                UnitId::serial(unit.get().into()).map_err(|reason| PollError::UnitId { unit, reason })?;
-                self.settle(unit, silence, quiet).await?;
-                let out = self.send_rtu(&request, character).await?;
-                let answer = self.read_rtu(&request, out, character, quiet, into).await;
-                self.note(&request, out, &answer);
-                answer
+            Line::Tcp => self.exchange_tcp(asked, |number| request.to_tcp(number), Some(data), take).await?,
+            Line::Rtu(pace) => {
+                let wanted = RtuRequest { bytes: &request.to_rtu(), shape: Shape::Data(data), may_echo: true };
+                let heard = self.exchange_rtu(asked, pace, wanted, take).await;
+                if matches!(heard.answer, Ok(()) | Err(PollError::Exception(_))) {
+                    self.hears_itself = Some(heard.had_echo);
+                }
+                heard.answer?;
             }
         }
+        Ok(self.last_activity)
     }
 
     /// From now on `tracer` sees what is sent and received.
@@ -167,6 +236,22 @@ impl Client {
         self.turnaround
     }
 
+    /// From now on answers are taken by these terms. Those that come too late are told apart by their transaction id: where
+    /// it may be any, a TCP connection on which an answer is missing is given up.
+    pub fn accept(&mut self, accepted: Accepted) {
+        self.accepted = accepted;
+    }
+
+    /// Hears what still comes until the link is quiet: for the tracer, once no more is asked.
+    pub async fn hear_out(&mut self) {
+        let bound = Instant::now() + self.timeout;
+        let quiet = match self.line {
+            Line::Tcp => QUIET_GATEWAY,
+            Line::Rtu(pace) => pace.quiet,
+        };
+        while !self.inbound.is_full() && matches!(self.receive(bound.min(Instant::now() + quiet)).await, Ok(true)) {}
+    }
+
     /// Waits until the link has been silent for `span`; zero does not wait.
     pub async fn rest(&self, span: Duration) {
         if !span.is_zero() {
@@ -183,7 +268,10 @@ impl Client {
 
     /// Error when the other side has closed the connection while nothing was asked.
     pub fn check_open(&mut self) -> Result<(), PollError> {
-        self.catch_up()
+        match self.is_spent {
+            true => Err(given_up_for_its_late_answer()),
+            false => self.catch_up(),
+        }
     }
 
     /// True after three requests in a row to which not one byte came back: a connection that looks open may be dead,
@@ -192,91 +280,20 @@ impl Client {
         self.silent_requests >= SILENT_REQUESTS_MAX
     }
 
+    /// True after three requests over TCP in a row that had no answer in time while the answer to an earlier one came:
+    /// a device that has skipped one answer gives each answer one request late until the connection is made anew.
+    pub fn is_behind(&self) -> bool {
+        self.late_requests >= LATE_REQUESTS_MAX
+    }
+
+    /// Bytes around answers that belonged to nothing, since the last call: how many, around how many answers.
+    pub fn take_stray(&mut self) -> Stray {
+        std::mem::take(&mut self.stray)
+    }
+
     /// Units whose late answers were dropped since the last call, once for each.
     pub fn take_stale(&mut self) -> std::vec::Drain<'_, u8> {
         self.stale_units.drain(..)
-    }
-
-    async fn read_tcp(&mut self, request: &ReadRequest, into: &mut Vec<u16>) -> Result<Instant, PollError> {
-        self.catch_up()?;
-        self.transaction = self.transaction.wrapping_add(1);
-        self.send(&request.to_tcp(self.transaction)).await?;
-        let out = self.last_activity;
-        let deadline = out + self.patience;
-        loop {
-            while let Some(frame) = frame::split_tcp(self.inbound.filled())? {
-                let length = frame.length;
-                if frame.transaction == self.transaction {
-                    self.turnaround = self.last_activity - out;
-                    let answer = request.take_answer(frame.unit, frame.pdu, into);
-                    self.inbound.drop_front(length);
-                    return answer.map(|()| self.last_activity);
-                }
-                let unit = frame.unit;
-                self.inbound.drop_front(length);
-                self.came_late(unit);
-            }
-            if !self.receive(deadline).await? {
-                return Err(if self.inbound.is_empty() {
-                    self.owes(request.unit, request.table.read_function(), out);
-                    self.no_answer()
-                } else {
-                    PollError::OutOfStep { reason: "an answer broke off" }
-                });
-            }
-        }
-    }
-
-    async fn send_rtu(&mut self, request: &ReadRequest, character: Duration) -> Result<Instant, PollError> {
-        self.send(&request.to_rtu()).await?;
-        self.last_activity += character * RTU_REQUEST as u32;
-        Ok(self.last_activity)
-    }
-
-    async fn read_rtu(
-        &mut self,
-        request: &ReadRequest,
-        out: Instant,
-        character: Duration,
-        quiet: Duration,
-        into: &mut Vec<u16>,
-    ) -> Result<Instant, PollError> {
-        // The timeout is for the first byte; the rest may take as long as the line needs, twice over.
-        let transmission = character * (2 * (5 + request.data_bytes())) as u32 + quiet;
-        let mut deadline = out + self.patience;
-        let mut progress = RtuProgress::Partial;
-        let mut heard_itself = false;
-        loop {
-            let until = match progress {
-                RtuProgress::Unexpected => deadline.min(self.last_activity + quiet),
-                RtuProgress::Partial | RtuProgress::Whole | RtuProgress::Echo => deadline,
-            };
-            let was_empty = self.inbound.is_empty();
-            let more = !self.inbound.is_full() && self.receive(until).await?;
-            if more && was_empty {
-                deadline = deadline.max(self.last_activity + transmission);
-                self.turnaround = self.last_activity.saturating_duration_since(out);
-            }
-            while self.drop_owed() {}
-            progress = frame::rtu_progress(request, self.inbound.filled());
-            if progress == RtuProgress::Echo {
-                heard_itself = true;
-                self.inbound.drop_front(RTU_REQUEST);
-                progress = frame::rtu_progress(request, self.inbound.filled());
-            }
-            if more && progress != RtuProgress::Whole {
-                continue;
-            }
-            if self.inbound.is_empty() {
-                return Err(self.no_answer());
-            }
-            let answer = frame::take_rtu(request, self.inbound.filled(), into);
-            if matches!(answer, Ok(()) | Err(PollError::Exception(_))) {
-                self.hears_itself = Some(heard_itself);
-            }
-            self.inbound.clear();
-            return answer.map(|()| self.last_activity);
-        }
     }
 
     /// Before a request on RTU: drains what should not be there, waits for an answer that the unit owes, and keeps
@@ -284,9 +301,10 @@ impl Client {
     /// [`PollError::Garbage`].
     async fn settle(&mut self, unit: UnitId, silence: Duration, quiet: Duration) -> Result<(), PollError> {
         self.catch_up()?;
-        self.unsettled |= !self.inbound.is_empty();
         // What came late while nobody was asked is counted as such.
         while self.drop_owed() {}
+        self.drop_trailing();
+        self.unsettled |= !self.inbound.is_empty();
         let mut seen = self.inbound.filled().len();
         let bound = Instant::now() + 2 * self.timeout + quiet;
         loop {
@@ -298,7 +316,7 @@ impl Client {
                 None => break,
             };
             if now > bound {
-                return Err(PollError::Garbage { bytes: seen });
+                return Err(PollError::Garbage { came: Came::counted(seen, self.inbound.filled()) });
             }
             if self.inbound.is_full() {
                 self.inbound.clear();
@@ -318,7 +336,8 @@ impl Client {
     }
 
     /// An answer over TCP that nobody waits for any more.
-    fn came_late(&mut self, unit: u8) {
+    fn came_late(&mut self, transaction: u16, unit: u8) {
+        self.missing.retain(|missing| *missing != transaction);
         self.stale_units.push(unit);
         if let Some(position) = self.owed.iter().position(|owed| owed.unit == unit) {
             self.owed.swap_remove(position);
@@ -339,26 +358,33 @@ impl Client {
         if self.owed.is_empty() {
             return false;
         }
-        let Some(frame) = frame::split_rtu(self.inbound.filled()) else { return false };
-        let is_it = |owed: &OwedAnswer| owed.unit == frame.unit && owed.function == frame.function;
-        let Some(position) = self.owed.iter().position(is_it) else { return false };
+        let filled = self.inbound.filled();
+        let found = (0..=filled.len().min(STRAY_MAX)).find_map(|start| {
+            let frame = frame::split_rtu(&filled[start..])?;
+            let is_it = |owed: &OwedAnswer| owed.unit == frame.unit && owed.function == frame.function;
+            Some((self.owed.iter().position(is_it)?, frame.unit, start + frame.length))
+        });
+        let Some((position, unit, end)) = found else { return false };
         self.owed.swap_remove(position);
-        self.stale_units.push(frame.unit);
-        self.inbound.drop_front(frame.length);
+        self.stale_units.push(unit);
+        self.inbound.drop_front(end);
         true
     }
 
-    /// Remembers what the outcome of an RTU request means for the next one.
-    fn note(&mut self, request: &ReadRequest, out: Instant, outcome: &Result<Instant, PollError>) {
-        let may_still_come = match outcome {
-            Ok(_) | Err(PollError::Exception(_)) => return,
-            // Of the right shape in every byte but the checksum: this was the answer.
-            Err(PollError::BadChecksum { .. }) => false,
-            Err(_) => true,
-        };
-        self.unsettled |= !matches!(outcome, Err(PollError::NoAnswer { .. }));
-        if may_still_come {
-            self.owes(request.unit, request.table.read_function(), out);
+    /// A few bytes behind an answer that was taken, with nothing owed, are stray: a line without bias gives them when the
+    /// direction changes, and the next request has waited long enough when they are through.
+    fn drop_trailing(&mut self) {
+        let count = self.inbound.filled().len();
+        if !self.unsettled && self.owed.is_empty() && (1..=STRAY_MAX).contains(&count) {
+            self.inbound.clear();
+            self.strayed(count);
+        }
+    }
+
+    fn strayed(&mut self, bytes: usize) {
+        if bytes > 0 {
+            self.stray.bytes += bytes as u64;
+            self.stray.answers += 1;
         }
     }
 
@@ -367,6 +393,7 @@ impl Client {
         if let Some(tracer) = &mut self.tracer {
             tracer(Traced::Sent(bytes));
         }
+        self.is_heard = false;
         match timeout_at(deadline, self.transport.write_all(bytes)).await {
             Ok(written) => written.map_err(PollError::LinkDown)?,
             Err(_) => return Err(PollError::LinkDown(io::Error::new(io::ErrorKind::TimedOut, "nothing can be sent"))),
@@ -407,6 +434,8 @@ impl Client {
     fn arrived(&mut self, count: usize) {
         let before = self.inbound.filled().len();
         self.inbound.add(count);
+        self.is_heard = true;
+        self.reopening.carried();
         if let Some(tracer) = &mut self.tracer {
             tracer(Traced::Received(&self.inbound.filled()[before..]));
         }
@@ -418,10 +447,15 @@ impl Client {
     }
 }
 
+fn given_up_for_its_late_answer() -> PollError {
+    let reason = "given up: an answer is missing, and by its number nothing would tell it from the next one";
+    PollError::LinkDown(io::Error::new(io::ErrorKind::NotConnected, reason))
+}
+
 fn rtu_line(settings: &SerialSettings) -> Line {
     let character = settings.character_time();
     let silence = if settings.baud_rate > FAST_ABOVE_BAUD { SILENCE_FAST } else { character * 7 / 2 };
-    Line::Rtu { character, silence, quiet: QUIET_SERIAL.max(silence) }
+    Line::Rtu(Pace { character, silence, quiet: QUIET_SERIAL.max(silence) })
 }
 
 async fn sleep_until_if_later(moment: Instant) {

@@ -1,12 +1,13 @@
 //! Frames of Modbus TCP and Modbus RTU: bytes of a request, meaning of an answer. Pure.
 //!
-//! An answer is only believed when everything that can be checked fits the request: unit, function, byte count
-//! and length, and on RTU the CRC and that nothing follows.
+//! An answer is only believed when everything that can be checked fits the request: unit, function, byte count, that all
+//! its data are there, on TCP the transaction id and on RTU the CRC. Where it begins and ends among the bytes that came is
+//! found by [`rtu`](super::rtu) and [`mbap`](super::mbap).
 
 use crate::model::UnitId;
 use crate::profile::Table;
 
-use super::error::{Mismatch, PollError};
+use super::error::{Came, Mismatch, PollError, StreamFault};
 use super::objects;
 use super::write;
 
@@ -22,13 +23,13 @@ pub const RTU_REQUEST: usize = 8;
 pub const TCP_REQUEST: usize = 12;
 
 /// MBAP header without the unit: transaction, protocol, length.
-const MBAP_PREFIX: usize = 6;
+pub(super) const MBAP_PREFIX: usize = 6;
 /// Set in the function code of an exception (Modbus Application Protocol 1.1b3, 7).
-const EXCEPTION_BIT: u8 = 0x80;
+pub(super) const EXCEPTION_BIT: u8 = 0x80;
 /// Unit, function, byte count before the data and CRC behind it.
-const RTU_OVERHEAD: usize = 5;
+pub(super) const RTU_OVERHEAD: usize = 5;
 /// Unit, function, exception code, CRC.
-const RTU_EXCEPTION: usize = 5;
+pub(super) const RTU_EXCEPTION: usize = 5;
 
 /// One request for contiguous registers or bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,19 +89,22 @@ impl ReadRequest {
         let asked = self.table.read_function();
         let expected = self.data_bytes();
         match *pdu {
-            [function, code] if function == asked | EXCEPTION_BIT => Err(PollError::Exception(code)),
-            [function, bytes, ref data @ ..] if function == asked => {
-                if usize::from(bytes) == expected && data.len() == expected {
+            [function, code, ..] if function == asked | EXCEPTION_BIT => Err(PollError::Exception(code)),
+            [function, bytes, ref data @ ..] if function == asked => match data.get(..expected) {
+                // What stands behind the data that were asked for is none of them.
+                Some(data) if usize::from(bytes) == expected => {
                     self.unpack(data, into);
                     Ok(())
-                } else {
-                    Err(PollError::WrongAnswer(Mismatch::Length { expected, answered: data.len() }))
                 }
-            }
+                Some(_) | None => {
+                    let (announced, answered) = (bytes.into(), data.len());
+                    Err(PollError::WrongAnswer(Mismatch::Length { expected, announced, answered }))
+                }
+            },
             [function, ..] if function != asked => {
                 Err(PollError::WrongAnswer(Mismatch::Function { asked, answered: function }))
             }
-            _ => Err(PollError::WrongAnswer(Mismatch::Length { expected, answered: 0 })),
+            _ => Err(PollError::WrongAnswer(Mismatch::Length { expected, announced: 0, answered: 0 })),
         }
     }
 
@@ -130,70 +134,18 @@ pub struct TcpFrame<'a> {
 
 /// The frame at the head of `stream`, `None` while it is not all there.
 ///
-/// A header that cannot be one (protocol not 0, length not 2 to 254) is [`PollError::OutOfStep`]: no later boundary
-/// could be trusted.
-pub fn split_tcp(stream: &[u8]) -> Result<Option<TcpFrame<'_>>, PollError> {
+/// # Errors
+///
+/// A header that cannot be one (protocol not 0, length not 2 to 254): the bytes begin with something else.
+pub fn split_tcp(stream: &[u8]) -> Result<Option<TcpFrame<'_>>, StreamFault> {
     let [t0, t1, p0, p1, l0, l1, rest @ ..] = stream else { return Ok(None) };
-    if [*p0, *p1] != [0, 0] {
-        return Err(PollError::OutOfStep { reason: "the protocol id is not 0" });
-    }
     let length = usize::from(u16::from_be_bytes([*l0, *l1]));
-    if !(2..=FRAME_MAX - MBAP_PREFIX).contains(&length) {
-        return Err(PollError::OutOfStep { reason: "the length is not 2 to 254" });
+    if [*p0, *p1] != [0, 0] || !(2..=FRAME_MAX - MBAP_PREFIX).contains(&length) {
+        return Err(StreamFault::NoHeader(Came::new(stream)));
     }
     let Some([unit, pdu @ ..]) = rest.get(..length) else { return Ok(None) };
     let transaction = u16::from_be_bytes([*t0, *t1]);
     Ok(Some(TcpFrame { transaction, unit: *unit, pdu, length: MBAP_PREFIX + length }))
-}
-
-/// How far an RTU answer has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RtuProgress {
-    /// More bytes are needed to tell.
-    Partial,
-    /// All bytes of an answer or an exception are there.
-    Whole,
-    /// The line gave back our own request: some RS-485 adapters hear themselves. It is to be dropped.
-    Echo,
-    /// Not the answer that was asked for; where it ends only silence can tell.
-    Unexpected,
-}
-
-/// Judges the bytes received so far for `request`.
-pub fn rtu_progress(request: &ReadRequest, received: &[u8]) -> RtuProgress {
-    let sent = request.to_rtu();
-    if received.starts_with(&sent) {
-        return RtuProgress::Echo;
-    }
-    let function = request.table.read_function();
-    let length = match *received {
-        // Also an answer that begins like the request is only read as one when it cannot be an echo.
-        _ if sent.starts_with(received) => return RtuProgress::Partial,
-        [_] => return RtuProgress::Partial,
-        [_, answered, ..] if answered == function | EXCEPTION_BIT => RTU_EXCEPTION,
-        [_, answered] if answered == function => return RtuProgress::Partial,
-        [_, answered, bytes, ..] if answered == function && usize::from(bytes) == request.data_bytes() => {
-            RTU_OVERHEAD + usize::from(bytes)
-        }
-        _ => return RtuProgress::Unexpected,
-    };
-    match received.len().cmp(&length) {
-        std::cmp::Ordering::Less => RtuProgress::Partial,
-        std::cmp::Ordering::Equal => RtuProgress::Whole,
-        std::cmp::Ordering::Greater => RtuProgress::Unexpected,
-    }
-}
-
-/// Reads `received`, which ended where it should or with silence, as the answer to `request`.
-pub fn take_rtu(request: &ReadRequest, received: &[u8], into: &mut Vec<u16>) -> Result<(), PollError> {
-    match rtu_parts(received) {
-        Some((unit, pdu)) => request.take_answer(unit, pdu, into),
-        None if rtu_progress(request, received) == RtuProgress::Whole => {
-            let (body, crc) = received.split_at(received.len() - 2);
-            Err(PollError::BadChecksum { carried: u16::from_le_bytes([crc[0], crc[1]]), computed: crc16(body) })
-        }
-        None => Err(PollError::Garbage { bytes: received.len() }),
-    }
 }
 
 /// An answer to some read request at the head of RTU bytes.
@@ -221,7 +173,7 @@ pub fn split_rtu(received: &[u8]) -> Option<RtuFrame> {
 }
 
 /// Unit and PDU of an RTU frame whose CRC is right.
-fn rtu_parts(frame: &[u8]) -> Option<(u8, &[u8])> {
+pub(super) fn rtu_parts(frame: &[u8]) -> Option<(u8, &[u8])> {
     let (body, crc) = frame.split_last_chunk::<2>()?;
     let [unit, pdu @ ..] = body else { return None };
     (!pdu.is_empty() && crc16(body) == u16::from_le_bytes(*crc)).then_some((*unit, pdu))
@@ -262,8 +214,9 @@ mod tests {
     }
 
     fn rtu(request: ReadRequest, body: &[u8]) -> Result<Vec<u16>, PollError> {
-        let mut words = Vec::new();
-        take_rtu(&request, &with_crc(body), &mut words).map(|()| words)
+        let (mut words, frame) = (Vec::new(), with_crc(body));
+        let (unit, pdu) = rtu_parts(&frame).unwrap();
+        request.take_answer(unit, pdu, &mut words).map(|()| words)
     }
 
     #[test]
@@ -294,38 +247,12 @@ mod tests {
         ));
         assert!(matches!(
             rtu(request, &[1, 4, 4, 0, 1, 0, 2]),
-            Err(PollError::WrongAnswer(Mismatch::Length { expected: 2, answered: 4 }))
+            Err(PollError::WrongAnswer(Mismatch::Length { expected: 2, announced: 4, answered: 4 }))
         ));
-        let mut words = Vec::new();
-        let bad_crc = take_rtu(&request, &[1, 4, 2, 0, 1, 0xAA, 0xBB], &mut words);
-        assert!(matches!(bad_crc, Err(PollError::BadChecksum { carried: 0xBBAA, .. })));
-        assert!(matches!(take_rtu(&request, &[9; 6], &mut words), Err(PollError::Garbage { bytes: 6 })));
-    }
-
-    #[test]
-    fn an_answer_is_whole_at_its_last_byte_and_suspect_beyond() {
-        let request = ask(Table::HoldingRegisters, 0, 2);
-        let answer = with_crc(&[1, 3, 4, 0, 1, 0, 2]);
-
-        for length in 0..answer.len() {
-            assert_eq!(rtu_progress(&request, &answer[..length]), RtuProgress::Partial, "{length} bytes");
-        }
-        assert_eq!(rtu_progress(&request, &answer), RtuProgress::Whole);
-        assert_eq!(rtu_progress(&request, &[&answer[..], &answer].concat()), RtuProgress::Unexpected);
-        assert_eq!(rtu_progress(&request, &[1, 3, 6]), RtuProgress::Unexpected);
-        assert_eq!(rtu_progress(&request, &request.to_rtu()), RtuProgress::Echo);
-    }
-
-    #[test]
-    fn an_echo_is_never_read_as_an_answer() {
-        for address in 0..=u16::MAX {
-            for (table, count) in [(Table::Coils, 5), (Table::HoldingRegisters, 1), (Table::Coils, 24)] {
-                let request = ask(table, address, count);
-                let echo = request.to_rtu();
-                let verdicts = (1..=8).map(|length| rtu_progress(&request, &echo[..length]));
-                assert!(verdicts.into_iter().all(|verdict| verdict != RtuProgress::Whole), "{request:?}");
-            }
-        }
+        let torn = rtu(request, &[1, 4, 74, 0, 1]).unwrap_err().to_string();
+        assert!(torn.ends_with("2 data bytes were expected; it announces 74, 2 came"), "{torn}");
+        // What stands behind the data that were asked for is none of them.
+        assert_eq!(rtu(request, &[1, 4, 2, 0, 1, 0x5F]).unwrap(), [1]);
     }
 
     #[test]
@@ -355,9 +282,8 @@ mod tests {
         ) {
             let request = ask(Table::HoldingRegisters, 0, count);
             let mut words = Vec::new();
-            let _ = rtu_progress(&request, &bytes);
-            if take_rtu(&request, &bytes, &mut words).is_ok() {
-                proptest::prop_assert_eq!(bytes.len(), 5 + request.data_bytes());
+            if request.take_answer(1, &bytes, &mut words).is_ok() {
+                proptest::prop_assert!(words.len() == usize::from(count) && bytes.len() >= 2 + request.data_bytes());
             }
             let _ = split_tcp(&bytes);
         }

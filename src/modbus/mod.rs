@@ -10,12 +10,14 @@ pub mod frame;
 pub mod guess;
 pub mod identify;
 pub mod lessons;
+pub mod mbap;
 pub mod objects;
 pub mod plan;
+pub mod rtu;
 pub mod timing;
 pub mod trace;
 mod transport;
 pub mod write;
 
 pub use client::Client;
-pub use error::{Mismatch, PollError};
+pub use error::{Came, Mismatch, PollError, StreamFault};

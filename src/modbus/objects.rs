@@ -65,17 +65,16 @@ impl ObjectsRequest {
             return Err(PollError::WrongUnit { asked: self.unit, answered: unit });
         }
         match *pdu {
-            [function, code] if function == FUNCTION | EXCEPTION_BIT => Err(PollError::Exception(code)),
+            [function, code, ..] if function == FUNCTION | EXCEPTION_BIT => Err(PollError::Exception(code)),
             [FUNCTION, MEI_TYPE, _, _, more, next, count, ref list @ ..] => {
-                let length = Mismatch::Length { expected: pdu.len() + 1, answered: pdu.len() };
-                let objects = take_objects(count, list).ok_or(PollError::WrongAnswer(length))?;
+                let torn = Mismatch::Objects { bytes: pdu.len() };
+                let objects = take_objects(count, list).ok_or(PollError::WrongAnswer(torn))?;
                 // An answer that goes back would have us go round in circles.
                 let next = (more != 0 && next > self.object).then_some(next);
                 Ok(Objects { objects, next })
             }
-            [FUNCTION, ..] => Err(PollError::WrongAnswer(Mismatch::Length { expected: HEADER, answered: pdu.len() })),
+            [] | [FUNCTION, ..] => Err(PollError::WrongAnswer(Mismatch::Objects { bytes: pdu.len() })),
             [answered, ..] => Err(PollError::WrongAnswer(Mismatch::Function { asked: FUNCTION, answered })),
-            [] => Err(PollError::WrongAnswer(Mismatch::Length { expected: HEADER, answered: 0 })),
         }
     }
 }
@@ -103,24 +102,6 @@ pub fn rtu_length(received: &[u8]) -> Option<usize> {
             Some(end + 2)
         }
         _ => None,
-    }
-}
-
-/// Unit and PDU of a whole RTU answer whose checksum is right.
-///
-/// # Errors
-///
-/// [`PollError::BadChecksum`], or [`PollError::Garbage`] when it is no such answer.
-pub fn rtu_parts(received: &[u8]) -> Result<(u8, &[u8]), PollError> {
-    let garbage = || PollError::Garbage { bytes: received.len() };
-    if rtu_length(received) != Some(received.len()) {
-        return Err(garbage());
-    }
-    let (body, crc) = received.split_last_chunk::<2>().ok_or_else(garbage)?;
-    let (carried, computed) = (u16::from_le_bytes(*crc), crc16(body));
-    match body {
-        [unit, pdu @ ..] if carried == computed => Ok((*unit, pdu)),
-        _ => Err(PollError::BadChecksum { carried, computed }),
     }
 }
 
@@ -166,13 +147,12 @@ mod tests {
 
         assert_eq!(rtu_length(&frame), Some(frame.len()));
         assert!((0..frame.len()).all(|cut| rtu_length(&frame[..cut]).is_none_or(|length| length > cut)));
-        assert_eq!(rtu_parts(&frame).unwrap(), (1, &answer(0)[..]));
     }
 
     proptest::proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(0_u8.., 0..300)) {
-            let _ = (rtu_length(&bytes), rtu_parts(&bytes), ask(0).take_answer(1, &bytes));
+            let _ = (rtu_length(&bytes), ask(0).take_answer(1, &bytes));
         }
     }
 }

@@ -300,7 +300,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::config::{DeviceConfig, TagConfig};
+    use crate::config::{Accepted, DeviceConfig, TagConfig};
     use crate::model::{Scale, SeriesInfo, UnitId, ValueKind};
     use crate::profile::file;
 
@@ -375,6 +375,7 @@ mod tests {
             endpoint: Endpoint::Rtu(serial(9600, Parity::None)),
             timeout: Duration::from_millis(500),
             timeout_min: Duration::from_millis(500),
+            accepted: Accepted::default(),
             devices: vec![device("meter-1", 1, Duration::from_secs(1)), device("meter-2", 2, Duration::from_secs(1))],
         };
 
@@ -396,7 +397,8 @@ mod tests {
         let endpoint = Endpoint::Rtu(serial(9600, Parity::None));
         let timeout = Duration::from_millis(500);
         let name = Name::new("hall-a").unwrap();
-        let mut link = LinkConfig { name, endpoint, timeout, timeout_min: timeout, devices };
+        let mut link =
+            LinkConfig { name, endpoint, timeout, timeout_min: timeout, accepted: Accepted::default(), devices };
 
         let found = relief(&load(&link).unwrap());
 

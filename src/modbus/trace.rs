@@ -2,6 +2,7 @@
 
 use super::frame::{self, crc16};
 use super::objects::{self, ObjectsRequest};
+use super::rtu::STRAY_MAX;
 use crate::model::{Fault, UnitId};
 
 /// Registers and bits named in a line; more are counted.
@@ -70,7 +71,10 @@ impl FrameLog {
                 let (carried, computed) = (u16::from_le_bytes(*crc), crc16(body));
                 format!("no frame: checksum {carried:#06x}, its bytes give {computed:#06x}")
             }
-            Some(_) | None => "no frame".to_owned(),
+            Some(_) | None => match bytes.len() {
+                1 => "a byte that belongs to no frame".to_owned(),
+                count => format!("{count} bytes that belong to no frame"),
+            },
         };
         vec![TraceLine { is_sent: false, bytes, text, is_error: true }]
     }
@@ -113,6 +117,11 @@ impl FrameLog {
             let text = "echo of the request".to_owned();
             return Some(TraceLine { is_sent: false, bytes, text, is_error: false });
         }
+        if let Some(before) = self.stray_before() {
+            let bytes = self.inbound.drain(..before).collect();
+            let text = if before == 1 { "stray byte" } else { "stray bytes" }.to_owned();
+            return Some(TraceLine { is_sent: false, bytes, text, is_error: true });
+        }
         let length = match frame::split_rtu(&self.inbound) {
             Some(found) => found.length,
             None if self.is_answer() => self.inbound.len(),
@@ -129,6 +138,16 @@ impl FrameLog {
             Some([]) | None => ("no frame".to_owned(), true),
         };
         Some(TraceLine { is_sent: false, bytes, text, is_error })
+    }
+
+    /// How many stray bytes stand before a frame or an echo that is all there.
+    fn stray_before(&self) -> Option<usize> {
+        let is_frame = |start: &usize| {
+            let tail = &self.inbound[*start..];
+            let is_echo = !self.request.is_empty() && tail.starts_with(&self.request);
+            is_echo || frame::split_rtu(tail).is_some_and(|found| self.request.first() == Some(&found.unit))
+        };
+        (0..=self.inbound.len().min(STRAY_MAX)).find(is_frame).filter(|start| *start > 0)
     }
 
     /// True when all that has come is an answer to the function that was asked for, whichever that is.
@@ -217,6 +236,18 @@ mod tests {
         log.add(Traced::Sent(&with_crc(&[1, 4, 0, 0, 0, 1])));
         let lines = log.add(Traced::Received(&with_crc(&[1, 0x84, 2])));
         assert_eq!(texts(&lines), [("unit 1: exception 2 (illegal data address)", true)]);
+    }
+
+    #[test]
+    fn stray_bytes_are_shown_beside_the_frame_that_they_surround() {
+        let mut log = FrameLog::new(false);
+        log.add(Traced::Sent(&with_crc(&[1, 3, 0, 0, 0, 1])));
+        let bytes = [&[0][..], &with_crc(&[1, 3, 2, 0, 7]), &[0xFF]].concat();
+
+        let lines = log.add(Traced::Received(&bytes));
+
+        assert_eq!(texts(&lines), [("stray byte", true), ("unit 1: 1 registers: 7", false)]);
+        assert_eq!(texts(&log.finish()), [("a byte that belongs to no frame", true)]);
     }
 
     #[test]

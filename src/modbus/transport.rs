@@ -9,6 +9,7 @@ use tokio_serial::{DataBits, FlowControl, SerialStream, StopBits};
 
 use crate::config::{Endpoint, Parity, SerialSettings};
 use crate::kernel::switch_rs485_by_driver;
+use crate::port;
 
 /// An open connection or port.
 pub(super) enum Transport {
@@ -31,8 +32,21 @@ impl Transport {
                 stream.set_nodelay(true)?;
                 Ok(Self::Tcp(stream))
             }
-            Endpoint::Rtu(settings) => Ok(Self::Serial(open_port(settings)?)),
+            Endpoint::Rtu(settings) => {
+                let opened = open_port(settings).map_err(|error| port::explained(&settings.port, &error));
+                Ok(Self::Serial(opened?))
+            }
             Endpoint::Text(_) => Err(io::Error::new(io::ErrorKind::Unsupported, "a text link speaks no Modbus")),
+        }
+    }
+
+    /// True for a TCP connection, whatever is framed on it.
+    pub(super) fn is_tcp(&self) -> bool {
+        match self {
+            Self::Tcp(_) => true,
+            Self::Serial(_) => false,
+            #[cfg(test)]
+            Self::Memory(_) => false,
         }
     }
 
@@ -43,6 +57,16 @@ impl Transport {
             Self::Serial(port) => port.write_all(bytes).await,
             #[cfg(test)]
             Self::Memory(stream) => stream.write_all(bytes).await,
+        }
+    }
+
+    /// Says that nothing more is sent.
+    pub(super) async fn end(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.shutdown().await,
+            Self::Serial(_) => Ok(()),
+            #[cfg(test)]
+            Self::Memory(stream) => stream.shutdown().await,
         }
     }
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::config::Endpoint;
+use super::closings::Closings;
+use crate::config::{Accepted, Endpoint};
 use crate::modbus::{Client, PollError};
 use crate::model::{Name, UnitId};
 
@@ -27,6 +28,7 @@ pub(super) struct Connection {
     endpoint: Arc<Endpoint>,
     timeout: Duration,
     after_connect: Duration,
+    accepted: Accepted,
     state: State,
     wait: Duration,
     wait_max: Duration,
@@ -35,8 +37,19 @@ pub(super) struct Connection {
     /// The present connection replaces one that carried no answer either: no news.
     is_repeat: bool,
     last_error: Option<String>,
-    /// Counts the connections made.
+    /// Counts the connections made, those aside that take the place of one that was closed after its answer by habit.
     made: u64,
+    closings: Closings,
+    counts: ConnectionCounts,
+}
+
+/// How often a connection took the place of another, and why.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct ConnectionCounts {
+    /// The other side had closed it.
+    pub(super) closed: u64,
+    /// Its answers came one request late.
+    pub(super) behind: u64,
 }
 
 enum State {
@@ -52,17 +65,24 @@ enum State {
 }
 
 impl Connection {
-    pub(super) fn new(link: Name, endpoint: Arc<Endpoint>, timeout: Duration, after_connect: Duration) -> Self {
+    pub(super) fn new(
+        link: Name,
+        endpoint: Arc<Endpoint>,
+        timeout: Duration,
+        after_connect: Duration,
+        accepted: Accepted,
+    ) -> Self {
         let wait_max = match *endpoint {
             Endpoint::Tcp { .. } | Endpoint::RtuOverTcp { .. } => WAIT_MAX_TCP,
             Endpoint::Rtu(_) | Endpoint::Text(_) => WAIT_MAX_SERIAL,
         };
-        let attempt = open(Arc::clone(&endpoint), timeout, after_connect);
+        let attempt = open(Arc::clone(&endpoint), timeout, after_connect, accepted);
         Self {
             link,
             endpoint,
             timeout,
             after_connect,
+            accepted,
             state: State::Opening { attempt, awaited: true },
             wait: WAIT_FIRST,
             wait_max,
@@ -70,6 +90,8 @@ impl Connection {
             is_repeat: false,
             last_error: None,
             made: 0,
+            closings: Closings::default(),
+            counts: ConnectionCounts::default(),
         }
     }
 
@@ -83,11 +105,7 @@ impl Connection {
     /// The client, and how many connections were made up to this one. Waits only for the first attempt after a connection; otherwise a link that is down
     /// is an error at once. May be cancelled.
     pub(super) async fn client(&mut self) -> Result<(&mut Client, u64), PollError> {
-        if let State::Up(client) = &mut self.state
-            && let Err(error) = client.check_open()
-        {
-            self.lost(&error);
-        }
+        self.look_whether_it_is_open().await;
         if let State::Opening { attempt, awaited: true } = &mut self.state {
             let outcome = attempt.as_mut().await;
             self.opened(outcome);
@@ -99,6 +117,51 @@ impl Connection {
                 Err(PollError::LinkDown(io::Error::new(io::ErrorKind::NotConnected, reason)))
             }
         }
+    }
+
+    /// A connection that the other side has closed meanwhile is made anew: quietly where that is its habit.
+    async fn look_whether_it_is_open(&mut self) {
+        let State::Up(client) = &mut self.state else { return };
+        let Err(error) = client.check_open() else { return };
+        if !error.is_closed_by_peer() {
+            return self.lost(&error);
+        }
+        self.closings.closed(Instant::now().into_std());
+        if self.closings.habit().is_none() {
+            self.counts.closed += 1;
+            return self.lost(&error);
+        }
+        match client.reopen().await {
+            Ok(()) => self.counts.closed += u64::from(client.take_reopened()),
+            Err(error) => self.lost(&error),
+        }
+    }
+
+    /// After a request on the present connection: it may have been made anew for it.
+    pub(super) fn note_reopened(&mut self, times: u32) {
+        if times == 0 {
+            return;
+        }
+        self.counts.closed += u64::from(times);
+        self.closings.closed(Instant::now().into_std());
+        match self.closings.habit() {
+            Some(_) => {
+                tracing::debug!(link = %self.link, endpoint = %self.endpoint, "closed after an answer; connected again")
+            }
+            None => {
+                tracing::info!(link = %self.link, endpoint = %self.endpoint, "closed by the other side; connected again");
+                self.made += 1;
+            }
+        }
+    }
+
+    /// After so many answers the other side closes each connection; `None` where it does not.
+    pub(super) fn closes_after(&self) -> Option<u32> {
+        self.closings.habit()
+    }
+
+    pub(super) fn counts(&self) -> ConnectionCounts {
+        self.counts
     }
 
     /// Ends when a connection has been made to an endpoint that was down. May be cancelled.
@@ -125,6 +188,16 @@ impl Connection {
     pub(super) fn proven(&mut self) {
         self.is_proven = true;
         self.wait = WAIT_FIRST;
+        self.closings.answered(Instant::now().into_std());
+    }
+
+    /// Each answer comes one request late: a new connection begins at the right one.
+    pub(super) fn is_behind(&mut self) {
+        self.counts.behind += 1;
+        // Once it is known, each further time is no news.
+        self.is_proven &= self.counts.behind == 1;
+        let reason = "each answer was that of the request before; only a new connection cures that";
+        self.lost(&PollError::LinkDown(io::Error::new(io::ErrorKind::InvalidData, reason)));
     }
 
     /// The connection is of no further use, or looks open and may be dead. It is opened again at once: one device that
@@ -137,12 +210,20 @@ impl Connection {
         } else {
             tracing::warn!(link = %self.link, endpoint = %self.endpoint, %error, "connection given up");
         }
-        self.last_error = Some(error.to_string());
+        match error.is_closed_by_peer() {
+            true => self.closings.closed(Instant::now().into_std()),
+            false => self.closings.broke(),
+        }
+        self.last_error = Some(error.reason());
         self.start(true);
     }
 
-    /// Closes the connection, for the `reason` that is given as the last error, until it is to [go on](Self::go_on).
-    pub(super) fn rest(&mut self, reason: &str) {
+    /// Closes the connection, for the `reason` that is given as the last error, until it is to [go on](Self::go_on). The other
+    /// side has noticed it by then, if it notices soon: many devices take one connection only.
+    pub(super) async fn rest(&mut self, reason: &str) {
+        if let State::Up(client) = &mut self.state {
+            client.close().await;
+        }
         self.last_error = Some(reason.to_owned());
         self.state = State::Down { retry_at: Instant::now() };
     }
@@ -170,7 +251,7 @@ impl Connection {
     }
 
     fn start(&mut self, awaited: bool) {
-        let attempt = open(Arc::clone(&self.endpoint), self.timeout, self.after_connect);
+        let attempt = open(Arc::clone(&self.endpoint), self.timeout, self.after_connect, self.accepted);
         self.state = State::Opening { attempt, awaited };
     }
 
@@ -193,7 +274,7 @@ impl Connection {
                 true
             }
             Err(error) => {
-                let text = error.to_string();
+                let text = error.reason();
                 if self.last_error.as_deref() == Some(text.as_str()) {
                     tracing::debug!(link = %self.link, %error, "cannot connect");
                 } else {
@@ -208,9 +289,11 @@ impl Connection {
     }
 }
 
-fn open(endpoint: Arc<Endpoint>, timeout: Duration, after_connect: Duration) -> Attempt {
+fn open(endpoint: Arc<Endpoint>, timeout: Duration, after_connect: Duration, accepted: Accepted) -> Attempt {
     Box::pin(async move {
-        let client = Client::connect(&endpoint, timeout).await?;
+        let mut client = Client::connect(&endpoint, timeout).await?;
+        client.accept(accepted);
+        client.after_connect(after_connect);
         sleep(after_connect).await;
         Ok(client)
     })

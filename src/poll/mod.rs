@@ -13,6 +13,7 @@
 //! that a firmware does not have are bad once, each time the device is identified, and are not asked for.
 
 mod alarm;
+mod closings;
 mod connection;
 mod cycle;
 pub mod forecast;

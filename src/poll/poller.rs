@@ -145,7 +145,13 @@ impl Poller {
         let endpoint = Arc::new(link.endpoint);
         let (handle, requests) = LinkHandle::new(Arc::clone(&endpoint), receiver);
         let poller = Self {
-            connection: Connection::new(link.name.clone(), Arc::clone(&endpoint), link.timeout, after_connect),
+            connection: Connection::new(
+                link.name.clone(),
+                Arc::clone(&endpoint),
+                link.timeout,
+                after_connect,
+                link.accepted,
+            ),
             endpoint,
             link: link.name,
             devices,
@@ -241,6 +247,9 @@ impl Poller {
             (0..self.devices.len()).for_each(|device| self.show_learned(device));
         }
         self.load.show(now, &mut self.status);
+        let counts = self.connection.counts();
+        self.status.closes_after = self.connection.closes_after();
+        (self.status.reconnects_closed, self.status.reconnects_behind) = (counts.closed, counts.behind);
         self.status.connected = self.connection.is_up();
         self.status.last_error = self.connection.last_error().map(str::to_owned);
         self.status.clock_steps = self.schedule.steps();

@@ -27,6 +27,12 @@ pub struct LinkStatus {
     pub connected: bool,
     /// Why it is not, or was not last time.
     pub last_error: Option<String>,
+    /// After so many answers the other side closes each connection; `None` where it does not, or not yet as a habit.
+    pub closes_after: Option<u32>,
+    /// Connections that the other side has closed.
+    pub reconnects_closed: u64,
+    /// Connections given up because each answer was that of the request before.
+    pub reconnects_behind: u64,
     /// Polls (one group of one device each) whose time has come, the skipped ones included.
     pub polls_due: u64,
     /// Polls carried out, whatever the devices answered.
@@ -94,6 +100,13 @@ pub struct DeviceStatus {
     pub link_failures: u64,
     /// Answers that came too late and were dropped.
     pub stale_dropped: u64,
+    /// Bytes around its answers that belonged to nothing: on a serial line from missing bias or termination, on TCP what it
+    /// sends too much.
+    pub stray_bytes: u64,
+    /// Answers around which there were such bytes.
+    pub stray_answers: u64,
+    /// Requests asked once more because the connection was closed before their answer.
+    pub asked_anew: u64,
     /// Time of the last answer.
     pub last_answer: Option<Timestamp>,
     /// Why the last request that failed did.
@@ -116,6 +129,9 @@ impl LinkStatus {
             endpoint,
             connected: false,
             last_error: None,
+            closes_after: None,
+            reconnects_closed: 0,
+            reconnects_behind: 0,
             polls_due: 0,
             polls_done: 0,
             polls_skipped: 0,
@@ -149,6 +165,9 @@ impl DeviceStatus {
             exceptions_by_code: BTreeMap::new(),
             link_failures: 0,
             stale_dropped: 0,
+            stray_bytes: 0,
+            stray_answers: 0,
+            asked_anew: 0,
             last_answer: None,
             last_error: None,
             round_trip: RoundTrip::default(),

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::peer::{Asked, Behaviour, Deed, Framing, Peer, on_pty, on_tcp, register, truth, with_crc};
-use lineside::config::Endpoint;
+use crate::peer::{Asked, Behaviour, Deed, Framing, Peer, framed, on_pty, on_tcp, register, truth, with_crc};
+use lineside::config::{Accepted, Endpoint};
+use lineside::modbus::client::OnClose;
+use lineside::modbus::write::{WriteRequest, WriteWith};
 use lineside::modbus::{Client, Mismatch, PollError};
 use lineside::model::UnitId;
 use lineside::profile::Table;
@@ -158,12 +160,16 @@ async fn each_kind_of_bad_answer_has_its_own_error_and_the_next_request_works() 
         (
             "too long",
             |asked| vec![Deed::Answer(asked.unit, truth(Asked { count: 3, ..asked }))],
-            |error| matches!(error, PollError::WrongAnswer(Mismatch::Length { expected: 4, answered: 6 })),
+            |error| {
+                matches!(error, PollError::WrongAnswer(Mismatch::Length { expected: 4, announced: 6, answered: 6 }))
+            },
         ),
         (
             "too short",
             |asked| vec![Deed::Answer(asked.unit, truth(Asked { count: 1, ..asked }))],
-            |error| matches!(error, PollError::WrongAnswer(Mismatch::Length { expected: 4, answered: 2 })),
+            |error| {
+                matches!(error, PollError::WrongAnswer(Mismatch::Length { expected: 4, announced: 2, answered: 2 }))
+            },
         ),
         ("silent", |_| Vec::new(), |error| matches!(error, PollError::NoAnswer { .. })),
     ];
@@ -191,16 +197,16 @@ async fn noise_on_a_line_is_a_fault_and_the_next_request_works() {
             },
             |error| matches!(error, PollError::BadChecksum { .. }),
         ),
-        ("garbage", |_| vec![0x55; 30], |error| matches!(error, PollError::Garbage { bytes: 30 })),
+        ("garbage", |_| vec![0x55; 30], |error| matches!(error, PollError::Garbage { came } if came.bytes == 30)),
         (
             "broken off",
             |asked| with_crc(&[&[asked.unit], &truth(asked)[..]].concat())[..6].to_vec(),
-            |error| matches!(error, PollError::Garbage { bytes: 6 }),
+            |error| matches!(error, PollError::BrokenOff { announced: 9, came: 6 }),
         ),
         (
             "two answers",
             |asked| with_crc(&[&[asked.unit], &truth(asked)[..]].concat()).repeat(2),
-            |error| matches!(error, PollError::Garbage { bytes: 18 }),
+            |error| matches!(error, PollError::Garbage { came } if came.bytes == 18),
         ),
     ];
     for (name, bytes, is_expected) in cases {
@@ -225,6 +231,217 @@ async fn a_tcp_stream_out_of_step_ends_the_session() {
 
         assert!(matches!(error, PollError::OutOfStep { .. }), "{error}");
         assert!(error.ends_session());
+    }
+}
+
+#[tokio::test]
+async fn stray_bytes_around_a_frame_on_a_line_are_dropped_and_counted() {
+    let answers = |pdu: fn(Asked) -> Vec<u8>, before: usize, behind: usize, stray: u8| -> Behaviour {
+        Arc::new(move |asked| {
+            let frame = with_crc(&[&[asked.unit], &pdu(asked)[..]].concat());
+            vec![Deed::Raw([vec![stray; before], frame, vec![stray; behind]].concat())]
+        })
+    };
+    let refusal = |asked: Asked| vec![asked.function | 0x80, 2];
+    for stray in [0x00, 0xFF, 0x01] {
+        for (before, behind) in [(1, 0), (0, 1), (1, 1), (2, 0), (0, 2), (3, 2)] {
+            let good = answers(truth, before, behind, stray);
+            for peer in [on_tcp(Framing::Rtu, Arc::clone(&good)).await, on_pty(115_200, good)] {
+                let mut client = connect(&peer).await;
+                for address in 40..45 {
+                    let words = read(&mut client, 1, address, 2).await.unwrap();
+                    assert_eq!(words, registers(1, address, 2), "{before} {behind} {stray:02x} {}", peer.endpoint);
+                }
+                // What stands behind the last answer has come by the time of the next request only.
+                let seen = client.take_stray().bytes;
+                let each = (before + behind) as u64;
+                assert!((4 * each..=5 * each).contains(&seen), "{seen} of {each} each, {}", peer.endpoint);
+            }
+            let peer = on_pty(115_200, answers(refusal, before, behind, stray));
+            let mut client = connect(&peer).await;
+            for _ in 0..3 {
+                let error = read(&mut client, 1, 40, 2).await.unwrap_err();
+                assert!(matches!(error, PollError::Exception(2)), "{before} {behind} {stray:02x}: {error}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_late_answer_among_stray_bytes_is_still_not_taken_for_the_next_one() {
+    let late = first(|asked| {
+        let frame = with_crc(&[&[asked.unit], &truth(asked)[..]].concat());
+        vec![Deed::Wait(TIMEOUT + TIMEOUT / 2), Deed::Raw([&[0][..], &frame, &[0]].concat())]
+    });
+    for peer in [on_tcp(Framing::Rtu, Arc::clone(&late)).await, on_pty(115_200, late)] {
+        let mut client = connect(&peer).await;
+        assert!(matches!(read(&mut client, 1, 7, 2).await, Err(PollError::NoAnswer { .. })));
+
+        let next = read(&mut client, 1, 9, 2).await;
+
+        assert_eq!(next.unwrap(), registers(1, 9, 2), "{}", peer.endpoint);
+        assert_eq!(client.take_stale().collect::<Vec<u8>>(), [1], "{}", peer.endpoint);
+    }
+}
+
+#[tokio::test]
+async fn bytes_too_many_inside_or_behind_a_tcp_frame_are_dropped_and_counted() {
+    for (inside, behind) in [(1, 0), (2, 0), (0, 1), (0, 2), (0, 7), (0, 40), (1, 1)] {
+        for junk in [0x00, 0x5F] {
+            let behaviour: Behaviour = Arc::new(move |asked| {
+                let mut frame = framed(Framing::Mbap, asked.transaction, asked.unit, &truth(asked));
+                frame[5] += inside;
+                frame.extend(vec![junk; usize::from(inside) + behind]);
+                vec![Deed::Raw(frame)]
+            });
+            let peer = on_tcp(Framing::Mbap, behaviour).await;
+            let mut client = connect(&peer).await;
+            for address in 0..300 {
+                let words = read(&mut client, 1, address, 2).await.unwrap();
+                assert_eq!(words, registers(1, address, 2), "{inside} inside, {behind} behind");
+            }
+            assert!(client.take_stray().bytes >= 299, "{inside} inside, {behind} behind");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_in_many_segments_is_put_together() {
+    let behaviour: Behaviour = Arc::new(|asked| {
+        let frame = framed(Framing::Mbap, asked.transaction, asked.unit, &truth(asked));
+        frame.iter().flat_map(|byte| [Deed::Raw(vec![*byte]), Deed::Wait(Duration::from_micros(200))]).collect()
+    });
+    let peer = on_tcp(Framing::Mbap, behaviour).await;
+    let mut client = Client::connect(&peer.endpoint, Duration::from_secs(5)).await.unwrap();
+    for address in 0..5 {
+        assert_eq!(read(&mut client, 1, address, 3).await.unwrap(), registers(1, address, 3));
+    }
+}
+
+#[tokio::test]
+async fn a_device_that_is_one_answer_behind_is_noticed_and_none_of_its_answers_is_taken() {
+    let before = std::sync::Mutex::new(None);
+    let behaviour: Behaviour = Arc::new(move |asked| {
+        let frame = framed(Framing::Mbap, asked.transaction, asked.unit, &truth(asked));
+        before.lock().unwrap().replace(frame).map(Deed::Raw).into_iter().collect()
+    });
+    let peer = on_tcp(Framing::Mbap, behaviour).await;
+    let mut client = connect(&peer).await;
+    for address in 0..4 {
+        assert!(!client.is_behind(), "after {address} requests");
+        assert!(matches!(read(&mut client, 1, address, 2).await, Err(PollError::NoAnswer { .. })));
+    }
+    assert!(client.is_behind());
+    assert_eq!(client.take_stale().count(), 3);
+
+    client.reopen().await.unwrap();
+
+    assert!(!client.is_behind());
+}
+
+#[tokio::test]
+async fn a_read_whose_connection_closed_before_its_answer_is_asked_once_more() {
+    // Given a device that answers one request on a connection, or two, and closes it
+    for answers in [1, 2] {
+        let behaviour: Behaviour = Arc::new(move |asked| {
+            let answer = Deed::Answer(asked.unit, truth(asked));
+            if asked.number + 1 < answers { vec![answer] } else { vec![answer, Deed::Close] }
+        });
+        for framing in [Framing::Mbap, Framing::Rtu] {
+            let peer = on_tcp(framing, Arc::clone(&behaviour)).await;
+            let mut client = connect(&peer).await;
+            client.on_close(OnClose::AskAgain);
+            for address in 0..20 {
+                assert_eq!(read(&mut client, 1, address, 2).await.unwrap(), registers(1, address, 2), "{framing:?}");
+            }
+            assert!(client.take_reopened() >= 9);
+        }
+    }
+    // And one that closes before it answers
+    let mut peer = on_tcp(Framing::Mbap, Arc::new(|_| vec![Deed::Close])).await;
+    let mut client = connect(&peer).await;
+    client.on_close(OnClose::AskAgain);
+    assert!(matches!(read(&mut client, 1, 0, 1).await, Err(PollError::LinkDown(_))));
+    let asked = std::iter::from_fn(|| peer.asked.try_recv().ok()).count();
+    assert_eq!(asked, 2, "once more, and no more");
+}
+
+#[tokio::test]
+async fn a_write_whose_connection_closed_is_never_asked_again() {
+    let mut peer = on_tcp(Framing::Mbap, Arc::new(|_| vec![Deed::Close])).await;
+    let mut client = connect(&peer).await;
+    client.on_close(OnClose::AskAgain);
+    let request = WriteRequest {
+        unit: unit(1),
+        table: Table::HoldingRegisters,
+        address: 7,
+        words: vec![5],
+        with: WriteWith::Single,
+    };
+
+    assert!(matches!(client.write(&request).await, Err(PollError::LinkDown(_))));
+
+    assert_eq!(std::iter::from_fn(|| peer.asked.try_recv().ok()).count(), 1);
+}
+
+#[tokio::test]
+async fn a_gateway_with_numbers_of_its_own_is_named_and_understood_where_the_owner_says_so() {
+    for (number, unit_id) in [(Some(0), 1), (Some(0x4242), 1), (None, 0), (None, 255), (Some(0), 0)] {
+        let behaviour: Behaviour = Arc::new(move |asked| {
+            vec![Deed::Raw(framed(Framing::Mbap, number.unwrap_or(asked.transaction), unit_id, &truth(asked)))]
+        });
+        let peer = on_tcp(Framing::Mbap, behaviour).await;
+        let mut client = connect(&peer).await;
+        let error = read(&mut client, 1, 7, 2).await.unwrap_err();
+        match number {
+            Some(number) => assert!(
+                matches!(error, PollError::WrongTransaction { asked: 1, answered } if answered == number),
+                "{error}"
+            ),
+            None => assert!(matches!(error, PollError::WrongUnit { answered, .. } if answered == unit_id), "{error}"),
+        }
+
+        let mut client = connect(&peer).await;
+        client.accept(Accepted { any_transaction: number.is_some(), any_unit: unit_id != 1 });
+        for address in 0..20 {
+            assert_eq!(read(&mut client, 1, address, 2).await.unwrap(), registers(1, address, 2), "{number:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_late_answer_of_a_gateway_with_numbers_of_its_own_is_never_taken_for_the_next_one() {
+    let behaviour = first(|asked| {
+        let late = Deed::Raw(framed(Framing::Mbap, 0, asked.unit, &truth(asked)));
+        vec![Deed::Wait(TIMEOUT + TIMEOUT / 2), late]
+    });
+    let peer = on_tcp(Framing::Mbap, behaviour).await;
+    let mut client = connect(&peer).await;
+    client.accept(Accepted { any_transaction: true, any_unit: false });
+    assert!(matches!(read(&mut client, 1, 7, 2).await, Err(PollError::NoAnswer { .. })));
+
+    assert!(client.check_open().is_err_and(|error| error.ends_session()));
+    assert!(matches!(read(&mut client, 1, 9, 2).await, Err(PollError::LinkDown(_))));
+}
+
+#[tokio::test]
+async fn reasons_name_what_came() {
+    type Case = (fn(Asked) -> Vec<u8>, &'static str);
+    let cases: [Case; 3] = [
+        (
+            |asked| framed(Framing::Mbap, asked.transaction, asked.unit, &[3, 74, 0, 1, 0, 2]),
+            "4 data bytes were expected; it announces 74, 4 came",
+        ),
+        (
+            |asked| framed(Framing::Mbap, asked.transaction, asked.unit, &truth(asked))[..11].to_vec(),
+            "it announces 13 bytes, 11 came",
+        ),
+        (|asked| with_crc(&[&[asked.unit], &truth(asked)[..]].concat()), "which is rtu_over_tcp and not tcp"),
+    ];
+    for (bytes, expected) in cases {
+        let peer = on_tcp(Framing::Mbap, Arc::new(move |asked| vec![Deed::Raw(bytes(asked))])).await;
+        let error = read(&mut connect(&peer).await, 1, 40, 2).await.unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
     }
 }
 

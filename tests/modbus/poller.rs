@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::peer::{Asked, Behaviour, Deed, Framing, accept, on_pty, on_tcp, register, truth};
 use lineside::clock::{Clock, SystemClock};
-use lineside::config::{DeviceConfig, Endpoint, LinkConfig, TagConfig};
+use lineside::config::{Accepted, DeviceConfig, Endpoint, LinkConfig, TagConfig};
 use lineside::modbus::PollError;
 use lineside::model::{Fault, Name, Observed, Row, Scale, SeriesId, SeriesInfo, Transition, UnitId, Value, ValueKind};
 use lineside::poll::status::{DeviceState, LinkStatus};
@@ -70,8 +70,14 @@ struct Running {
 /// Series of device n are 10 * n and 10 * n + 1.
 fn start(endpoint: Endpoint, devices: Vec<DeviceConfig>) -> Running {
     let series = (0..devices.len() as u32).map(|index| vec![SeriesId(10 * index), SeriesId(10 * index + 1)]).collect();
-    let link =
-        LinkConfig { name: Name::new("hall").unwrap(), endpoint, timeout: TIMEOUT, timeout_min: TIMEOUT, devices };
+    let link = LinkConfig {
+        name: Name::new("hall").unwrap(),
+        endpoint,
+        timeout: TIMEOUT,
+        timeout_min: TIMEOUT,
+        accepted: Accepted::default(),
+        devices,
+    };
     let (sender, cycles) = mpsc::channel(256);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new(false));
     let (poller, handle) = Poller::new(link, series, clock, sender).unwrap();

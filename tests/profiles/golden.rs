@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lineside::clock::SystemClock;
-use lineside::config::{DeviceConfig, Endpoint, LinkConfig, TagConfig};
+use lineside::config::{Accepted, DeviceConfig, Endpoint, LinkConfig, TagConfig};
 use lineside::model::{Name, SeriesId, UnitId};
 use lineside::poll::Poller;
 use lineside::profile::{Profile, Protocol, Table};
@@ -43,6 +43,7 @@ pub async fn read(profile: &Arc<Profile>, dump: &Dump) -> (BTreeMap<String, Stri
         endpoint: Endpoint::Tcp { host: address.ip().to_string(), port: address.port() },
         timeout: Duration::from_secs(5),
         timeout_min: Duration::from_secs(5),
+        accepted: Accepted::default(),
         devices: vec![device],
     };
     // The one round that falls due at the start is not waited for.

@@ -11,11 +11,13 @@ use super::super::table::Table;
 use super::super::target::{TableWord, Target, connect, failed, register_address, unit_id};
 use super::super::{Exit, Failure, loan, runtime, written};
 use super::{Read, link_of, refusal};
-use crate::config::{self, Endpoint};
+use crate::agent::learned;
+use crate::config::{self, Accepted, Endpoint};
 use crate::diagnostics::protocol::{Notice, Request};
 use crate::modbus::PollError;
-use crate::modbus::plan::{self, PlanPoint, Terms};
+use crate::modbus::plan::{self, BlockPoint, PlanPoint, Terms};
 use crate::modbus::timing;
+use crate::model::Fault;
 use crate::profile::Protocol;
 
 /// Which raw registers.
@@ -41,7 +43,7 @@ pub(super) struct RawRange {
 }
 
 /// Where some registers are.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Range {
     unit: u8,
     table: TableWord,
@@ -53,6 +55,7 @@ struct Range {
 struct Direct {
     endpoint: Endpoint,
     timeout: Duration,
+    accepted: Accepted,
 }
 
 impl Read {
@@ -66,8 +69,9 @@ impl Read {
         let words = match (link, target.endpoint()) {
             (Some(link), _) => self.through_agent(link, range)?,
             (None, Some(endpoint)) => {
-                let _loan = loan::of_port(&self.agent, &endpoint)?;
-                self.directly(&Direct { endpoint, timeout: target.timeout }, range)?
+                let _loan = loan::of_endpoint(&self.agent, &endpoint)?;
+                let (timeout, accepted) = (target.timeout, target.accepting.accepted());
+                self.directly(&Direct { endpoint, timeout, accepted }, range)?
             }
             // The arguments were refused without any of these.
             (None, None) => {
@@ -75,6 +79,7 @@ impl Read {
             }
         };
         let mut out = anstream::stdout().lock();
+        written(self.begin_again(&mut out))?;
         written(match self.json {
             true => writeln!(out, "{}", range.as_json(&words)),
             false => self.write(&mut out, range, &words, before),
@@ -95,23 +100,29 @@ impl Read {
         let wanted: Vec<PlanPoint> =
             device.tags.iter().map(|tag| PlanPoint { point: tag.point, interval: Duration::ZERO }).collect();
         let cost = timing::read_cost(&link.endpoint, modbus.pacing);
-        let plan = plan::plan(&modbus.points, &wanted, &Terms { cost, ..Terms::fewest(modbus.limits) });
-        let plan = plan.map_err(|error| Failure::Refused(error.to_string()))?;
+        let known = learned::load(&learned::place(&config.store.path));
+        let lessons = known.get(name.as_str()).and_then(|known| known.known_of(device)).map(|(lessons, _)| lessons);
+        let fewest = Terms::fewest(modbus.limits);
+        let terms = Terms { cost, lessons: lessons.unwrap_or(fewest.lessons), ..fewest };
+        let plan = plan::plan(&modbus.points, &wanted, &terms).map_err(|error| Failure::Refused(error.to_string()))?;
         let unit = device.unit.map_or(1, |unit| unit.get());
-        let mut out = anstream::stdout().lock();
-        let mut silent = None;
-        let mut seen = Vec::new();
-        for (index, block) in plan.groups.iter().flat_map(|group| &group.blocks).enumerate() {
+        let (mut silent, mut found) = (None, Vec::new());
+        for block in plan.groups.iter().flat_map(|group| &group.blocks) {
             let range = Range { unit, table: TableWord::of(block.table), address: block.address, count: block.count };
-            let words = match self.through_agent(link.name.as_str(), range) {
-                Ok(words) => words,
-                Err(Failure::Unreachable(reason)) => {
-                    eprintln!("{} {} from {}: {reason}", range.count, range.table.word(), range.address);
-                    silent = Some(reason);
-                    continue;
-                }
-                Err(other) => return Err(other),
+            let parts = || {
+                let part = |point: &BlockPoint| Range {
+                    address: block.address + point.offset,
+                    count: modbus.points[point.point].encoding.width(),
+                    ..range
+                };
+                block.points.iter().map(part).collect()
             };
+            found.extend(self.read_in_parts(link.name.as_str(), range, parts, &mut silent)?);
+        }
+        let mut out = anstream::stdout().lock();
+        written(self.begin_again(&mut out))?;
+        let mut seen = Vec::new();
+        for (index, (range, words)) in found.into_iter().enumerate() {
             let mut of_block: Vec<String> = before.get(index).cloned().into_iter().collect();
             written(match self.json {
                 true => writeln!(out, "{}", range.as_json(&words)),
@@ -126,6 +137,46 @@ impl Read {
             Some(_) if is_heard => Ok(Exit::Findings),
             Some(reason) => Err(Failure::Unreachable(reason)),
         }
+    }
+
+    /// The registers of a block; of one that is refused those of its parts, its points, that are not. The last reason why some
+    /// are missing goes to `silent`, and each to standard error.
+    fn read_in_parts(
+        &self,
+        link: &str,
+        whole: Range,
+        parts: impl Fn() -> Vec<Range>,
+        silent: &mut Option<String>,
+    ) -> Result<Vec<(Range, Vec<u16>)>, Failure> {
+        let mut open = vec![whole];
+        let mut found: Vec<(Range, Vec<u16>)> = Vec::new();
+        while let Some(range) = open.pop() {
+            let reason = match self.through_agent(link, range) {
+                Ok(words) => {
+                    match found.last_mut() {
+                        Some((last, known))
+                            if u32::from(last.address) + u32::from(last.count) == u32::from(range.address) =>
+                        {
+                            last.count += range.count;
+                            known.extend(words);
+                        }
+                        Some(_) | None => found.push((range, words)),
+                    }
+                    continue;
+                }
+                Err(Failure::Unreachable(reason)) => reason,
+                Err(other) => return Err(other),
+            };
+            let is_refused = [2, 3].iter().any(|code| reason.contains(&Fault::Exception(*code).to_string()));
+            let smaller = if is_refused && range == whole { parts() } else { Vec::new() };
+            if smaller.len() > 1 {
+                open.extend(smaller.into_iter().rev());
+                continue;
+            }
+            eprintln!("{} {} from {}: {reason}", range.count, range.table.word(), range.address);
+            *silent = Some(reason);
+        }
+        Ok(found)
     }
 
     fn write_titled(
@@ -166,20 +217,25 @@ impl Read {
         let names: Vec<&str> = config.links.iter().map(|link| link.name.as_str()).collect();
         let unknown = Failure::Refused(format!("no link {link:?}; links are {}", names.join(", ")));
         let found = config.links.iter().find(|other| other.name.as_str() == link).ok_or(unknown)?;
-        self.directly(&Direct { endpoint: found.endpoint.clone(), timeout: found.timeout }, range)
+        let direct = Direct { endpoint: found.endpoint.clone(), timeout: found.timeout, accepted: found.accepted };
+        self.directly(&direct, range)
     }
 
     fn directly(&self, direct: &Direct, range: Range) -> Result<Vec<u16>, Failure> {
-        let Direct { endpoint, timeout } = direct;
+        let Direct { endpoint, timeout, accepted } = direct;
         let unit = unit_id(range.unit)?;
         if matches!(endpoint, Endpoint::Text(_)) {
             return Err(Failure::Refused(PollError::NoRegisters.to_string()));
         }
         let words = runtime()?.block_on(async {
-            let mut client = connect(endpoint, *timeout, self.trace).await?;
+            let mut client = connect(endpoint, *timeout, *accepted, self.trace).await?;
             let mut words = Vec::new();
-            client.read(unit, range.table.table(), range.address, range.count, &mut words).await?;
-            Ok(words)
+            let read = client.read(unit, range.table.table(), range.address, range.count, &mut words).await;
+            if self.trace {
+                client.hear_out().await;
+            }
+            client.close().await;
+            read.map(|_| words)
         });
         words.map_err(|error: PollError| failed(endpoint, unit, &error))
     }

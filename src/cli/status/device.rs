@@ -87,6 +87,15 @@ fn write_counters(out: &mut impl Write, device: &Value) -> io::Result<()> {
         let code: u8 = code.parse().unwrap_or(0);
         writeln!(out, "  {} from {}: {}", Fault::Exception(code), speaker(code), count(number(times)))?;
     }
+    let stray = number(&device["stray_bytes"]);
+    if stray > 0 {
+        let (around, answers) = (count(number(&device["stray_answers"])), count(number(&device["answers"])));
+        writeln!(out, "  stray bytes   {} around {around} of {answers} answers, dropped", count(stray))?;
+    }
+    let anew = number(&device["asked_anew"]);
+    if anew > 0 {
+        writeln!(out, "  asked anew    {} times, as the connection was closed before the answer", count(anew))?;
+    }
     let trip = &device["round_trip"];
     let ms = |key: &str| format!("{:.1} ms", number(&trip[key]) as f64 / 1000.0);
     // What speaks by itself answers without having been asked.

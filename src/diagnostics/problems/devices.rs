@@ -18,6 +18,10 @@ const SILENT_APART_MAX: usize = 5;
 /// A device whose last request failed is given so long to answer the next one.
 const FAILING_MAX: Duration = Duration::from_secs(10);
 
+/// So many answers with stray bytes, and such a part of all, are more than a disturbance now and then.
+const STRAY_AT_LEAST: u64 = 5;
+const STRAY_SHARE: f64 = 0.02;
+
 pub(super) fn problems(status: &Status) -> Vec<Problem> {
     status.links.iter().flat_map(|link| of_link(link, status.time)).collect()
 }
@@ -61,7 +65,26 @@ fn of_link(link: &LinkStatus, now: Timestamp) -> Vec<Problem> {
         problems.extend(silent.iter().map(|device| of_silence(device)));
     }
     problems.extend(link.devices.iter().flat_map(of_device));
+    problems.extend(link.devices.iter().filter_map(|device| of_stray_bytes(device, &link.endpoint)));
     problems
+}
+
+/// Bytes around many of the answers of a device that belong to none: the answers are taken all the same.
+fn of_stray_bytes(device: &DeviceStatus, endpoint: &str) -> Option<Problem> {
+    let (around, answers) = (device.stray_answers, device.answers + device.exceptions);
+    let is_much = around >= STRAY_AT_LEAST && around as f64 >= STRAY_SHARE * answers as f64;
+    let (name, bytes) = (&device.name, device.stray_bytes);
+    let (text, remedy) = match endpoint.split(' ').next() {
+        Some("tcp") => (
+            format!("{name} sends bytes that belong to no answer: {bytes} around {around} of {answers} answers"),
+            "the answers are taken; an update of its firmware or of the gateway may mend it",
+        ),
+        Some(_) | None => (
+            format!("stray bytes around {around} of {answers} answers of {name}: bias or termination?"),
+            "the answers are taken; check the bias and termination resistors of the line and the ground of its ends",
+        ),
+    };
+    is_much.then(|| on_device(device, Severity::Minor, "stray-bytes", text).remedy(remedy))
 }
 
 /// It was asked, and has never answered.
@@ -184,6 +207,19 @@ mod tests {
 
         assert!(all[0].contains("has refused all") && all[0].contains("identify pump --trace"), "{all:?}");
         assert!(said(&link("tcp 10.0.0.5:502", vec![device("pump", 1, 81, Some(1))])).is_empty());
+    }
+
+    #[test]
+    fn stray_bytes_around_many_answers_ask_for_bias_and_termination() {
+        let stray =
+            |around| DeviceStatus { stray_bytes: 2 * around, stray_answers: around, ..device("pump", 100, 0, Some(1)) };
+
+        let on_a_line = said(&link("rtu /dev/ttyUSB0 9600 8N1", vec![stray(60)]));
+
+        assert_eq!(on_a_line, ["stray bytes around 60 of 100 answers of pump: bias or termination?"]);
+        assert!(said(&link("rtu /dev/ttyUSB0 9600 8N1", vec![stray(1)])).is_empty());
+        let over_tcp = said(&link("tcp 10.0.0.5:502", vec![stray(60)]));
+        assert!(over_tcp[0].contains("pump sends bytes that belong to no answer: 120"), "{over_tcp:?}");
     }
 
     #[test]

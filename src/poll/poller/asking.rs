@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Poller;
 use crate::modbus::PollError;
+use crate::modbus::client::OnClose;
 use crate::modbus::objects::Objects;
 use crate::modbus::plan::Block;
 use crate::modbus::write::WriteRequest;
@@ -96,6 +97,7 @@ impl Poller {
         question: &mut Question<'_>,
         stop: &CancellationToken,
     ) -> Result<(), PollError> {
+        let closes = self.connection.closes_after().is_some();
         let client = tokio::select! {
             biased;
             client = self.connection.client() => client,
@@ -113,10 +115,14 @@ impl Poller {
                 return Err(error);
             }
         };
+        // On another connection the device may be another one, unless it is known to close each of them.
+        let may_reopen = question.on.is_none() || closes;
+        client.on_close(if may_reopen { OnClose::AskAgain } else { OnClose::GiveUp });
         client.wait_at_most(device.map_or(self.patience.most, |device| self.devices[device].patience(self.patience)));
         client.rest(pause).await;
-        let (took, outcome) = Self::ask_client(client, unit, question).await;
+        let (took, outcome) = Self::ask_client(client, unit, closes, question).await;
         self.load.busy += took;
+        let (stray, reopened, behind) = (client.take_stray(), client.take_reopened(), client.is_behind());
         for unit in client.take_stale() {
             if let Some(late) = self.devices.iter().position(|device| device.plan.unit.get() == unit) {
                 self.status.devices[late].stale_dropped += 1;
@@ -128,11 +134,19 @@ impl Poller {
         let in_doubt = client.is_in_doubt();
         let (turnaround, registers) = (client.turnaround(), question.wanted.registers());
         self.count(device, took, outcome.as_ref().copied());
+        if let Some(device) = device {
+            let status = &mut self.status.devices[device];
+            status.stray_bytes += stray.bytes;
+            status.stray_answers += stray.answers;
+            status.asked_anew += u64::from(reopened);
+        }
+        self.connection.note_reopened(reopened);
         if let (Some(device), Ok(())) = (device, &outcome) {
             self.devices[device].learned.observe(turnaround, registers);
         }
         match &outcome {
             Ok(()) | Err(PollError::Exception(_)) => self.connection.proven(),
+            Err(_) if behind => self.connection.is_behind(),
             Err(error) if error.ends_session() || in_doubt => self.connection.lost(error),
             Err(_) => {}
         }

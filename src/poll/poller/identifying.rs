@@ -171,6 +171,7 @@ impl Poller {
     pub(super) async fn ask_client(
         client: &mut crate::modbus::Client,
         unit: crate::model::UnitId,
+        closes: bool,
         question: &mut Question<'_>,
     ) -> (Duration, Result<(), PollError>) {
         let begun = Instant::now();
@@ -179,8 +180,14 @@ impl Poller {
                 client.read(unit, *table, *address, *count, into).await.map(|_| ())
             }
             Wanted::Write { request, was_sent } => {
-                **was_sent = true;
-                client.write(request).await
+                // What the other side is about to close must not take a write with it: that is never asked twice.
+                match if closes { client.reopen().await } else { Ok(()) } {
+                    Ok(()) => {
+                        **was_sent = true;
+                        client.write(request).await
+                    }
+                    Err(error) => Err(error),
+                }
             }
             Wanted::Objects { code, object, into } => {
                 client.read_objects(unit, *code, *object).await.map(|objects| **into = objects)

@@ -14,7 +14,7 @@ impl Poller {
     /// Draws the consequences of one round: back-off, return, and the alarm that tells of it.
     pub(super) fn judge(&mut self, device: usize, failure: Option<&PollError>) -> Option<AlarmRecord> {
         let now = Instant::now();
-        let Device { plan, health, last_fault, identity, silence, .. } = &mut self.devices[device];
+        let Device { plan, health, last_fault, identity, silence, study, .. } = &mut self.devices[device];
         let change = match failure {
             None => health.answered(),
             Some(error) => {
@@ -46,6 +46,7 @@ impl Poller {
             }
             Change::CameBack => {
                 self.schedule.resume(device, now);
+                study.look_soon();
                 tracing::info!(link = %self.link, device = %name, "device answers again");
                 let summary = format!("{name} on {} answers again", self.link);
                 Some(device_alarm(*silence, &self.link, &name, self.clock.wall(), Transition::Cleared, summary))

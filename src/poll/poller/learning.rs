@@ -17,10 +17,12 @@ use crate::poll::learned::{Learned, Patience};
 
 /// Requests of a search in one turn on the link.
 const ASKED_PER_TURN: u32 = 4;
-/// What is refused is asked for once more, first after this time and then less and less often: the device may have been
-/// starting, an option may have been installed, a firmware loaded.
-const LOOK_AGAIN_FIRST: Duration = Duration::from_secs(60);
-/// Most time between two such looks.
+/// What is refused is asked for once more so often, one request for each look: the device may have been starting, an option
+/// may have been installed, a firmware loaded.
+const LOOK_AGAIN_FIRST: Duration = Duration::from_secs(45);
+/// After so many looks that found nothing, they become less and less frequent.
+const LOOKS_AT_FIRST: u32 = 40;
+/// Most time between two looks.
 const LOOK_AGAIN_MOST: Duration = Duration::from_secs(3600);
 /// A search that found nothing is not repeated before.
 const SEARCH_AGAIN_AFTER: Duration = Duration::from_secs(60);
@@ -41,6 +43,28 @@ pub(super) struct Study {
 struct Look {
     at: Instant,
     wait: Duration,
+    /// Looks that found nothing since something was found.
+    in_vain: u32,
+}
+
+impl Look {
+    fn new(now: Instant) -> Self {
+        Self { at: now + LOOK_AGAIN_FIRST, wait: LOOK_AGAIN_FIRST, in_vain: 0 }
+    }
+
+    /// The next one, after one that found nothing.
+    fn later(self, now: Instant) -> Self {
+        let in_vain = self.in_vain + 1;
+        let wait = if in_vain < LOOKS_AT_FIRST { self.wait } else { (2 * self.wait).min(LOOK_AGAIN_MOST) };
+        Self { at: now + wait, wait, in_vain }
+    }
+}
+
+impl Study {
+    /// A device that was away may have become another one in what it gives: it is looked at as at first.
+    pub(super) fn look_soon(&mut self) {
+        self.look = None;
+    }
 }
 
 impl Device {
@@ -148,28 +172,45 @@ impl Poller {
         self.show_learned(device);
     }
 
-    /// Now and then, after a poll: is what was refused first still refused?
-    pub(super) async fn look_again(&mut self, device: usize, group: usize, stop: &CancellationToken) {
-        let now = Instant::now();
+    /// Now and then, after a poll: is what was refused first still refused? What is given is asked for from then on, and
+    /// the next one is asked at once: what came back seldom came back alone. Break while there is more to ask.
+    pub(super) async fn look_again(
+        &mut self,
+        device: usize,
+        group: usize,
+        stop: &CancellationToken,
+    ) -> ControlFlow<()> {
         let known = &mut self.devices[device];
-        let Some(Refused { table, address, count, .. }) = known.learned.lessons.refused.first().copied() else {
-            return;
-        };
-        let first = Look { at: now + LOOK_AGAIN_FIRST, wait: LOOK_AGAIN_FIRST };
-        let Look { at, wait } = *known.study.look.get_or_insert(first);
-        if now < at || known.plan.groups[group].refused.is_none() || stop.is_cancelled() {
-            return;
+        let look = known.study.look.get_or_insert_with(|| Look::new(Instant::now()));
+        if Instant::now() < look.at || known.plan.groups[group].refused.is_none() {
+            return ControlFlow::Continue(());
         }
-        let wait = (2 * wait).min(LOOK_AGAIN_MOST);
-        known.study.look = Some(Look { at: now + wait, wait });
         let on = known.identity.asked_on();
-        let outcome = self.ask(device, (table, address, count), on, &mut Vec::new(), stop).await;
-        let mut lessons = Lessons::clone(&self.devices[device].learned.lessons);
-        match outcome {
-            Ok(()) => drop(lessons.refused.remove(0)),
-            Err(_) => lessons.refused.rotate_left(1),
+        for _ in 0..ASKED_PER_TURN {
+            let first = self.devices[device].learned.lessons.refused.first().copied();
+            let Some(Refused { table, address, count, .. }) = first.filter(|_| !stop.is_cancelled()) else {
+                return ControlFlow::Continue(());
+            };
+            let outcome = self.ask(device, (table, address, count), on, &mut Vec::new(), stop).await;
+            let mut lessons = Lessons::clone(&self.devices[device].learned.lessons);
+            let (now, look) = (Instant::now(), &mut self.devices[device].study.look);
+            match outcome {
+                Ok(()) => {
+                    lessons.refused.remove(0);
+                    *look = Some(Look { at: now, ..Look::new(now) });
+                }
+                Err(_) => {
+                    lessons.refused.rotate_left(1);
+                    *look = look.map(|look| look.later(now));
+                }
+            }
+            let is_given = outcome.is_ok();
+            self.follow(device, lessons);
+            if !is_given {
+                return ControlFlow::Continue(());
+            }
         }
-        self.follow(device, lessons);
+        ControlFlow::Break(())
     }
 
     /// Drops what was learned of a device. True when there was something.

@@ -25,7 +25,7 @@ impl Poller {
         reply: oneshot::Sender<Result<(), PollError>>,
         stop: &CancellationToken,
     ) -> ControlFlow<()> {
-        self.connection.rest(LENT);
+        self.connection.rest(LENT).await;
         tracing::warn!(link = %self.link, "lent to a diagnostic command: nothing is polled until it ends");
         self.publish_status(Instant::now());
         let now = self.clock.wall();

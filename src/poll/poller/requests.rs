@@ -13,6 +13,9 @@ use crate::model::{AlarmRecord, Row};
 use crate::poll::PollCycle;
 use crate::poll::link::Request;
 
+/// Turns of finding out what a device refuses before a person gets what is known by then.
+const STUDY_TURNS_MAX: u32 = 50;
+
 impl Poller {
     /// Serves a request of a person. While polls wait, the next one waits for a while in which they have the link.
     pub(super) async fn serve_in_turn(&mut self, request: Request, stop: &CancellationToken) -> ControlFlow<()> {
@@ -79,10 +82,23 @@ impl Poller {
         self.connection.client().await?;
         let mut rows = Vec::new();
         for group in 0..self.devices[device].plan.groups.len() {
-            self.read_group(device, group, None, stop, alarms).await;
+            let round = self.read_group(device, group, None, stop, alarms).await;
+            if self.begin_study(device, group, &round) && self.study_to_its_end(device, stop).await {
+                self.read_group(device, group, None, stop, alarms).await;
+            }
             rows.extend(self.devices[device].plan.rows(group, &self.answers, self.clock.wall()));
         }
         rows.extend(self.devices[device].plan.absent_row(self.clock.wall()));
         Ok(rows)
+    }
+
+    /// Finds out what of its blocks a device refuses, so that a person sees what it gives. False when that takes too long.
+    async fn study_to_its_end(&mut self, device: usize, stop: &CancellationToken) -> bool {
+        for _ in 0..STUDY_TURNS_MAX {
+            if self.study(device, stop).await.is_continue() {
+                return true;
+            }
+        }
+        false
     }
 }

@@ -84,7 +84,9 @@ impl Poller {
         if round.is_put_off && !round.answered && self.devices[due.device].pending.is_none() {
             cycle.alarms.extend(self.judge(due.device, round.last_error.as_ref()));
         }
-        self.look_again(due.device, group, stop).await;
+        if self.devices[due.device].pending.is_none() && self.look_again(due.device, group, stop).await.is_break() {
+            self.schedule.again(due.device, group, Instant::now());
+        }
         cycle.rows.extend(self.absent_rows(due.device));
         cycle
     }
@@ -104,6 +106,9 @@ impl Poller {
         if self.study(device, stop).await.is_break() {
             self.schedule.again(device, group, Instant::now());
             return PollCycle::default();
+        }
+        if self.devices[device].pending.is_none() && self.look_again(device, group, stop).await.is_break() {
+            self.schedule.again(device, group, Instant::now());
         }
         let mut cycle = PollCycle::default();
         let Some(pending) = self.devices[device].pending.take_if(|pending| pending.group == group) else {

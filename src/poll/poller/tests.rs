@@ -1,5 +1,7 @@
 //! Late answers by the ten thousand, in memory and under paused time, with back-off switched off.
 
+mod refusals;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::*;
-use crate::config::{Parity, SerialSettings, TagConfig};
+use crate::config::{Accepted, Parity, SerialSettings, TagConfig};
 use crate::modbus::Client;
 use crate::modbus::frame::crc16;
 use crate::model::{BootId, ClockState, Observed, Scale, SeriesInfo, Timestamp, UnitId, Value, ValueKind};
@@ -109,7 +111,14 @@ async fn polls_a_late_device(endpoint: Endpoint) {
     tokio::spawn(answer_late(far, is_tcp, Arc::clone(&late)));
     let client = Client::in_memory(near, &endpoint, TIMEOUT);
     let name = Name::new("hall").unwrap();
-    let link = LinkConfig { name, endpoint, timeout: TIMEOUT, timeout_min: TIMEOUT, devices: vec![device()] };
+    let link = LinkConfig {
+        name,
+        endpoint,
+        timeout: TIMEOUT,
+        timeout_min: TIMEOUT,
+        accepted: Accepted::default(),
+        devices: vec![device()],
+    };
     let series = vec![(0..4).map(SeriesId).collect()];
     let (sender, mut cycles) = mpsc::channel(64);
     let clock = Arc::new(RuntimeClock(Instant::now()));
