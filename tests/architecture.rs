@@ -54,7 +54,7 @@ const ONLY_IN: [(&str, &[&str]); 6] = [
 ];
 
 /// Modules that decide: no async, no clock.
-const PURE: [&str; 30] = [
+const PURE: [&str; 32] = [
     "src/model/",
     "src/modbus/plan",
     "src/modbus/codec",
@@ -71,6 +71,8 @@ const PURE: [&str; 30] = [
     "src/instrument/pattern",
     "src/instrument/frame",
     "src/buffer/commit",
+    "src/buffer/open_commit",
+    "src/buffer/wal/frame",
     "src/buffer/retention",
     "src/rules/",
     "src/encoding/",

@@ -12,6 +12,7 @@ mod notify;
 mod online;
 mod remote;
 mod rules;
+mod runtime_directory;
 pub mod service;
 mod trial;
 
@@ -135,7 +136,8 @@ impl Agent {
             engine: config.store.engine,
             when_full: config.store.when_full,
         };
-        let (buffer_thread, buffer) = buffer::open(settings, clock.clone())?;
+        let wal = runtime_directory::open_commit_place(&config);
+        let (buffer_thread, buffer) = buffer::open_with_wal(settings, wal, clock.clone())?;
         let learned = learned::load(&learned::place(&config.store.path));
         let catalogue = Arc::new(buffer.catalogue().await?);
         let (cycles, queue) = mpsc::channel(CYCLES_QUEUED);

@@ -79,7 +79,6 @@ impl SeriesIds {
     }
 
     /// The id that a new series would get.
-    #[cfg(test)]
     pub fn next_id(&self) -> SeriesId {
         SeriesId(self.next)
     }

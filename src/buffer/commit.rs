@@ -36,7 +36,7 @@ use super::varint::{Malformed, Reader};
 use crate::model::{
     BootId, ClockState, Commit, CommitHeader, Epoch, Lane, Records, Sequence, SeriesId, Timestamp, Window,
 };
-use columns::Columns;
+pub(super) use columns::Columns;
 
 /// Most records in one commit. Also the longest row that can be stored.
 pub const RECORDS_MAX: usize = 65_536;
@@ -360,7 +360,8 @@ fn kind_from_code(code: u8) -> Result<Kind, Malformed> {
     kinds.find(|kind| kind_code(*kind) == code).ok_or(Malformed("no such kind of records"))
 }
 
-fn clock_code(state: ClockState) -> u8 {
+/// The number that stands for `state` in stored bytes.
+pub fn clock_code(state: ClockState) -> u8 {
     match state {
         ClockState::Synchronised => 0,
         ClockState::Unsynchronised => 1,
@@ -368,7 +369,8 @@ fn clock_code(state: ClockState) -> u8 {
     }
 }
 
-fn clock_from_code(code: u8) -> Result<ClockState, Malformed> {
+/// The clock state that `code` stands for.
+pub fn clock_from_code(code: u8) -> Result<ClockState, Malformed> {
     let states = [ClockState::Synchronised, ClockState::Unsynchronised, ClockState::Local];
     states.into_iter().find(|state| clock_code(*state) == code).ok_or(Malformed("no such clock state"))
 }

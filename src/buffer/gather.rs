@@ -7,6 +7,9 @@ use crate::model::{Row, SeriesId, Timestamp, Window};
 /// Most readings gathered into one commit.
 pub const READINGS_PER_COMMIT: usize = 1024;
 
+/// Alarm transitions in one commit.
+pub const ALARMS_PER_COMMIT: usize = 16;
+
 /// Encoded length aimed at: above it the engine stores less densely.
 const LENGTH_AIMED_AT: usize = 4096;
 

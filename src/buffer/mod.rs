@@ -23,6 +23,9 @@
 //!    delivered (`mark`). On a disk that is full or read-only it works in memory until the disk can be used. A store of
 //!    a newer format is set aside as it is. Only another process in the same directory prevents it.
 //!
+//! 7. **A kill costs nothing.** What is accepted stands in a write-ahead log in memory outside the process (`wal`) until it
+//!    is durable; the next start takes it up, once.
+//!
 //! One thread owns the database (`thread`); everybody else has a [`BufferHandle`]. Rows are gathered (`gather`)
 //! into commits (`commit`), which wait (`waiting`) until one batch and one flush make them durable (`store`).
 
@@ -38,6 +41,7 @@ mod lane;
 mod loaded;
 mod mark;
 mod names;
+mod open_commit;
 mod opening;
 mod others;
 mod pace;
@@ -62,6 +66,7 @@ mod thread;
 mod varint;
 mod volatile;
 mod waiting;
+mod wal;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -81,6 +86,7 @@ pub use others::{OtherCommits, OtherMarks};
 pub use resend::Resent;
 pub use status::{BufferStatus, LaneWatermark, Watermarks};
 pub use tally::Tally;
+pub use wal::{WalPlace, WalStatus, is_in_memory};
 
 /// Requests that wait while a flush hangs, until the thread goes on without it: fifty devices, four blocks each, once a
 /// second.
@@ -194,8 +200,19 @@ pub enum BufferError {
 /// Blocks while the database opens, but for no more than a second or two. Fails when another process uses the
 /// directory; neither damage, nor a newer format, nor a disk that takes nothing is a reason to fail.
 pub fn open(settings: BufferSettings, clock: Arc<dyn Clock>) -> Result<(BufferThread, BufferHandle), BufferError> {
+    open_with_wal(settings, WalPlace::Off, clock)
+}
+
+/// As [`open`], with a write-ahead log of what is not yet durable: the death of the process costs nothing. What a process
+/// that died left in it is taken up.
+pub fn open_with_wal(
+    settings: BufferSettings,
+    wal: WalPlace,
+    clock: Arc<dyn Clock>,
+) -> Result<(BufferThread, BufferHandle), BufferError> {
     let place = place::Place::claim(&settings.path)?.with_engine(settings.engine);
-    let store = store::Store::open(place, &settings, clock)?;
+    let store = store::Store::open(place, &settings, wal, clock)?;
+    let wal = store.wal.clone();
     let (keeper, watermarks, status) = thread::Keeper::new(store, pace::Pace::new(&settings));
     let (requests, received) = mpsc::channel(REQUESTS_QUEUED);
     let thread = std::thread::Builder::new()
@@ -203,7 +220,7 @@ pub fn open(settings: BufferSettings, clock: Arc<dyn Clock>) -> Result<(BufferTh
         .spawn(move || keeper.run(received))
         .map_err(|error| BufferError::Unavailable { path: settings.path, reason: place::io_text(&error) })?;
     let room = Arc::new(Semaphore::new(READINGS_QUEUED));
-    Ok((BufferThread(thread), BufferHandle { requests, room, watermarks, status }))
+    Ok((BufferThread(thread), BufferHandle { requests, wal, room, watermarks, status }))
 }
 
 /// The thread that owns the database. It ends when it is told to close, or when every handle is gone.
@@ -226,6 +243,7 @@ impl BufferThread {
 #[derive(Debug, Clone)]
 pub struct BufferHandle {
     requests: mpsc::Sender<thread::Request>,
+    wal: wal::Wal,
     room: Arc<Semaphore>,
     watermarks: watch::Receiver<Watermarks>,
     status: watch::Receiver<BufferStatus>,
@@ -239,7 +257,7 @@ impl BufferHandle {
         if rows.is_empty() {
             return Ok(());
         }
-        self.send(thread::Request::Append { rows, alarms: Vec::new(), state: None, _room: room }).await
+        self.accept(rows, Vec::new(), None, Some(room)).await
     }
 
     /// Checks `rows` and waits until there is room for them.
@@ -261,7 +279,22 @@ impl BufferHandle {
     pub async fn append_evaluated(&self, evaluated: Evaluated) -> Result<(), BufferError> {
         let Evaluated { rows, alarms, state } = evaluated;
         let (rows, room) = self.room_for(rows).await?;
-        self.send(thread::Request::Append { rows, alarms, state, _room: room }).await
+        self.accept(rows, alarms, state, Some(room)).await
+    }
+
+    /// From here on the death of the process costs nothing of it: the log is written before the queue.
+    async fn accept(
+        &self,
+        rows: Vec<Row>,
+        alarms: Vec<AlarmRecord>,
+        state: Option<Vec<u8>>,
+        room: Option<OwnedSemaphorePermit>,
+    ) -> Result<(), BufferError> {
+        let place = self.requests.reserve().await.map_err(|_| BufferError::Closed)?;
+        let accepted = wal::Accepted { rows, alarms, state, room };
+        let send = |accepted| place.send(thread::Request::Append(accepted));
+        self.wal.append(accepted, send);
+        Ok(())
     }
 
     /// What the rules had to remember; empty when there is nothing.
@@ -274,7 +307,7 @@ impl BufferHandle {
         if alarms.is_empty() {
             return Ok(());
         }
-        self.send(thread::Request::AppendAlarms(alarms)).await
+        self.accept(Vec::new(), alarms, None, None).await
     }
 
     /// Adds a gap record to the lane that it speaks of: for a record that nobody can take.

@@ -52,7 +52,9 @@ impl Store {
                     None
                 }
             };
-            self.counters.dropped += self.volatile.take_over(lane, &mut self.waiting[at(lane)], close);
+            let (lost, position) = self.volatile.take_over(lane, &mut self.waiting[at(lane)], close);
+            self.counters.dropped += lost;
+            position.into_iter().for_each(|position| self.hand_over(lane, position));
         }
         let commits = self.volatile.read(lane, limit, &mut self.codec);
         let epoch = self.volatile.epoch;

@@ -160,6 +160,8 @@ impl Store {
         if let Some(damage) = damage {
             self.take_note_of(damage);
         }
+        self.take_up();
+        self.wal.set_epoch(self.epoch);
         if let Some((format, path)) = self.place.take_newer() {
             let summary = format!("the store is of a newer release (format {format}); a new one has begun");
             let description =

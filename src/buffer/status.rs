@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::others::OtherMarks;
 use super::store::Store;
 use super::tally::Tally;
+use super::wal::WalStatus;
 use crate::model::{Epoch, Lane, Sequence, Timestamp};
 
 /// What is durable and what is still to be delivered. Only durable commits are counted.
@@ -100,6 +101,8 @@ pub struct BufferStatus {
     pub not_writable_since: Option<Timestamp>,
     /// Records that were delivered without having been stored, while the store could not be written.
     pub delivered_unstored: u64,
+    /// What keeps the open commit when the process dies.
+    pub open_commit: WalStatus,
 }
 
 impl Store {
@@ -135,6 +138,7 @@ impl Store {
             not_writable_because: self.trouble.as_ref().map(|trouble| trouble.reason.clone()),
             not_writable_since: self.trouble.as_ref().map(|trouble| trouble.since_wall),
             delivered_unstored: self.volatile.records_delivered(),
+            open_commit: WalStatus { taken_up: counters.taken_up, ..self.wal.status() },
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod clock;
 mod save;
+mod taking_up;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -29,10 +30,11 @@ use super::tally::Tallies;
 use super::thin::Stage;
 use super::volatile::Volatile;
 use super::waiting::{Closed, Waiting};
+use super::wal::{Found, Positions, Wal, WalPlace};
 use super::{BufferError, BufferSettings, WhenFull};
 use crate::clock::Clock;
 use crate::database::{Batch, Database, DatabaseError};
-use crate::model::{Epoch, Gap, GapReason, Lane, Records, Sequence, SeriesId, SeriesInfo, Timestamp};
+use crate::model::{AlarmRecord, Epoch, Gap, GapReason, Lane, Records, Row, Sequence, SeriesId, SeriesInfo, Timestamp};
 
 pub use save::{Counters, LostRun, Save};
 
@@ -90,6 +92,13 @@ pub struct Store {
     /// Sequence and time of the oldest pending commit of each lane, found out once.
     pub(super) oldest_pending: [(u64, Option<Timestamp>); 2],
     pub(super) counters: Counters,
+    pub(super) wal: Wal,
+    /// What a process that died left in it, until the database is open.
+    pub(super) found: Option<Found>,
+    /// What of the log was put into commits, or is otherwise known to the store.
+    pub(super) closed: Positions,
+    /// What of the log is durable.
+    pub(super) durable: Positions,
     pub(super) trouble: Option<Trouble>,
     /// Since when the engine hangs.
     pub(super) stuck: Option<Instant>,
@@ -105,11 +114,19 @@ pub(super) fn at(lane: Lane) -> usize {
 impl Store {
     /// Opens the store in `place`. A database that does not open is set aside, and a new one begins. While the disk
     /// takes nothing, the store works in memory.
-    pub fn open(place: Place, settings: &BufferSettings, clock: Arc<dyn Clock>) -> Result<Self, BufferError> {
+    pub fn open(
+        place: Place,
+        settings: &BufferSettings,
+        wal: WalPlace,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, BufferError> {
         let codec = Codec::new()
             .map_err(|error| BufferError::Unavailable { path: place.path().to_owned(), reason: error.to_string() })?;
         let mark = Mark::beside(place.path());
         let kept_by = place.kept_by();
+        let epoch = mark.read().map_or_else(new_epoch, |noted| noted.epoch);
+        let (wal, found) = Wal::open(wal, place.path(), epoch, clock.clone());
+        let closed = wal.ends();
         let mut store = Self {
             unsaved: false,
             unnamed_due: false,
@@ -117,7 +134,7 @@ impl Store {
             gaps: Vec::new(),
             names: NameCopy::beside(place.path()),
             place,
-            epoch: mark.read().map_or_else(new_epoch, |noted| noted.epoch),
+            epoch,
             mark,
             clock,
             codec,
@@ -146,6 +163,10 @@ impl Store {
             save_failures: 0,
             oldest_pending: [(0, None); 2],
             counters: Counters::default(),
+            wal,
+            found,
+            closed,
+            durable: Positions::default(),
             trouble: None,
             stuck: None,
         };
@@ -163,19 +184,47 @@ impl Store {
 
     /// Closes a commit of `records` that were taken with `clock`. Returns the length of its bytes.
     pub fn close_at(&mut self, lane: Lane, records: &Records, clock: ClockReading) -> usize {
+        let position = match lane {
+            Lane::Alarms => self.closed.alarms,
+            Lane::Telemetry => self.closed.rows,
+        };
+        let Some(closed) = self.encode(lane, records, clock, position) else { return 0 };
+        let length = closed.bytes.len();
+        self.waiting[at(lane)].push(closed);
+        length
+    }
+
+    /// Closes a commit of appended rows.
+    pub fn close_rows(&mut self, rows: Vec<Row>, clock: ClockReading) -> usize {
+        self.closed.rows += rows.len() as u64;
+        self.close_at(Lane::Telemetry, &Records::Readings(rows), clock)
+    }
+
+    /// Closes a commit of appended alarms.
+    pub fn close_alarms(&mut self, alarms: &[AlarmRecord]) {
+        self.closed.alarms += alarms.len() as u64;
+        self.close(Lane::Alarms, &Records::Alarms(alarms.to_vec()));
+    }
+
+    /// Takes over what the rules have to remember.
+    pub fn set_rule_state(&mut self, state: Vec<u8>) {
+        self.closed.states += 1;
+        self.rule_state.set(state);
+    }
+
+    /// A commit of `records`, which end at `position` of the write-ahead log.
+    fn encode(&mut self, lane: Lane, records: &Records, clock: ClockReading, position: u64) -> Option<Closed> {
         match Closed::encode(&mut self.codec, lane, records, clock) {
             Ok(closed) => {
                 if let Ok(envelope) = Envelope::read(&closed.bytes) {
                     self.clocks.note(&envelope);
                 }
-                let length = closed.bytes.len();
-                self.waiting[at(lane)].push(closed);
-                length
+                Some(Closed { position, ..closed })
             }
             Err(error) => {
                 tracing::error!(%lane, %error, "records cannot be stored");
                 self.counters.dropped += records.count() as u64;
-                0
+                None
             }
         }
     }
@@ -240,6 +289,7 @@ impl Store {
         self.names.update(&mut self.ids);
         let mut batch = Batch::default();
         let save = self.prepare(&mut batch)?;
+        self.wal.note_save(save.generation, &save.positions);
         let begun = Instant::now();
         let written = self.write(batch);
         self.counters.longest_flush = self.counters.longest_flush.max(begun.elapsed());
@@ -283,6 +333,7 @@ impl Store {
             ids: self.ids.len(),
             resend: self.resend.put(batch),
             clocks: self.clocks.put(batch),
+            positions: Positions { series: self.closed.series, ..self.durable },
         };
         if self.ids_unsaved {
             self.ids.write_all(batch);
@@ -296,6 +347,14 @@ impl Store {
         // Never ahead of the alarms that go with it.
         if self.waiting[at(Lane::Alarms)].is_empty() {
             save.rule_state = Some(self.rule_state.put(batch));
+            save.positions.states = self.closed.states;
+        }
+        for closed in &save.closed {
+            let position = match closed.lane {
+                Lane::Alarms => &mut save.positions.alarms,
+                Lane::Telemetry => &mut save.positions.rows,
+            };
+            *position = closed.position.max(*position);
         }
         for closed in &mut save.closed {
             save.bytes += put(batch, &mut save.lanes[at(closed.lane)], closed, self.epoch);
@@ -346,6 +405,8 @@ impl Store {
     pub(super) fn adopt(&mut self, save: Save) {
         self.generation = save.generation;
         self.lanes = save.lanes;
+        self.durable = save.positions;
+        self.wal.made_durable(&self.durable);
         let is_dealt_with = save.names_all || !self.lost_runs.is_empty();
         self.lost_runs.clear();
         self.gaps.clear();
@@ -374,19 +435,23 @@ impl Store {
         self.counters.flushes += 1;
         self.counters.bytes_written += save.bytes;
         self.counters.commits += save.closed.len() as u64;
-        let telemetry = save.closed.iter().filter(|closed| closed.lane == Lane::Telemetry);
+        let is_own = |closed: &&Closed| closed.lane == Lane::Telemetry && !closed.is_taken_up;
+        let telemetry = save.closed.iter().filter(is_own);
         self.counters.readings_stored += telemetry.map(|closed| u64::from(closed.records)).sum::<u64>();
     }
 
     /// The ids of `series`; new ones are durable no later than the first readings that use them.
     pub fn register(&mut self, series: &[SeriesInfo]) -> Result<Vec<SeriesId>, BufferError> {
-        let known = self.ids.len();
+        let (known, first_new) = (self.ids.len(), self.ids.next_id());
         let registered = self.ids.register(series).map_err(|error| BufferError::NotWritable {
             reason: format!("series cannot be written as JSON: {error}"),
         })?;
         if self.ids.len() > known {
             self.names.outdate();
             self.ids_unsaved = true;
+            let new = self.ids.iter().filter(|(id, _)| id.0 >= first_new.0);
+            self.wal.add_series(new);
+            self.closed.series = self.wal.ends().series;
         }
         Ok(registered)
     }

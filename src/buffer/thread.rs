@@ -2,19 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout_at;
 
 use super::catalogue::Catalogue;
-use super::clock_track::{ClockTrack, Split};
-use super::commit::ClockReading;
-use super::gather::Gather;
+use super::gather::ALARMS_PER_COMMIT;
 use super::history::{HistorySpan, Overview, Page};
+use super::open_commit::OpenCommit;
 use super::others::OtherCommits;
 use super::pace::Pace;
 use super::resend::Resent;
 use super::status::{BufferStatus, Watermarks};
 use super::store::Store;
+use super::wal::Accepted;
 use super::{BufferError, ReadLimit};
 use crate::model::{AlarmRecord, Commit, Epoch, Gap, Lane, Records, Row, Sequence, SeriesId, SeriesInfo, Timestamp};
 
@@ -24,9 +24,6 @@ const REQUESTS_AT_ONCE: usize = 64;
 /// Alarms within this time share a flush: a flood of them must not keep a slow card busy with nothing else.
 const ALARMS_SHARE: Duration = Duration::from_millis(20);
 
-/// Alarm transitions in one commit.
-const ALARMS_PER_COMMIT: usize = 16;
-
 /// How long to leave a disk alone that does not take anything.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -34,9 +31,8 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, BufferError>>;
 
 /// What the thread is asked to do.
 pub(super) enum Request {
-    Append { rows: Vec<Row>, alarms: Vec<AlarmRecord>, state: Option<Vec<u8>>, _room: OwnedSemaphorePermit },
+    Append(Accepted),
     RuleState(Reply<Vec<u8>>),
-    AppendAlarms(Vec<AlarmRecord>),
     AppendGap(Gap),
     Read { lane: Lane, from: Sequence, until: Sequence, limit: ReadLimit, reply: Reply<Vec<Commit>> },
     Recent { from: Timestamp, after: Sequence, limit: ReadLimit, reply: Reply<Vec<Commit>> },
@@ -56,8 +52,7 @@ pub(super) enum Request {
 /// State of the thread.
 pub(super) struct Keeper {
     store: Store,
-    gather: Gather,
-    track: ClockTrack,
+    open: OpenCommit,
     pace: Pace,
     /// When what waits now has to be durable.
     due: Option<Instant>,
@@ -80,11 +75,10 @@ impl Keeper {
     ) -> (Self, watch::Receiver<Watermarks>, watch::Receiver<BufferStatus>) {
         let (watermarks, watermarks_seen) = watch::channel(store.watermarks());
         let (status, status_seen) = watch::channel(store.status(pace.interval()));
-        let track = ClockTrack::new(store.clock_reading());
+        let open = OpenCommit::new(store.clock_reading());
         let keeper = Self {
             store,
-            gather: Gather::default(),
-            track,
+            open,
             pace,
             // What came up when it was opened, but not before those who start have asked what they need.
             due: Some(Instant::now() + pace.interval().min(RETRY)),
@@ -131,6 +125,9 @@ impl Keeper {
         self.close_open_commit();
         self.save();
         let result = if self.store.has_unsaved() { Err(self.store.not_writable()) } else { Ok(()) };
+        if result.is_ok() {
+            self.store.wal.remove();
+        }
         drop(self.store);
         if let Some(reply) = close {
             reply.send(result.clone()).ok();
@@ -141,15 +138,15 @@ impl Keeper {
     /// Does what is asked. Gives back the reply of a request to close: it is answered when the database is closed.
     fn serve(&mut self, request: Request) -> Option<Reply<()>> {
         match request {
-            Request::Append { rows, alarms, state, _room } => {
+            Request::Append(Accepted { rows, alarms, state, room }) => {
                 self.append(rows);
                 self.append_alarms(&alarms);
                 if let Some(state) = state {
-                    self.store.rule_state.set(state);
+                    self.store.set_rule_state(state);
                 }
+                drop(room);
             }
             Request::RuleState(reply) => drop(reply.send(Ok(self.store.rule_state.value().to_vec()))),
-            Request::AppendAlarms(alarms) => self.append_alarms(&alarms),
             Request::AppendGap(gap) => drop(self.store.close(gap.lane, &Records::Gap(gap))),
             // The asker may be gone; then nobody misses the answer.
             Request::Read { lane, from, until, limit, reply } => {
@@ -189,37 +186,20 @@ impl Keeper {
     }
 
     fn append(&mut self, rows: Vec<Row>) {
-        let Split { before, now } = self.track.split(rows, self.store.monotonic());
-        if let Some(previous) = self.track.previous().filter(|_| !before.is_empty()) {
-            // On their way while the clock was set: they go with the clock they were taken with.
-            self.close_open_commit();
-            self.add(before, previous);
-            self.close_open_commit_with(previous);
-        }
-        if !now.is_empty() {
-            self.add(now, self.track.current());
-        }
+        let (monotonic, store) = (self.store.monotonic(), &mut self.store);
+        self.open.append(rows, 0, monotonic, &mut |rows, clock| store.close_rows(rows, clock));
     }
 
-    fn add(&mut self, rows: Vec<Row>, clock: ClockReading) {
-        let store = &mut self.store;
-        self.gather.add(rows, |rows| store.close_at(Lane::Telemetry, &Records::Readings(rows), clock));
-    }
-
-    /// A commit says one thing about its clock: when the clock is set, or can be trusted from now on, the open one ends.
     fn look_at_clock(&mut self) {
-        let now = self.store.clock_reading();
-        if self.track.see(now, self.store.monotonic())
-            && let Some(previous) = self.track.previous()
-        {
-            self.close_open_commit_with(previous);
-        }
+        let (now, monotonic) = (self.store.clock_reading(), self.store.monotonic());
+        let store = &mut self.store;
+        self.open.see(now, monotonic, &mut |rows, clock| store.close_rows(rows, clock));
         self.store.settle_clock(now);
     }
 
     fn append_alarms(&mut self, alarms: &[AlarmRecord]) {
         for alarms in alarms.chunks(ALARMS_PER_COMMIT) {
-            self.store.close(Lane::Alarms, &Records::Alarms(alarms.to_vec()));
+            self.store.close_alarms(alarms);
         }
         if !alarms.is_empty() {
             let now = Instant::now();
@@ -246,7 +226,7 @@ impl Keeper {
         } else if self.delivered || self.store.is_in_trouble() {
             self.publish();
         }
-        let has_work = !self.gather.is_empty() || self.store.has_unsaved();
+        let has_work = !self.open.is_empty() || self.store.has_unsaved();
         if self.store.is_in_trouble() {
             self.due = self.due.filter(|due| *due > now).or(Some(now + RETRY));
         } else if has_work {
@@ -257,12 +237,8 @@ impl Keeper {
     }
 
     fn close_open_commit(&mut self) {
-        self.close_open_commit_with(self.track.current());
-    }
-
-    fn close_open_commit_with(&mut self, clock: ClockReading) {
         let store = &mut self.store;
-        self.gather.close(|rows| store.close_at(Lane::Telemetry, &Records::Readings(rows), clock));
+        self.open.close(&mut |rows, clock| store.close_rows(rows, clock));
     }
 
     fn save(&mut self) {

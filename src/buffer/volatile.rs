@@ -40,13 +40,20 @@ impl Volatile {
     }
 
     /// Takes over the oldest of what waits in `lane`, as far as there is room. What was lost before it is named by a
-    /// gap record, which `close` makes a commit of. Returns how many records that says are lost.
-    pub fn take_over(&mut self, lane: Lane, waiting: &mut Waiting, close: impl FnOnce(Gap) -> Option<Closed>) -> u64 {
+    /// gap record, which `close` makes a commit of. Returns how many records that says are lost, and the position of
+    /// the last commit.
+    pub fn take_over(
+        &mut self,
+        lane: Lane,
+        waiting: &mut Waiting,
+        close: impl FnOnce(Gap) -> Option<Closed>,
+    ) -> (u64, Option<u64>) {
         let mine = &mut self.lanes[at(lane)];
         if mine.bytes >= BYTES_AHEAD || waiting.is_empty() {
-            return 0;
+            return (0, None);
         }
         let (lost, taken) = waiting.take(BYTES_AHEAD - mine.bytes);
+        let position = taken.last().map(|closed| closed.position);
         let gap = lost.map(|lost| mine.state.name_lost(lost)).and_then(close);
         for mut closed in gap.into_iter().chain(taken) {
             let sequence = mine.state.next;
@@ -56,7 +63,7 @@ impl Volatile {
             mine.bytes += closed.bytes.len();
             mine.commits.push_back((sequence, closed));
         }
-        lost.map_or(0, |lost| lost.records)
+        (lost.map_or(0, |lost| lost.records), position)
     }
 
     /// Undelivered commits of `lane`: the first unbroken run within `limit`, but at least one.
@@ -142,7 +149,7 @@ mod tests {
         let mut volatile = Volatile::new(Epoch([7; 16]));
 
         let mut codec_of_gap = Codec::new().unwrap();
-        let lost =
+        let (lost, _) =
             volatile.take_over(lane, &mut waiting, |gap| Some(closed(&mut codec_of_gap, lane, &Records::Gap(gap))));
         let all = ReadLimit { commits: usize::MAX, records: usize::MAX };
         let commits = volatile.read(lane, all, &mut codec);

@@ -24,6 +24,10 @@ pub struct Closed {
     pub first_time: Timestamp,
     /// Time of its newest record.
     pub last_time: Timestamp,
+    /// How many rows, or alarms, were ever put into commits of its lane with it.
+    pub position: u64,
+    /// Whether a process that died had taken its records.
+    pub is_taken_up: bool,
 }
 
 impl Closed {
@@ -36,7 +40,8 @@ impl Closed {
             Records::Readings(_) | Records::Alarms(_) => true,
             Records::Gap(_) | Records::Thinned(_) | Records::ClockOffset(_) => false,
         };
-        Ok(Self { lane, bytes, is_new, records: envelope.records, first_time, last_time })
+        let records = envelope.records;
+        Ok(Self { lane, bytes, is_new, records, first_time, last_time, position: 0, is_taken_up: false })
     }
 
     /// The clock offset in the stored `value`, to be stored again when that goes; nothing when it holds other records.
@@ -168,6 +173,8 @@ mod tests {
             records: 10,
             first_time: time,
             last_time: time,
+            position: 0,
+            is_taken_up: false,
         }
     }
 

@@ -143,6 +143,7 @@ mod tests {
             limit_bytes: 4 << 20,
             commit_interval: Duration::from_secs(1),
             commit_interval_max: Duration::from_secs(1),
+            open_commit: crate::config::OpenCommitPlace::Auto,
             card_endurance_bytes: None,
             engine: EngineKind::Segments,
             when_full: WhenFull::Thin,

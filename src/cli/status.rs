@@ -241,6 +241,7 @@ fn write_store(out: &mut impl Write, status: &Value) -> io::Result<()> {
         count(number(&lane["pending_commits"])),
     )?;
     writeln!(out, "  history  {} readings delivered and kept", count(number(&store["history_readings"])))?;
+    write_open_commit(out, &store["open_commit"])?;
     let (damaged, dropped) = (number(&store["damaged"]), number(&store["dropped"]));
     if damaged + dropped > 0 {
         writeln!(
@@ -249,6 +250,27 @@ fn write_store(out: &mut impl Write, status: &Value) -> io::Result<()> {
             count(damaged),
             count(dropped)
         )?;
+    }
+    writeln!(out)
+}
+
+/// `  a kill   costs nothing; the process before was killed, 12 readings of it were taken up`
+fn write_open_commit(out: &mut impl Write, kept: &Value) -> io::Result<()> {
+    let taken_up = number(&kept["taken_up"]);
+    match (kept["kept"] == true, kept["not_kept_because"].as_str()) {
+        (true, _) => write!(out, "  a kill   costs nothing")?,
+        (false, Some(reason)) => {
+            writeln!(out, "  a kill   costs what is not yet durable:")?;
+            write!(out, "           {reason}")?;
+        }
+        (false, None) => write!(out, "  a kill   costs what is not yet durable (open_commit = \"off\")")?,
+    }
+    if taken_up > 0 {
+        write!(out, "\n           the process before was killed; {} readings of it were taken up", count(taken_up))?;
+    }
+    let discarded = number(&kept["discarded_bytes"]);
+    if discarded > 0 {
+        write!(out, "\n           {} of its open commit were damaged or of another store", bytes(discarded))?;
     }
     writeln!(out)
 }

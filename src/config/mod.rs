@@ -107,6 +107,19 @@ pub struct StoreConfig {
     pub engine: EngineKind,
     /// What happens to undelivered readings that no longer fit.
     pub when_full: WhenFull,
+    /// Where the open commit is kept when the process dies.
+    pub open_commit: OpenCommitPlace,
+}
+
+/// Where the open commit is kept, so that a kill costs nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OpenCommitPlace {
+    /// In the runtime directory of the service, the directory of the socket, or shared memory.
+    Auto,
+    /// Nowhere: a kill costs what it holds.
+    Off,
+    /// In this directory.
+    In(PathBuf),
 }
 
 /// What happens to the oldest undelivered readings when the store is full.

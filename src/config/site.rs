@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     BacklogConfig, BacklogOrder, BatchConfig, BatchEncoding, ClockTrust, Credentials, DEFAULT_PROFILES, DEFAULT_SOCKET,
-    GatewayConfig, MqttConfig, MqttProtocol, RulesConfig, StoreConfig, TlsConfig, WhenFull,
+    GatewayConfig, MqttConfig, MqttProtocol, OpenCommitPlace, RulesConfig, StoreConfig, TlsConfig, WhenFull,
 };
 use crate::database::EngineKind;
 use crate::model::Name;
@@ -84,6 +84,7 @@ pub(super) fn store(mut section: Section<'_, '_>, directory: &Path) -> Option<St
         .unwrap_or(Duration::from_secs(1));
     let commit_interval_max =
         section.duration("commit_interval_max", commit_interval..=Duration::from_secs(60)).unwrap_or(commit_interval);
+    let open_commit = section.take("open_commit").and_then(|item| open_commit(&item, directory));
     let card_endurance_bytes = section.take("card_endurance").and_then(|item| card_endurance(&item));
     let words = [("thin", WhenFull::Thin), ("drop-oldest", WhenFull::DropOldest)];
     let when_full = section.choice("when_full", &words).unwrap_or(WhenFull::Thin);
@@ -101,7 +102,23 @@ pub(super) fn store(mut section: Section<'_, '_>, directory: &Path) -> Option<St
         card_endurance_bytes,
         engine,
         when_full,
+        open_commit: open_commit.unwrap_or(OpenCommitPlace::Auto),
     })
+}
+
+/// `"auto"`, `"off"` or a directory.
+fn open_commit(item: &Item<'_, '_>, directory: &Path) -> Option<OpenCommitPlace> {
+    match item.as_word() {
+        Some("auto") => Some(OpenCommitPlace::Auto),
+        Some("off") => Some(OpenCommitPlace::Off),
+        Some(path) if path.contains('/') && !path.contains(char::is_control) => {
+            Some(OpenCommitPlace::In(directory.join(path)))
+        }
+        Some(_) | None => {
+            item.fault("must be \"auto\", \"off\" or a directory in memory, such as \"/run/lineside\"");
+            None
+        }
+    }
 }
 
 /// What makers of cards call TBW: `"30TB"`, `"500GB"`, in powers of ten.

@@ -187,8 +187,9 @@ impl Ingest {
         if setup.is_empty() && self.rules.is_none() && remembered.is_empty() {
             return Ok(());
         }
-        // Windows are rebuilt from what is durable. At the start there is nothing else.
-        if self.status.borrow().cycles > 0
+        // Windows are rebuilt from what is durable. At the start there is nothing else, but for what was taken up.
+        let has_taken_up = self.buffer.status().borrow().open_commit.taken_up > 0;
+        if (has_taken_up || self.status.borrow().cycles > 0)
             && let Err(error) = self.buffer.flush().await
         {
             tracing::warn!(%error, "the latest readings are missing in the windows of the rules");

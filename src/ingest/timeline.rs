@@ -144,7 +144,7 @@ impl Timeline {
 }
 
 fn reading(clock: &Arc<dyn Clock>) -> ClockReading {
-    ClockReading { boot: clock.boot(), state: clock.state(), wall_minus_monotonic_ms: clock.wall_minus_monotonic_ms() }
+    ClockReading::now(clock.as_ref())
 }
 
 /// The first line, where it is what [`Timeline::remember`] wrote, and what follows it.

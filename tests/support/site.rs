@@ -63,6 +63,8 @@ impl Site {
         for name in ["RUST_LOG", "NOTIFY_SOCKET", "WATCHDOG_USEC", "JOURNAL_STREAM", "LINESIDE_CONFIG"] {
             command.env_remove(name);
         }
+        // As the service manager would: it keeps the directory when the process dies.
+        command.env("RUNTIME_DIRECTORY", self.path());
         let mut process = environment(&mut command).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let (sender, log) = watch::channel(String::new());
         let lines = BufReader::new(process.stderr.take().unwrap());

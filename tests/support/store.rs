@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lineside::buffer::{self, BufferError, BufferHandle, BufferSettings, BufferThread, ReadLimit, WhenFull};
+use lineside::buffer::{self, BufferError, BufferHandle, BufferSettings, BufferThread, ReadLimit, WalPlace, WhenFull};
 use lineside::clock::{Clock, SystemClock};
 use lineside::database::EngineKind;
 use lineside::model::{
@@ -89,6 +89,17 @@ impl Store {
         let commit_interval_max = commit_interval;
         let settings = BufferSettings { path, limit_bytes, commit_interval, commit_interval_max, engine, when_full };
         Self::with_clock(settings, Arc::new(OtherBoot(SystemClock::new(true))))
+    }
+
+    /// Opens the store in `path`, kept by `engine` and saved only on demand, whose open commit is kept in `runtime`.
+    pub fn with_open_commit(path: &Path, runtime: &Path, engine: EngineKind) -> Self {
+        let (path, when_full, limit_bytes) = (path.to_owned(), WhenFull::DropOldest, 64 << 20);
+        let (commit_interval, commit_interval_max) = (NEVER, NEVER);
+        let settings =
+            BufferSettings { path: path.clone(), limit_bytes, commit_interval, commit_interval_max, engine, when_full };
+        let place = WalPlace::In(vec![runtime.to_owned()]);
+        let (thread, handle) = buffer::open_with_wal(settings, place, Arc::new(SystemClock::new(true))).unwrap();
+        Self { handle, thread, path }
     }
 
     fn with_clock(settings: BufferSettings, clock: Arc<dyn Clock>) -> Result<Self, BufferError> {

@@ -4,7 +4,15 @@ use std::time::Duration;
 
 use super::Store;
 use crate::buffer::commit::ClockReading;
+use crate::clock::Clock;
 use crate::model::{ClockOffset, ClockState, Lane, Records};
+
+impl ClockReading {
+    /// The clock as it is now.
+    pub fn now(clock: &dyn Clock) -> Self {
+        Self { boot: clock.boot(), state: clock.state(), wall_minus_monotonic_ms: clock.wall_minus_monotonic_ms() }
+    }
+}
 
 impl Store {
     /// Says by how much the times of this boot were wrong, where something is stored that waits for that.
@@ -26,10 +34,6 @@ impl Store {
     }
 
     pub(in crate::buffer) fn clock_reading(&self) -> ClockReading {
-        ClockReading {
-            boot: self.clock.boot(),
-            state: self.clock.state(),
-            wall_minus_monotonic_ms: self.clock.wall_minus_monotonic_ms(),
-        }
+        ClockReading::now(self.clock.as_ref())
     }
 }

@@ -6,6 +6,7 @@ use crate::buffer::lane::LaneState;
 use crate::buffer::room::{Gone, Run};
 use crate::buffer::tally::Tallies;
 use crate::buffer::waiting::{Closed, Lost};
+use crate::buffer::wal::Positions;
 use crate::model::Lane;
 
 /// Counters since the start of the process.
@@ -21,6 +22,7 @@ pub struct Counters {
     pub(in crate::buffer) dropped: u64,
     pub(in crate::buffer) quarantined: u64,
     pub(in crate::buffer) disk_bytes: u64,
+    pub(in crate::buffer) taken_up: u64,
 }
 
 /// Commits found damaged: to be removed, and named in a gap record, with the next save.
@@ -44,4 +46,6 @@ pub struct Save {
     pub(in crate::buffer) ids: usize,
     pub(in crate::buffer) resend: u64,
     pub(in crate::buffer) clocks: u64,
+    /// What of the write-ahead log is in the database with it.
+    pub(in crate::buffer) positions: Positions,
 }
