@@ -79,7 +79,7 @@ async fn deliver(reach: watch::Receiver<Reach>, action: Action) -> Result<(), Ac
                 match session.publish(message).await {
                     Delivery::Acknowledged | Delivery::NoSubscribers => return Ok(()),
                     Delivery::SessionLost => {}
-                    refused @ (Delivery::Refused { .. } | Delivery::TooLarge { .. }) => {
+                    refused @ (Delivery::Refused { .. } | Delivery::TooLarge { .. } | Delivery::Unproven { .. }) => {
                         return Err(ActionError::Delivery(refused));
                     }
                 }

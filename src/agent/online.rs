@@ -52,6 +52,8 @@ pub(super) fn session_settings(mqtt: &MqttConfig, topics: &Topics, gateway: &Gat
             correlation_data: None,
         },
         probe_topic: topics.probe(),
+        batch_topic: topics.batch(),
+        proven_topics: if mqtt.trust_puback { Vec::new() } else { topics.proven().to_vec() },
         in_flight: IN_FLIGHT,
         max_packet: PACKET_MAX,
         patience: PATIENCE,

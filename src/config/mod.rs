@@ -150,6 +150,8 @@ pub struct MqttConfig {
     pub prefix: String,
     /// Longest silence on the connection.
     pub keep_alive: Duration,
+    /// With MQTT 3.1.1, whether an acknowledgement counts as delivery though no message was seen to come back.
+    pub trust_puback: bool,
     /// A further broker that is away for so long gives way to the owner's own.
     pub fallback_after: Duration,
     /// How readings are put together.

@@ -85,7 +85,9 @@ fn mqtt(mut section: Section<'_, '_>, base: &MqttConfig) -> Option<MqttConfig> {
     let credentials = base.credentials.clone().filter(|_| broker.host == base.host);
     let own_tls = || TlsConfig { ca_file: None, client: None };
     let tls = broker.tls.then(|| base.tls.clone().unwrap_or_else(own_tls));
-    Some(MqttConfig { host: broker.host, port: broker.port, tls, credentials, ..same })
+    // What the owner knows about his broker is not known about another.
+    let trust_puback = base.trust_puback && broker.host == base.host;
+    Some(MqttConfig { host: broker.host, port: broker.port, tls, credentials, trust_puback, ..same })
 }
 
 #[cfg(test)]

@@ -149,6 +149,8 @@ pub(super) fn mqtt(
     let keep_alive = section
         .duration("keep_alive", Duration::from_secs(5)..=Duration::from_secs(1200))
         .unwrap_or(Duration::from_secs(30));
+    // Without effect with MQTT 5, which one may go over to and back.
+    let trust_puback = section.take("trust_puback").and_then(|item| item.boolean()).unwrap_or(false);
     let batch = batch(section.section("batch"));
     let backlog = backlog(section.section("backlog"));
     section.finish();
@@ -162,6 +164,7 @@ pub(super) fn mqtt(
         credentials,
         prefix: prefix.unwrap_or_else(|| "lineside/v1".to_owned()),
         keep_alive,
+        trust_puback,
         fallback_after: FALLBACK_AFTER,
         batch,
         backlog,

@@ -60,7 +60,7 @@ impl HealthReporter {
         match self.session.publish(message).await {
             Delivery::Acknowledged | Delivery::NoSubscribers => self.refused = false,
             Delivery::SessionLost => {}
-            refusal @ (Delivery::Refused { .. } | Delivery::TooLarge { .. }) => {
+            refusal @ (Delivery::Refused { .. } | Delivery::TooLarge { .. } | Delivery::Unproven { .. }) => {
                 if !std::mem::replace(&mut self.refused, true) {
                     tracing::warn!(%refusal, "the broker does not take health messages");
                 }

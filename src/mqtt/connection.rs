@@ -14,7 +14,7 @@ use super::{tls, v4, v5};
 /// Messages the client may hold that are not on the wire yet: one being written and one to follow.
 pub(super) const MESSAGES_QUEUED: usize = 2;
 
-/// The client's queue: beside messages, the subscriptions of a new connection and our DISCONNECT find room.
+/// The client's queue: beside messages, one subscription (or its end) and our DISCONNECT find room.
 pub(super) const CLIENT_QUEUE: usize = MESSAGES_QUEUED + 2;
 
 /// Limits the kernel's buffer (it takes twice this), so that a ping is not stuck behind minutes of data: at 1 KiB/s
@@ -59,8 +59,12 @@ pub(super) enum Event {
     Answered(PacketId, Answer),
     /// A message came in.
     Received(Received),
-    /// The broker answered our subscriptions: positions of those it refuses.
-    Subscribed { refused: Vec<usize> },
+    /// A SUBSCRIBE went out under this id.
+    SubscribeSent(PacketId),
+    /// An UNSUBSCRIBE went out.
+    UnsubscribeSent,
+    /// The broker answered the subscriptions of this id: positions of those it refuses.
+    Subscribed { id: PacketId, refused: Vec<usize> },
     /// Our DISCONNECT went out.
     Disconnected,
     /// Something the session need not know.
@@ -170,6 +174,13 @@ impl Sender {
         match self {
             Self::V5(sender) => sender.subscribe(subscriptions),
             Self::V4(sender) => sender.subscribe(subscriptions),
+        }
+    }
+
+    pub(super) fn unsubscribe(&self, filter: &str) -> Result<(), Unsendable> {
+        match self {
+            Self::V5(sender) => sender.unsubscribe(filter),
+            Self::V4(sender) => sender.unsubscribe(filter),
         }
     }
 

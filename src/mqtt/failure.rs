@@ -25,6 +25,9 @@ pub(super) enum Failure {
     ClosedUnanswered,
     /// The broker ended the connection and said why (MQTT 5, 3.14).
     Disconnected { reason: u8, text: String },
+    /// The broker refused a message for a reason that the client library cannot read, which ends the connection
+    /// (MQTT 5, 2.4).
+    UnreadableRefusal { reason: u8, text: &'static str },
     /// The broker did not answer a ping.
     Silent,
     /// The broker answers, but acknowledges nothing.
@@ -65,7 +68,7 @@ impl Failure {
             {
                 Self::ClosedUnanswered
             }
-            Self::Protocol(_) => Self::NotMqtt,
+            Self::Protocol(_) | Self::UnreadableRefusal { .. } => Self::NotMqtt,
             other => other,
         }
     }
@@ -81,7 +84,7 @@ impl Failure {
                     | io::ErrorKind::ConnectionAborted
                     | io::ErrorKind::BrokenPipe
             ),
-            Self::Disconnected { reason, .. } => *reason == PACKET_TOO_LARGE,
+            Self::Disconnected { reason, .. } | Self::UnreadableRefusal { reason, .. } => *reason == PACKET_TOO_LARGE,
             Self::Files(_)
             | Self::TimedOut
             | Self::Refused(_)
@@ -96,7 +99,11 @@ impl Failure {
 
     /// Whether the broker said that a packet was too large for it.
     pub(super) fn says_too_large(&self) -> bool {
-        matches!(self, Self::Disconnected { reason: PACKET_TOO_LARGE, .. })
+        matches!(
+            self,
+            Self::Disconnected { reason: PACKET_TOO_LARGE, .. }
+                | Self::UnreadableRefusal { reason: PACKET_TOO_LARGE, .. }
+        )
     }
 
     /// One sentence without a full stop: what is wrong and where to look.
@@ -125,6 +132,9 @@ impl Failure {
             }
             Self::Disconnected { reason, text } => {
                 format!("the broker ended the connection: {text} (reason 0x{reason:02X})")
+            }
+            Self::UnreadableRefusal { reason, text } => {
+                format!("the broker refuses a message: {text} (0x{reason:02X}); connecting anew")
             }
             Self::Silent => format!("{host}:{port} stopped answering"),
             Self::Stalled => "the broker acknowledges nothing although data waits".to_owned(),
@@ -246,6 +256,8 @@ mod tests {
                 correlation_data: None,
             },
             probe_topic: "probe".to_owned(),
+            batch_topic: "batch".to_owned(),
+            proven_topics: Vec::new(),
             in_flight: 8,
             max_packet: 1000,
             patience: Duration::from_secs(30),

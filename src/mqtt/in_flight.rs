@@ -47,8 +47,17 @@ impl<W> InFlight<W> {
     /// Besides the window this keeps the client from using a packet id again that is still unacknowledged, which
     /// happens when a broker acknowledges out of order and can block the client for ever.
     pub fn has_room(&self) -> bool {
-        let ids_in_use = self.oldest().map_or(0, |oldest| self.next_serial - oldest.serial);
-        self.len() < self.limits.publishes && ids_in_use < self.limits.packet_ids
+        self.len() < self.limits.publishes && self.has_free_id()
+    }
+
+    /// Whether the next packet id is not in use.
+    pub fn has_free_id(&self) -> bool {
+        self.oldest().map_or(0, |oldest| self.next_serial - oldest.serial) < self.limits.packet_ids
+    }
+
+    /// The client was handed a packet that is no publish and takes an id of its own.
+    pub fn took_id(&mut self) {
+        self.next_serial += 1;
     }
 
     /// A publish of `bytes` was handed to the client; `waiting` wants to know what becomes of it.
@@ -77,6 +86,11 @@ impl<W> InFlight<W> {
     pub fn answered(&mut self, id: PacketId) -> Option<W> {
         let position = self.sent.iter().position(|(known, _)| *known == id)?;
         self.sent.remove(position).map(|(_, entry)| entry.waiting)
+    }
+
+    /// Takes out the publish that was sent first of those that are not answered.
+    pub fn take_oldest_sent(&mut self) -> Option<W> {
+        self.sent.pop_front().map(|(_, entry)| entry.waiting)
     }
 
     /// Size of the publish that has waited longest, in bytes.

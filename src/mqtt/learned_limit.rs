@@ -15,10 +15,16 @@ const LOSSES: u32 = 2;
 /// After a connection that held this long, large packets are tried again on the next: the broker may have changed.
 const GOOD_CONNECTION: Duration = Duration::from_secs(3600);
 
+/// Nor does any take less than this, whatever it says.
+const FLOOR: usize = 256;
+
 /// What was learned about one broker.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct LearnedLimit {
-    limit: Option<usize>,
+    /// Size worth aiming at.
+    aim: Option<usize>,
+    /// Smallest packet that it was seen not to take.
+    refused: Option<usize>,
     /// The largest packet it acknowledged.
     taken: usize,
     /// Connections in a row that ended on something larger.
@@ -26,9 +32,14 @@ pub(super) struct LearnedLimit {
 }
 
 impl LearnedLimit {
-    /// Largest packet worth sending, in bytes; `None` while nothing speaks against any size.
-    pub fn get(&self) -> Option<u32> {
-        self.limit.map(|limit| u32::try_from(limit).unwrap_or(u32::MAX))
+    /// Size of a packet worth aiming at, in bytes; `None` while nothing speaks against any size.
+    pub fn aim(&self) -> Option<u32> {
+        self.aim.map(|aim| u32::try_from(aim).unwrap_or(u32::MAX))
+    }
+
+    /// Largest packet that was not seen to be refused, in bytes. What cannot be cut to the size aimed at may still pass.
+    pub fn most(&self) -> Option<u32> {
+        self.refused.map(|refused| u32::try_from(refused - 1).unwrap_or(u32::MAX))
     }
 
     /// The broker acknowledged a packet of `bytes`.
@@ -42,14 +53,20 @@ impl LearnedLimit {
     /// The broker ended the connection while packets of up to `largest` bytes were unacknowledged. True when smaller
     /// ones are to be sent from now on; at once when the broker said that a packet was `too_large`.
     pub fn closed(&mut self, largest: usize, too_large: bool) -> bool {
-        if largest <= self.taken.max(SMALLEST) {
+        if too_large {
+            self.taken = self.taken.min(largest.saturating_sub(1));
+        }
+        let floor = if too_large { FLOOR } else { SMALLEST };
+        if largest <= self.taken.max(floor) {
             self.losses = 0;
             return false;
         }
         self.losses += 1;
         let is_lower = too_large || self.losses >= LOSSES;
         if is_lower {
-            self.limit = Some((largest / 2).max(self.taken).max(SMALLEST));
+            let aim = (largest / 2).max(self.taken).max(floor);
+            self.aim = Some(self.aim.map_or(aim, |known| known.min(aim)));
+            self.refused = Some(self.refused.map_or(largest, |known| known.min(largest)));
         }
         is_lower
     }
@@ -76,14 +93,14 @@ mod tests {
         while size > 2000 {
             learned.acknowledged(200);
             learned.closed(size, false);
-            size = learned.get().map_or(size, |limit| limit as usize);
+            size = learned.aim().map_or(size, |limit| limit as usize);
             connections += 1;
         }
         learned.acknowledged(size);
 
         assert_eq!((size, connections), (1250, 5));
         assert!(!learned.closed(1250, false) && !learned.closed(1250, false));
-        assert_eq!(learned.get(), Some(1250));
+        assert_eq!(learned.aim(), Some(1250));
     }
 
     #[test]
@@ -93,7 +110,7 @@ mod tests {
         learned.acknowledged(100_000);
 
         assert!((0..10).all(|_| !learned.closed(100_000, false)));
-        assert_eq!(learned.get(), None);
+        assert_eq!(learned.aim(), None);
     }
 
     #[test]
@@ -102,7 +119,7 @@ mod tests {
 
         assert!(learned.closed(100_000, true));
 
-        assert_eq!(learned.get(), Some(50_000));
+        assert_eq!(learned.aim(), Some(50_000));
     }
 
     #[test]
@@ -113,6 +130,6 @@ mod tests {
 
         learned.connection_lasted(Duration::from_secs(7200));
 
-        assert_eq!(learned.get(), None);
+        assert_eq!(learned.aim(), None);
     }
 }

@@ -42,6 +42,14 @@ pub enum Delivery {
         /// Most bytes a packet may have: payload, topic, properties and header.
         limit: usize,
     },
+    /// The broker acknowledged it and did not send it back to us, so it may have been discarded (MQTT 3.1.1): not
+    /// delivered.
+    Unproven {
+        /// Smaller messages are worth trying at once; otherwise only time helps.
+        tries_smaller: bool,
+        /// What was tried, for people.
+        text: String,
+    },
     /// There is no connection, or it ended before the answer came. It may or may not have arrived.
     SessionLost,
 }
@@ -54,6 +62,7 @@ impl std::fmt::Display for Delivery {
             Self::NoSubscribers => f.write_str("acknowledged, nobody subscribed"),
             Self::Refused { reason, text } => write!(f, "refused: {text} ({reason:#04x})"),
             Self::TooLarge { limit } => write!(f, "too large: the broker takes {limit} bytes"),
+            Self::Unproven { text, .. } => f.write_str(text),
             Self::SessionLost => f.write_str("session lost"),
         }
     }
@@ -64,7 +73,7 @@ impl Delivery {
     pub fn is_delivered(&self) -> bool {
         match self {
             Self::Acknowledged | Self::NoSubscribers => true,
-            Self::Refused { .. } | Self::TooLarge { .. } | Self::SessionLost => false,
+            Self::Refused { .. } | Self::TooLarge { .. } | Self::Unproven { .. } | Self::SessionLost => false,
         }
     }
 }
@@ -78,6 +87,8 @@ pub struct Received {
     pub payload: Bytes,
     /// Whether it had been retained.
     pub retain: bool,
+    /// Whether the broker says that it may have sent it before (DUP).
+    pub is_repeat: bool,
     /// Where an answer is expected; MQTT 5 only.
     pub response_topic: Option<String>,
     /// What the answer must carry; MQTT 5 only.

@@ -3,6 +3,8 @@
 //! # Invariants
 //!
 //! - [`SessionHandle::publish`] says [`Delivery::Acknowledged`] only after the broker's PUBACK without an error reason.
+//!   With MQTT 3.1.1, whose PUBACK has no reasons, a message of that size must also have come back on that topic
+//!   (`proof.rs`).
 //! - Nothing is queued here. When a connection ends, every publish that waits is told [`Delivery::SessionLost`], the
 //!   client is thrown away with all it remembers, and the next connection begins with a fresh one. Whoever published
 //!   still has the records and publishes them again; the receiver discards repeats by identity. So there are no stale
@@ -23,6 +25,9 @@ mod in_flight;
 mod learned_limit;
 mod message;
 mod online;
+mod passing_size;
+mod proof;
+mod proving;
 mod session;
 mod settings;
 mod state;
@@ -36,7 +41,7 @@ pub use handle::SessionHandle;
 pub use message::{Delivery, Inbox, Message, Received};
 pub use session::Session;
 pub use settings::{Protocol, SessionError, SessionSettings, TlsSettings};
-pub use state::{BrokerLimits, Connected, SessionState, SessionStatus};
+pub use state::{BrokerLimits, Connected, PacketSizes, SessionState, SessionStatus, TopicProof, Unproven};
 pub use tls::TlsError;
 pub use topics::Topics;
 pub use visitor::{VisitError, Visitor};

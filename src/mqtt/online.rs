@@ -12,9 +12,9 @@ use tracing::{info, warn};
 use super::connection::{Answer, Event, Events, MESSAGES_QUEUED, Sender, Subscription, Up};
 use super::echo::{Echo, Verdict};
 use super::failure::Failure;
-use super::handle::Request;
 use super::in_flight::{InFlight, Window};
 use super::message::{Delivery, Message, Received};
+use super::proving::{Asked, Proving};
 use super::session::{End, Session};
 use super::settings::Protocol;
 
@@ -32,16 +32,18 @@ const TOPIC_NAME_INVALID: u8 = 0x90;
 
 /// One connection.
 pub(super) struct Online<'a> {
-    session: &'a mut Session,
-    sender: Sender,
-    in_flight: InFlight<Waiting>,
-    max_packet: usize,
+    pub(super) session: &'a mut Session,
+    pub(super) sender: Sender,
+    pub(super) in_flight: InFlight<Waiting>,
+    pub(super) max_packet: usize,
     retain_available: bool,
     /// What the session itself has to say; goes before what others publish.
     own: VecDeque<Own>,
     subscriptions: Vec<Subscription>,
     /// Only where refusals are silent.
     echo: Option<Echo>,
+    /// For the topics where a message must come back.
+    pub(super) proving: Proving,
     warnings: Warnings,
     /// When something was acknowledged last, or the first message went out after everything had been.
     progress: Instant,
@@ -50,15 +52,20 @@ pub(super) struct Online<'a> {
 }
 
 /// A publish that is not answered yet.
-struct Waiting {
+pub(super) struct Waiting {
     topic: String,
     /// Of the packet.
     bytes: usize,
     purpose: Purpose,
 }
 
-enum Purpose {
+pub(super) enum Purpose {
     Caller(oneshot::Sender<Delivery>),
+    /// A message that has to come back: its topic and its trial.
+    Trial {
+        at: usize,
+        id: u64,
+    },
     State,
     Probe,
     Farewell,
@@ -81,10 +88,11 @@ struct Warnings {
 impl<'a> Online<'a> {
     pub(super) fn new(session: &'a mut Session, sender: Sender, up: &Up) -> Self {
         let window = Window { publishes: usize::from(up.limits.in_flight), packet_ids: up.packet_ids };
-        let echo = match session.settings.protocol {
-            Protocol::V5 => None,
-            Protocol::V311 => Some(Echo::new(Instant::now())),
+        let (echo, filters) = match session.settings.protocol {
+            Protocol::V5 => (None, &[][..]),
+            Protocol::V311 => (Some(Echo::new(Instant::now())), &session.settings.proven_topics[..]),
         };
+        let proving = Proving::new(filters, up.session_present);
         let lasting = session.inbox.iter().flat_map(|inbox| &inbox.filters);
         let mut subscriptions: Vec<_> =
             lasting.map(|filter| Subscription { filter: filter.clone(), lasting: true }).collect();
@@ -100,6 +108,7 @@ impl<'a> Online<'a> {
             own: VecDeque::from([Own::State]),
             subscriptions,
             echo,
+            proving,
             warnings: Warnings::default(),
             progress: Instant::now(),
             farewell_until: None,
@@ -109,21 +118,46 @@ impl<'a> Online<'a> {
 
     /// Serves publishes until the connection ends or `stop`. Nobody is left without an answer.
     pub(super) async fn run(mut self, mut events: Events, stop: &CancellationToken) -> End {
-        if !self.subscriptions.is_empty() && self.sender.subscribe(&self.subscriptions).is_err() {
-            self.warnings.subscriptions = Some("a subscription is not a valid topic filter".to_owned());
-            self.show_warnings();
-        }
+        self.subscribe();
         self.session.online.mark_unchanged();
         let end = self.serve(&mut events, stop).await;
+        let refused = match &end {
+            // Acknowledgements come in the order of the messages (MQTT 5, 4.6): it was about the oldest.
+            End::Failed(Failure::UnreadableRefusal { reason, text }) => {
+                let delivery = Delivery::Refused { reason: *reason, text: (*text).to_owned() };
+                self.in_flight.take_oldest_sent().map(|waiting| (waiting, delivery))
+            }
+            End::Failed(_) | End::Stopped => None,
+        };
         let unanswered: Vec<_> = self.in_flight.drain().collect();
         if let End::Failed(failure) = &end {
             let largest = unanswered.iter().map(|waiting| waiting.bytes).max().unwrap_or(0);
-            self.session.learn(failure, largest);
+            self.session.learn(failure, refused.as_ref().map_or(largest, |(waiting, _)| waiting.bytes));
+        }
+        if let Some((waiting, delivery)) = refused {
+            self.settle(waiting, delivery);
         }
         for waiting in unanswered {
             self.settle(waiting, Delivery::SessionLost);
         }
+        for answer in self.proving.drain() {
+            // Whoever asked may have given up waiting.
+            _ = answer.send(Delivery::SessionLost);
+        }
         end
+    }
+
+    fn subscribe(&mut self) {
+        if self.subscriptions.is_empty() {
+            return;
+        }
+        if self.sender.subscribe(&self.subscriptions).is_ok() {
+            self.proving.subscribing(Asked::Connection);
+            self.in_flight.took_id();
+        } else {
+            self.warnings.subscriptions = Some("a subscription is not a valid topic filter".to_owned());
+            self.show_warnings();
+        }
     }
 
     async fn serve(&mut self, events: &mut Events, stop: &CancellationToken) -> End {
@@ -135,6 +169,7 @@ impl<'a> Online<'a> {
             tokio::pin!(next);
             let event = loop {
                 self.publish_own();
+                self.steer_proofs();
                 tokio::select! {
                     event = &mut next => break event,
                     Some(request) = self.session.requests.recv(), if self.takes_requests() => self.publish(request),
@@ -157,11 +192,7 @@ impl<'a> Online<'a> {
     }
 
     fn takes_requests(&self) -> bool {
-        self.has_room() && self.own.is_empty() && self.farewell_until.is_none()
-    }
-
-    fn publish(&mut self, request: Request) {
-        self.hand_over(request.message, Purpose::Caller(request.answer));
+        self.has_room() && self.own.is_empty() && self.farewell_until.is_none() && self.proving.has_room()
     }
 
     fn publish_own(&mut self) {
@@ -204,7 +235,7 @@ impl<'a> Online<'a> {
         self.own.push_back(Own::Farewell);
     }
 
-    fn hand_over(&mut self, mut message: Message, purpose: Purpose) {
+    pub(super) fn hand_over(&mut self, mut message: Message, purpose: Purpose) {
         message.retain &= self.retain_available;
         let packet = self.sender.packet_size(&message);
         let waiting = Waiting { topic: message.topic.clone(), bytes: packet, purpose };
@@ -242,7 +273,13 @@ impl<'a> Online<'a> {
                 }
             }
             Event::Received(received) => self.receive(received),
-            Event::Subscribed { refused } => self.subscribed(&refused),
+            Event::SubscribeSent(id) => self.proving.subscribe_sent(id),
+            Event::UnsubscribeSent => self.proving.control_sent(),
+            Event::Subscribed { id, refused } => match self.proving.subscribed(id) {
+                Some(Asked::Connection) => self.subscribed(&refused),
+                Some(Asked::Proof(at)) => self.proving.granted(at, refused.is_empty()),
+                None => {}
+            },
             Event::Up(_) | Event::Disconnected | Event::Other => {}
         }
     }
@@ -253,6 +290,7 @@ impl<'a> Online<'a> {
         match waiting.purpose {
             // Whoever asked may have given up waiting.
             Purpose::Caller(answer) => _ = answer.send(delivery),
+            Purpose::Trial { at, id } => self.settle_trial(at, id, delivery),
             Purpose::State => {
                 if !delivery.is_delivered() && delivery != Delivery::SessionLost {
                     warn!(topic = %waiting.topic, ?delivery, "the broker does not show that this gateway is online");
@@ -272,15 +310,15 @@ impl<'a> Online<'a> {
     }
 
     fn count(&mut self, topic: &str, delivery: &Delivery) {
-        if *delivery == Delivery::NoSubscribers && !self.warned_no_subscribers {
-            self.warned_no_subscribers = true;
-            warn!(%topic, "the broker takes messages that nobody subscribes to");
+        if topic == self.session.settings.batch_topic {
+            self.count_batch(delivery);
         }
         self.session.count(|status| match delivery {
             Delivery::Acknowledged => status.acknowledged += 1,
             Delivery::NoSubscribers => status.no_subscribers += 1,
             Delivery::TooLarge { .. } => status.too_large += 1,
             Delivery::SessionLost => status.lost += 1,
+            Delivery::Unproven { .. } => status.unproven += 1,
             Delivery::Refused { reason, text } => {
                 let count = status.refused.entry(*reason).or_default();
                 *count += 1;
@@ -292,10 +330,34 @@ impl<'a> Online<'a> {
         });
     }
 
+    /// Warns once a connection when batches go to nobody.
+    fn count_batch(&mut self, delivery: &Delivery) {
+        match delivery {
+            Delivery::NoSubscribers => {
+                let now = self.session.wall();
+                self.session.count(|status| _ = status.batches_to_nobody_since.get_or_insert(now));
+                if !std::mem::replace(&mut self.warned_no_subscribers, true) {
+                    warn!(
+                        topic = %self.session.settings.batch_topic,
+                        "nobody subscribes to the batches: the broker takes them and gives them to nobody"
+                    );
+                }
+            }
+            Delivery::Acknowledged => self.session.count(|status| status.batches_to_nobody_since = None),
+            Delivery::Refused { .. }
+            | Delivery::TooLarge { .. }
+            | Delivery::Unproven { .. }
+            | Delivery::SessionLost => {}
+        }
+    }
+
     fn receive(&mut self, received: Received) {
         if let Some(echo) = self.echo.as_mut().filter(|_| received.topic == self.session.settings.probe_topic) {
             let verdict = echo.arrived(&received.payload, Instant::now());
             return self.judge(verdict);
+        }
+        if self.is_returned(&received) {
+            return;
         }
         let Some(inbox) = &self.session.inbox else { return };
         match inbox.messages.try_send(received) {
@@ -325,6 +387,7 @@ impl<'a> Online<'a> {
         if let Some(until) = self.farewell_until {
             return (until <= now).then_some(End::Stopped);
         }
+        self.look_after_proofs(now);
         if self.is_stalled(now) {
             return Some(End::Failed(Failure::Stalled));
         }

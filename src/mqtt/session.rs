@@ -16,9 +16,11 @@ use super::handle::{Request, SessionHandle};
 use super::learned_limit::LearnedLimit;
 use super::message::{Delivery, Inbox};
 use super::online::Online;
-use super::settings::{SessionError, SessionSettings};
-use super::state::{Connected, SessionState, SessionStatus};
+use super::proving::Passing;
+use super::settings::{Protocol, SessionError, SessionSettings};
+use super::state::{Connected, SessionState, SessionStatus, TopicProof};
 use crate::clock::Clock;
+use crate::model::Timestamp;
 
 /// Publishes that wait for room in the window. Small, so that an alarm is not behind a row of batches.
 const REQUESTS_WAITING: usize = 1;
@@ -38,6 +40,8 @@ pub struct Session {
     backoff: Backoff,
     generation: u64,
     pub(super) learned: LearnedLimit,
+    /// What is known about the topics where a message must come back, in the order of the settings.
+    pub(super) passing: Vec<Passing>,
     /// Some brokers refuse a will that asks to be retained; they are asked without.
     retain: bool,
 }
@@ -66,6 +70,7 @@ impl Session {
         let (status, status_receiver) = watch::channel(SessionStatus::new(first));
         let handle = SessionHandle { requests: request_sender, state: state_receiver, status: status_receiver };
         let session = Self {
+            passing: vec![Passing::default(); settings.proven_topics.len()],
             settings,
             inbox,
             online,
@@ -126,13 +131,16 @@ impl Session {
     /// From the broker's acceptance to the end of the connection.
     async fn stay(&mut self, sender: Sender, events: Events, mut up: Up, stop: &CancellationToken) -> End {
         self.generation += 1;
-        up.limits.max_packet = self.learned.get().map_or(up.limits.max_packet, |limit| limit.min(up.limits.max_packet));
+        let limits = &mut up.limits;
+        limits.max_packet = self.learned.most().map_or(limits.max_packet, |most| most.min(limits.max_packet));
+        limits.aim_packet = self.learned.aim().map_or(limits.max_packet, |aim| aim.min(limits.max_packet));
         let connected = Connected {
             generation: self.generation,
             since: self.clock.wall(),
             session_present: up.session_present,
             limits: up.limits.clone(),
             warning: None,
+            proofs: self.proofs(),
         };
         info!(
             host = %self.settings.host,
@@ -152,8 +160,8 @@ impl Session {
     /// The connection ended while packets of up to `largest` bytes were not acknowledged.
     pub(super) fn learn(&mut self, failure: &Failure, largest: usize) {
         if failure.is_closed_by_broker() && self.learned.closed(largest, failure.says_too_large()) {
-            let limit = self.learned.get();
-            warn!(largest, limit, "the broker closes the connection on large messages: smaller ones from now on");
+            let limit = self.learned.aim();
+            warn!(largest, limit, "the broker does not take large messages: smaller ones from now on");
             // What is tried next is something else, and needs no waiting.
             self.backoff = Backoff::default();
         }
@@ -207,6 +215,33 @@ impl Session {
             }
             SessionState::Connecting { .. } => {}
         }
+    }
+
+    /// Shows what came back on the topics where that counts.
+    pub(super) fn show_proofs(&self, proofs: Vec<TopicProof>) {
+        let state = self.state.borrow().clone();
+        match state {
+            SessionState::Connected(connected) if connected.proofs != proofs => {
+                self.enter(SessionState::Connected(Connected { proofs, ..connected }))
+            }
+            SessionState::Connected(_) | SessionState::Connecting { .. } => {}
+        }
+    }
+
+    /// The topics where a message must come back, before any did on this connection.
+    fn proofs(&self) -> Vec<TopicProof> {
+        match self.settings.protocol {
+            Protocol::V5 => Vec::new(),
+            Protocol::V311 => {
+                let topics = self.settings.proven_topics.iter().zip(&self.passing);
+                topics.map(|(filter, passing)| passing.shown(filter, 0)).collect()
+            }
+        }
+    }
+
+    /// The time, for people.
+    pub(super) fn wall(&self) -> Timestamp {
+        self.clock.wall()
     }
 
     fn enter(&self, state: SessionState) {

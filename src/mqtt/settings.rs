@@ -32,6 +32,11 @@ pub struct SessionSettings {
     pub will: Message,
     /// Topic on which the session sends to itself, used with MQTT 3.1.1 alone, where a refusal is silent.
     pub probe_topic: String,
+    /// Topic of the batches: where nobody subscribes to it, people are warned.
+    pub batch_topic: String,
+    /// Filters of the own topics on which, with MQTT 3.1.1, a message must come back before an acknowledgement counts
+    /// as delivery; the last level may be `+`. Without any, every acknowledgement counts.
+    pub proven_topics: Vec<String>,
     /// Most publishes that are not acknowledged, 1 to 1000; the broker may allow fewer.
     pub in_flight: u16,
     /// Largest packet in both directions, in bytes; the broker may take less.

@@ -52,6 +52,11 @@ impl Topics {
         format!("{}/catalogue/{part}", self.base)
     }
 
+    /// Filters of the topics on which a lost message costs data.
+    pub fn proven(&self) -> [String; 3] {
+        [self.batch(), self.alarm(), self.catalogue("+")]
+    }
+
     /// Counters of every stage.
     pub fn health(&self) -> String {
         self.below("health")

@@ -52,6 +52,7 @@ pub(super) fn open(opening: Opening<'_>) -> (Sender, Events) {
     event_loop.set_network_options(network);
     let limits = BrokerLimits {
         max_packet: settings.max_packet,
+        aim_packet: settings.max_packet,
         in_flight: settings.in_flight,
         retain_available: true,
         keep_alive_s: u16::try_from(settings.keep_alive().as_secs()).unwrap_or(u16::MAX),
@@ -80,6 +81,10 @@ impl Sender {
             SubscribeFilter::new(subscription.filter.clone(), qos)
         });
         self.0.try_subscribe_many(filters).map_err(|_| Unsendable)
+    }
+
+    pub(super) fn unsubscribe(&self, filter: &str) -> Result<(), Unsendable> {
+        self.0.try_unsubscribe(filter).map_err(|_| Unsendable)
     }
 
     pub(super) fn disconnect(&self) -> Result<(), Unsendable> {
@@ -112,6 +117,7 @@ impl Events {
             }),
             ClientEvent::Incoming(Packet::PubAck(puback)) => Event::Answered(puback.pkid, Answer::Taken),
             ClientEvent::Incoming(Packet::SubAck(suback)) => Event::Subscribed {
+                id: suback.pkid,
                 refused: suback
                     .return_codes
                     .iter()
@@ -124,10 +130,13 @@ impl Events {
                 topic: publish.topic,
                 payload: publish.payload,
                 retain: publish.retain,
+                is_repeat: publish.dup,
                 response_topic: None,
                 correlation_data: None,
             }),
             ClientEvent::Outgoing(Outgoing::Publish(id)) => Event::Sent(id),
+            ClientEvent::Outgoing(Outgoing::Subscribe(id)) => Event::SubscribeSent(id),
+            ClientEvent::Outgoing(Outgoing::Unsubscribe(_)) => Event::UnsubscribeSent,
             ClientEvent::Outgoing(Outgoing::Disconnect) => Event::Disconnected,
             ClientEvent::Incoming(_) | ClientEvent::Outgoing(_) => Event::Other,
         }

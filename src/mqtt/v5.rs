@@ -17,6 +17,9 @@ use super::failure::{Failure, Refusal};
 use super::message::{Message, Received};
 use super::state::BrokerLimits;
 
+/// Reasons from here on say no (MQTT 5, 2.4).
+const REFUSALS: u8 = 0x80;
+
 /// How long the broker keeps our subscriptions and what arrives for us while we are away.
 const SESSION_EXPIRY_S: u32 = 24 * 60 * 60;
 
@@ -134,6 +137,10 @@ impl Sender {
         self.0.try_subscribe_many(filters).map_err(|_| Unsendable)
     }
 
+    pub(super) fn unsubscribe(&self, filter: &str) -> Result<(), Unsendable> {
+        self.0.try_unsubscribe(filter).map_err(|_| Unsendable)
+    }
+
     pub(super) fn disconnect(&self) -> Result<(), Unsendable> {
         self.0.try_disconnect().map_err(|_| Unsendable)
     }
@@ -159,6 +166,7 @@ impl Events {
             ClientEvent::Incoming(Packet::ConnAck(connack)) => Event::Up(self.up(&connack)),
             ClientEvent::Incoming(Packet::PubAck(puback)) => Event::Answered(puback.pkid, answer(puback)),
             ClientEvent::Incoming(Packet::SubAck(suback)) => Event::Subscribed {
+                id: suback.pkid,
                 refused: suback
                     .return_codes
                     .iter()
@@ -169,6 +177,8 @@ impl Events {
             },
             ClientEvent::Incoming(Packet::Publish(publish)) => received(publish).map_or(Event::Other, Event::Received),
             ClientEvent::Outgoing(Outgoing::Publish(id)) => Event::Sent(id),
+            ClientEvent::Outgoing(Outgoing::Subscribe(id)) => Event::SubscribeSent(id),
+            ClientEvent::Outgoing(Outgoing::Unsubscribe(_)) => Event::UnsubscribeSent,
             ClientEvent::Outgoing(Outgoing::Disconnect) => Event::Disconnected,
             ClientEvent::Incoming(_) | ClientEvent::Outgoing(_) => Event::Other,
         }
@@ -188,6 +198,7 @@ impl Events {
             session_present: connack.session_present,
             limits: BrokerLimits {
                 max_packet: max_packet.min(self.ours.max_packet),
+                aim_packet: max_packet.min(self.ours.max_packet),
                 in_flight: receive_max.min(self.ours.in_flight),
                 retain_available: granted.and_then(|granted| granted.retain_available) != Some(0),
                 keep_alive_s: server_keep_alive.unwrap_or(own_keep_alive),
@@ -208,6 +219,7 @@ fn received(publish: Publish) -> Option<Received> {
         topic: String::from_utf8(publish.topic.to_vec()).ok()?,
         payload: publish.payload,
         retain: publish.retain,
+        is_repeat: publish.dup,
         response_topic: properties.response_topic,
         correlation_data: properties.correlation_data,
     })
@@ -231,6 +243,23 @@ fn answer(puback: PubAck) -> Answer {
     Answer::Refused { reason, text }
 }
 
+/// Reasons that the client cannot read in a PUBACK (MQTT 5, 2.4).
+fn reason_text(reason: u8) -> &'static str {
+    match reason {
+        0x81 => "malformed packet",
+        0x82 => "protocol error",
+        0x89 => "server busy",
+        0x8B => "server shutting down",
+        0x93 => "more messages under way than the broker takes",
+        0x95 => "packet too large",
+        0x96 => "message rate too high",
+        0x98 => "administrative action",
+        0x9A => "retained messages are not supported",
+        0x9B => "this quality of service is not supported",
+        _ => "a reason that this program does not know",
+    }
+}
+
 fn failure(error: ConnectionError) -> Failure {
     match error {
         ConnectionError::MqttState(StateError::Io(error))
@@ -245,6 +274,11 @@ fn failure(error: ConnectionError) -> Failure {
         }
         ConnectionError::MqttState(StateError::ConnFail { reason }) | ConnectionError::ConnectionRefused(reason) => {
             Failure::Refused(refusal(reason))
+        }
+        ConnectionError::MqttState(StateError::Deserialization(PacketError::InvalidConnectReturnCode(reason)))
+            if reason >= REFUSALS =>
+        {
+            Failure::UnreadableRefusal { reason, text: reason_text(reason) }
         }
         ConnectionError::Timeout(_) => Failure::TimedOut,
         other => Failure::Protocol(other.to_string()),

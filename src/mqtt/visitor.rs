@@ -42,8 +42,8 @@ impl Visitor {
         subscribed.map_err(|_| VisitError("a topic filter is not valid".to_owned()))?;
         loop {
             match visitor.event().await? {
-                Event::Subscribed { refused } if refused.is_empty() => return Ok(visitor),
-                Event::Subscribed { refused } => {
+                Event::Subscribed { refused, .. } if refused.is_empty() => return Ok(visitor),
+                Event::Subscribed { refused, .. } => {
                     let refused: Vec<&str> =
                         refused.iter().filter_map(|at| filters.get(*at)).map(String::as_str).collect();
                     let refused = refused.join(", ");

@@ -5,6 +5,7 @@ use tokio::time::Instant;
 use super::flight::Shipment;
 use super::forward::ForwardFilter;
 use super::packing::Packer;
+use super::sizing::PayloadSizes;
 use super::{Uplink, UplinkError};
 use crate::buffer::ReadLimit;
 use crate::encoding::Order;
@@ -14,21 +15,22 @@ use crate::mqtt::Message;
 
 impl Uplink {
     /// Sends the next of what is to be sent again, one shipment at a time: what is new comes first.
-    pub(super) async fn send_again(&mut self, payload_max: usize) -> Result<(), UplinkError> {
+    pub(super) async fn send_again(&mut self, sizes: PayloadSizes) -> Result<(), UplinkError> {
         let marks = *self.watermarks.borrow();
         for lane in Lane::ALL {
             let is_wanted = marks.lane(lane).resend_commits > 0;
-            if is_wanted && self.flight.has_room() && !self.flight.has_repeats() && self.progress(lane).may_retry() {
-                self.send_some_again(lane, payload_max).await?;
+            let may_send = self.progress(lane).may_retry() && !self.progress(lane).is_trying;
+            if is_wanted && may_send && self.flight.has_room() && !self.flight.has_repeats() {
+                self.send_some_again(lane, sizes).await?;
             }
         }
         Ok(())
     }
 
-    async fn send_some_again(&mut self, lane: Lane, payload_max: usize) -> Result<(), UplinkError> {
+    async fn send_some_again(&mut self, lane: Lane, sizes: PayloadSizes) -> Result<(), UplinkError> {
         let limit = match lane {
             Lane::Alarms => ReadLimit { commits: 1, records: usize::MAX },
-            Lane::Telemetry => ReadLimit { commits: usize::MAX, records: self.sizer.readings(payload_max) },
+            Lane::Telemetry => ReadLimit { commits: usize::MAX, records: self.sizer.readings(sizes.aim) },
         };
         let commits = self.buffer.read_again(lane, Sequence::FIRST, limit).await?;
         let (Some(first), Some(last)) = (commits.first(), commits.last()) else { return Ok(()) };
@@ -40,7 +42,7 @@ impl Uplink {
                 let packing = self.packing(self.watermarks.borrow().alarms.oldest_undelivered);
                 commits.iter().flat_map(|commit| packing.alarms(commit)).collect()
             }
-            Lane::Telemetry => self.pack_again(commits, payload_max).await?,
+            Lane::Telemetry => self.pack_again(commits, sizes).await?,
         };
         if messages.is_empty() {
             // Everything in it is withheld by the configuration.
@@ -55,7 +57,7 @@ impl Uplink {
         Ok(())
     }
 
-    async fn pack_again(&mut self, commits: Vec<Commit>, payload_max: usize) -> Result<Vec<Message>, UplinkError> {
+    async fn pack_again(&mut self, commits: Vec<Commit>, sizes: PayloadSizes) -> Result<Vec<Message>, UplinkError> {
         let encoder = match self.encoder.take() {
             Some(encoder) => encoder,
             None => Encoder::new().map_err(UplinkError::Encoder)?,
@@ -67,7 +69,7 @@ impl Uplink {
             packing: self.packing(self.watermarks.borrow().telemetry.oldest_undelivered),
             encoder,
             filter,
-            payload_max,
+            sizes,
             is_backlog: true,
             covers_from: None,
             says_nothing: false,

@@ -1,5 +1,5 @@
 //! What was handed to the session and is not settled yet. A few deliveries are under way at once, so that a long
-//! round trip does not decide the throughput; they settle in the order they were sent.
+//! round trip does not decide the throughput; those of one lane settle in the order they were sent.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -72,6 +72,16 @@ impl Flight {
         self.entries.len() < DELIVERIES_MAX
     }
 
+    /// True when one more alarm may be launched: a place is kept for it.
+    pub fn has_room_for_alarms(&self) -> bool {
+        self.entries.len() <= DELIVERIES_MAX
+    }
+
+    /// Shipments of one lane under way.
+    pub fn of(&self, lane: Lane) -> usize {
+        self.entries.iter().filter(|(shipment, _)| shipment.lane == lane && !shipment.is_other).count()
+    }
+
     /// Shipments under way.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -106,7 +116,7 @@ impl Flight {
         self.entries.retain(|(shipment, _)| shipment.lane != lane || shipment.is_other);
     }
 
-    /// Waits until the oldest shipment is settled. Never ready while nothing is under way. Safe to cancel.
+    /// Waits until the oldest shipment of a lane is settled. Never ready while nothing is under way. Safe to cancel.
     pub async fn next(&mut self) -> (Shipment, Delivery) {
         std::future::poll_fn(|context| {
             for (_, state) in &mut self.entries {
@@ -116,15 +126,26 @@ impl Flight {
                     *state = State::Settled(delivery);
                 }
             }
-            match self.entries.pop_front() {
-                Some((shipment, State::Settled(delivery))) => Poll::Ready((shipment, delivery)),
-                Some(waiting) => {
-                    self.entries.push_front(waiting);
-                    Poll::Pending
-                }
+            match self.take_settled() {
+                Some(settled) => Poll::Ready(settled),
                 None => Poll::Pending,
             }
         })
         .await
+    }
+
+    /// The first that is settled and that none of its lane is before.
+    fn take_settled(&mut self) -> Option<(Shipment, Delivery)> {
+        let road = |shipment: &Shipment| (shipment.lane, shipment.is_other);
+        let is_next = |at: usize| {
+            let (shipment, state) = &self.entries[at];
+            let mut before = self.entries.iter().take(at);
+            matches!(state, State::Settled(_)) && before.all(|(other, _)| road(other) != road(shipment))
+        };
+        let at = (0..self.entries.len()).find(|at| is_next(*at))?;
+        match self.entries.remove(at)? {
+            (shipment, State::Settled(delivery)) => Some((shipment, delivery)),
+            (_, State::Waiting(_)) => None,
+        }
     }
 }

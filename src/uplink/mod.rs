@@ -2,8 +2,8 @@
 //! delivered. Live data and catch-up after an outage travel this one road: one behind the other, oldest first, or what
 //! is new at once and what was kept beside it at a bounded rate ([`backlog`]). A batch says which of the two it is.
 //!
-//! A record is marked delivered on a PUBACK that is no refusal, and only then. A refusal keeps the records, backs off
-//! and raises the alarm `BrokerRefuses`. A lost session puts everything under way back to the start.
+//! A record is marked delivered when the session says so ([`crate::mqtt::Delivery`]), and only then. A refusal keeps the
+//! records, backs off and raises the alarm `BrokerRefuses`. A lost session puts everything under way back to the start.
 
 mod again;
 mod aside;
@@ -14,6 +14,7 @@ mod forward;
 mod others;
 mod packing;
 mod progress;
+mod settling;
 mod sizing;
 mod status;
 mod streams;
@@ -34,14 +35,13 @@ use crate::config::{BacklogConfig, BatchConfig};
 use crate::encoding::columnar::Encoder;
 use crate::encoding::{EncodeError, Order};
 use crate::model::{Epoch, Lane, Name, Sequence};
-use crate::mqtt::backoff::Backoff;
-use crate::mqtt::{Delivery, Message, SessionHandle, SessionState, Topics};
+use crate::mqtt::{Connected, Delivery, SessionHandle, SessionState, Topics};
 use backlog::{Backlog, Bucket};
 use flight::{Flight, Outcome, Shipment};
 use others::OtherProgress;
 use packing::{Packer, Packing};
 use progress::{LaneProgress, Passed};
-use sizing::BatchSizer;
+use sizing::{BatchSizer, PayloadSizes};
 
 /// Wait for the PUBACK under way when the agent stops.
 const FAREWELL: Duration = Duration::from_millis(1500);
@@ -106,6 +106,8 @@ pub struct Uplink {
     session_state: watch::Receiver<SessionState>,
     generation: Option<u64>,
     catalogue_due: bool,
+    /// When the catalogue is tried again that did not pass the broker.
+    catalogue_retry_at: Option<Instant>,
     /// The catalogue on its way.
     cataloguing: Option<Outcome>,
     alarms: LaneProgress,
@@ -120,6 +122,8 @@ pub struct Uplink {
     is_slow: bool,
     flight: Flight,
     sizer: BatchSizer,
+    /// Payload size worth trying after a refusal whose reason may be the size.
+    refused_size: Option<usize>,
     /// Kept because its memory is large and worth using again.
     encoder: Option<Encoder>,
     forward: watch::Receiver<Arc<ForwardTable>>,
@@ -153,6 +157,8 @@ impl Uplink {
             catalogue,
             generation: None,
             catalogue_due: true,
+            catalogue_retry_at: None,
+            refused_size: None,
             cataloguing: None,
             alarms: LaneProgress::new(),
             telemetry: LaneProgress::new(),
@@ -227,7 +233,8 @@ impl Uplink {
         let batch = self.telemetry.waiting_since.map(|since| since + self.settings.batch.max_age);
         let batch = batch.map(|due| self.telemetry.retry_at.map_or(due, |retry| due.max(retry)));
         let now = Instant::now();
-        let retries = [self.alarms.retry_at, self.telemetry.retry_at, self.others_deadline()];
+        let retries =
+            [self.alarms.retry_at, self.telemetry.retry_at, self.others_deadline(), self.catalogue_retry_at];
         let backlog = self.backlog_has_room().then(|| now + self.bucket.wait(now));
         let dues = batch.filter(|_| self.flight.has_room()).into_iter().chain(backlog);
         retries.into_iter().flatten().chain(dues).filter(|due| *due > now).min()
@@ -239,16 +246,31 @@ impl Uplink {
         if self.generation != Some(connected.generation) {
             self.begin_session(connected.generation, connected.session_present);
         }
-        let overhead = self.settings.topics.batch().len() + PUBLISH_OVERHEAD;
-        let payload_max = (connected.limits.max_packet as usize).saturating_sub(overhead).max(1);
         self.follow_epoch();
-        let payload_max = payload_max.min(self.settings.batch.max_size);
-        if self.publishes_catalogue(payload_max) {
-            return Ok(());
+        let alarms = self.send_alarms_due(&connected).await;
+        if self.publishes_catalogue(self.sizes(&connected, &self.settings.topics.catalogue("1")).aim) {
+            return self.note_unreadable(alarms);
         }
-        let sent = self.send_lanes(payload_max).await;
+        let mut sizes = self.sizes(&connected, &self.settings.topics.batch());
+        sizes.aim = self.refused_size.map_or(sizes.aim, |size| size.min(sizes.aim));
+        let sent = match alarms {
+            Ok(()) => self.send_lanes(sizes).await,
+            failed => failed,
+        };
         // A store that cannot be read for now has said so; what is in memory goes out all the same.
-        self.send_others(payload_max).await?;
+        self.send_others(sizes).await?;
+        self.note_unreadable(sent)
+    }
+
+    /// Sizes of the payloads of batches and parts of the catalogue, which go to `topic`.
+    fn sizes(&self, connected: &Connected, topic: &str) -> PayloadSizes {
+        let (packets, most) = (connected.sizes(topic), self.settings.batch.max_size);
+        let aim = payload_of(packets.aim, topic).min(most);
+        PayloadSizes { most: payload_of(packets.most, topic).min(most), aim }
+    }
+
+    /// A store that cannot be read is tried again later; anything else is for the caller.
+    fn note_unreadable(&mut self, sent: Result<(), UplinkError>) -> Result<(), UplinkError> {
         match sent {
             Err(UplinkError::Buffer(BufferError::NotWritable { reason })) => {
                 tracing::debug!(reason, "the store cannot be read");
@@ -260,26 +282,34 @@ impl Uplink {
         }
     }
 
-    async fn send_lanes(&mut self, payload_max: usize) -> Result<(), UplinkError> {
-        while self.flight.has_room() && self.alarms_are_due() {
-            if !self.send_alarms().await? {
+    /// Alarms explain themselves: they need not wait for the catalogue.
+    async fn send_alarms_due(&mut self, connected: &Connected) -> Result<(), UplinkError> {
+        let topic = self.settings.topics.alarm();
+        let most = payload_of(connected.sizes(&topic).most, &topic);
+        self.retry_held_alarms();
+        while self.alarms_are_due() {
+            if !self.send_alarms(most).await? {
                 break;
             }
         }
+        Ok(())
+    }
+
+    async fn send_lanes(&mut self, sizes: PayloadSizes) -> Result<(), UplinkError> {
         self.let_go_of_what_lags();
-        while self.flight.has_room() && self.telemetry_is_due(payload_max) {
-            if !self.send_batch(payload_max, Order::Live).await? {
+        while self.flight.has_room() && self.telemetry_is_due(sizes.aim) {
+            if !self.send_batch(sizes, Order::Live).await? {
                 break;
             }
         }
         while self.backlog_has_room() && self.bucket.wait(Instant::now()).is_zero() {
-            self.send_batch(payload_max, Order::Backlog).await?;
+            self.send_batch(sizes, Order::Backlog).await?;
             // What has become due meanwhile does not wait for a second one.
-            if self.flight.has_room() && self.telemetry_is_due(payload_max) {
-                self.send_batch(payload_max, Order::Live).await?;
+            if self.flight.has_room() && self.telemetry_is_due(sizes.aim) {
+                self.send_batch(sizes, Order::Live).await?;
             }
         }
-        self.send_again(payload_max).await
+        self.send_again(sizes).await
     }
 
     fn progress(&mut self, lane: Lane) -> &mut LaneProgress {
@@ -300,14 +330,20 @@ impl Uplink {
         }
     }
 
-    /// Sends the next commit of alarms. False when there was none.
-    async fn send_alarms(&mut self) -> Result<bool, UplinkError> {
+    /// Sends the next commit of alarms. False when there was none. An alarm whose payload has more than `most` bytes
+    /// becomes a gap record: sent again and again, it would hold up those after it.
+    async fn send_alarms(&mut self, most: usize) -> Result<bool, UplinkError> {
         let limit = ReadLimit { commits: 1, records: usize::MAX };
         let commits = self.buffer.read(Lane::Alarms, self.alarms.live.next, limit).await?;
         let Some(commit) = commits.into_iter().next() else { return Ok(false) };
         let (epoch, sequence) = (commit.header.epoch, commit.header.sequence);
         let oldest = self.watermarks.borrow().alarms.oldest_undelivered;
-        let messages = self.packing(oldest).alarms(&commit);
+        let mut messages = self.packing(oldest).alarms(&commit);
+        let all = messages.len();
+        messages.retain(|message| message.payload.len() <= most);
+        if messages.len() < all {
+            self.buffer.append_gap(packing::gap_of_alarms(&commit, all - messages.len())).await?;
+        }
         self.alarms.live.next = sequence.next();
         let (first, last, records) = (sequence, sequence, commit.records.count());
         let shipment = Shipment {
@@ -328,8 +364,8 @@ impl Uplink {
     }
 
     /// Sends the next batch of telemetry. False when there was nothing to send.
-    async fn send_batch(&mut self, payload_max: usize, order: Order) -> Result<bool, UplinkError> {
-        let limit = ReadLimit { commits: usize::MAX, records: self.sizer.readings(payload_max) };
+    async fn send_batch(&mut self, sizes: PayloadSizes, order: Order) -> Result<bool, UplinkError> {
+        let limit = ReadLimit { commits: usize::MAX, records: self.sizer.readings(sizes.aim) };
         let (from, until) = match (order, &self.backlog) {
             (Order::Backlog, Some(backlog)) => backlog.next(),
             (Order::Live, _) | (Order::Backlog, None) => (self.telemetry.live.next, Sequence(u64::MAX)),
@@ -355,7 +391,7 @@ impl Uplink {
             packing,
             encoder,
             filter,
-            payload_max,
+            sizes,
             is_backlog,
             covers_from: passed.map(|passed| passed.first),
             says_nothing: says_nothing || passed.is_some_and(|passed| passed.since.elapsed() >= SILENCE),
@@ -403,78 +439,9 @@ impl Uplink {
         self.launch(shipment, packed.messages);
         Ok(true)
     }
+}
 
-    fn launch(&mut self, mut shipment: Shipment, messages: Vec<Message>) {
-        shipment.bytes = messages.iter().map(|message| message.payload.len()).sum();
-        let session = self.session.clone();
-        let outcome = async move {
-            for message in messages {
-                match session.publish(message).await {
-                    Delivery::Acknowledged | Delivery::NoSubscribers => {}
-                    failed @ (Delivery::Refused { .. } | Delivery::TooLarge { .. } | Delivery::SessionLost) => {
-                        return failed;
-                    }
-                }
-            }
-            Delivery::Acknowledged
-        };
-        self.flight.launch(shipment, Box::pin(outcome));
-        self.note_flight();
-    }
-
-    fn note_flight(&self) {
-        self.status.send_modify(|status| status.in_flight = self.flight.len());
-    }
-
-    async fn settle(&mut self, shipment: Shipment, delivery: Delivery) {
-        match delivery {
-            delivery if shipment.is_other => self.settle_other(shipment, &delivery).await,
-            Delivery::Acknowledged | Delivery::NoSubscribers => self.settle_delivered(shipment).await,
-            Delivery::SessionLost => {
-                self.abandon(shipment.lane);
-            }
-            Delivery::TooLarge { .. } | Delivery::Refused { .. } => self.settle_refused(shipment, &delivery).await,
-        }
-        self.note_flight();
-    }
-
-    async fn settle_delivered(&mut self, shipment: Shipment) {
-        let Shipment { epoch, lane, first, last, sent, .. } = shipment;
-        self.is_slow = sent.elapsed() > SLOW;
-        let noted = match shipment.is_repeat {
-            true => self.buffer.sent_again(lane, first, last).await,
-            false => self.buffer.delivered(epoch, lane, first, last).await,
-        };
-        if let Err(error) = noted {
-            tracing::error!(%error, "a delivery could not be marked; it will be repeated");
-        }
-        let now = self.clock.wall();
-        self.status.send_modify(|status| status.count_delivered(&shipment, now));
-        let progress = self.progress(lane);
-        progress.refusals = Backoff::default();
-        if std::mem::take(&mut progress.refused) {
-            tracing::info!(%lane, "the broker takes messages again");
-            self.status.send_modify(|status| status.refusing = None);
-            self.raise(status::broker_takes_again(lane, now)).await;
-        }
-    }
-
-    async fn settle_refused(&mut self, shipment: Shipment, delivery: &Delivery) {
-        self.abandon(shipment.lane);
-        let progress = self.progress(shipment.lane);
-        progress.retry_at = Some(Instant::now() + progress.refusals.after_failure(fastrand::f64()));
-        let is_first = !std::mem::replace(&mut progress.refused, true);
-        let reason = delivery.to_string();
-        self.status.send_modify(|status| status.count_refused(&reason));
-        if is_first {
-            tracing::warn!(lane = %shipment.lane, reason, "the broker refuses messages; they stay in the store");
-            self.raise(status::broker_refuses(shipment.lane, &reason, self.clock.wall())).await;
-        }
-    }
-
-    async fn raise(&mut self, alarm: crate::model::AlarmRecord) {
-        if let Err(error) = self.buffer.append_alarms(vec![alarm]).await {
-            tracing::error!(%error, "an alarm could not be stored");
-        }
-    }
+/// Bytes of the payload in a packet of `packet` bytes to `topic`.
+fn payload_of(packet: usize, topic: &str) -> usize {
+    packet.saturating_sub(topic.len() + PUBLISH_OVERHEAD).max(1)
 }

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 use super::flight::Shipment;
 use super::forward::ForwardFilter;
 use super::packing::Packer;
+use super::sizing::PayloadSizes;
 use super::{Uplink, UplinkError};
 use crate::buffer::{OtherCommits, ReadLimit};
 use crate::encoding::Order;
@@ -46,7 +47,7 @@ impl Uplink {
         batch.max(self.others.retry_at)
     }
 
-    fn others_are_due(&mut self, payload_max: usize) -> bool {
+    fn others_are_due(&mut self, sizes: PayloadSizes) -> bool {
         let marks = self.watermarks.borrow().others;
         if marks.commits == 0 {
             self.others.waiting_since = None;
@@ -54,25 +55,25 @@ impl Uplink {
         if self.flight.has_other() || self.others.retry_at.is_some_and(|retry_at| retry_at > Instant::now()) {
             return false;
         }
-        let is_full = marks.readings >= self.sizer.readings(payload_max) as u64;
+        let is_full = marks.readings >= self.sizer.readings(sizes.aim) as u64;
         let is_old = marks.commits > 0
             && self.others.waiting_since.get_or_insert_with(Instant::now).elapsed() >= self.settings.batch.max_age;
         marks.alarms > 0 || is_full || is_old
     }
 
     /// Sends what is due.
-    pub(super) async fn send_others(&mut self, payload_max: usize) -> Result<(), UplinkError> {
-        if !self.flight.has_room() || !self.others_are_due(payload_max) {
+    pub(super) async fn send_others(&mut self, sizes: PayloadSizes) -> Result<(), UplinkError> {
+        if !self.flight.has_room() || !self.others_are_due(sizes) {
             return Ok(());
         }
-        let limit = ReadLimit { commits: usize::MAX, records: self.sizer.readings(payload_max) };
+        let limit = ReadLimit { commits: usize::MAX, records: self.sizer.readings(sizes.aim) };
         let Some(found) = self.buffer.read_other(limit).await? else {
             self.others.waiting_since = None;
             return Ok(());
         };
         match found.lane {
             Lane::Alarms => self.send_other_alarms(found),
-            Lane::Telemetry => self.send_other_batch(found, payload_max).await,
+            Lane::Telemetry => self.send_other_batch(found, sizes).await,
         }
     }
 
@@ -85,7 +86,7 @@ impl Uplink {
         Ok(())
     }
 
-    async fn send_other_batch(&mut self, found: OtherCommits, payload_max: usize) -> Result<(), UplinkError> {
+    async fn send_other_batch(&mut self, found: OtherCommits, sizes: PayloadSizes) -> Result<(), UplinkError> {
         self.others.waiting_since = None;
         let Some(mut shipment) = shipment_of(&found) else { return Ok(()) };
         // What is live goes on where the lane of the store left off; what is old must not disturb that.
@@ -96,7 +97,7 @@ impl Uplink {
             packing: self.packing(found.oldest_undelivered),
             encoder: self.take_encoder()?,
             filter,
-            payload_max,
+            sizes,
             is_backlog: !found.is_live,
             covers_from: None,
             // Without a message nothing would be delivered, and nothing would say so.
@@ -131,7 +132,9 @@ impl Uplink {
             }
             // Still in the store, and read again.
             Delivery::SessionLost => self.telemetry.live.filter.start_over(),
-            Delivery::TooLarge { .. } | Delivery::Refused { .. } => {
+            // Less goes out at once.
+            Delivery::Unproven { tries_smaller: true, .. } => self.telemetry.live.filter.start_over(),
+            Delivery::TooLarge { .. } | Delivery::Refused { .. } | Delivery::Unproven { .. } => {
                 self.telemetry.live.filter.start_over();
                 let wait = self.others.refusals.after_failure(fastrand::f64());
                 self.others.retry_at = Some(Instant::now() + wait);

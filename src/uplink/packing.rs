@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::forward::ForwardFilter;
+use super::sizing::PayloadSizes;
 use crate::buffer::Catalogue;
 use crate::config::BatchEncoding;
 use crate::encoding::catalogue::EncodedPart;
@@ -38,7 +39,7 @@ pub(super) struct Packer {
     pub packing: Packing,
     pub encoder: Encoder,
     pub filter: ForwardFilter,
-    pub payload_max: usize,
+    pub sizes: PayloadSizes,
     pub is_backlog: bool,
     /// Commits before these that were withheld whole: the batch covers them too.
     pub covers_from: Option<Sequence>,
@@ -65,32 +66,37 @@ impl Packer {
     }
 
     fn pack_batch(&mut self, batch: Batch, packed: &mut Packed) {
-        match self.encode(&batch) {
-            Ok(payload) => {
-                packed.largest_uncut = packed.largest_uncut.max(payload.len());
-                if payload.len() <= self.payload_max {
-                    let content_type = match self.packing.encoding {
-                        BatchEncoding::Columnar => columnar::CONTENT_TYPE,
-                        BatchEncoding::Json => json::CONTENT_TYPE,
-                    };
-                    packed.messages.push(message(self.packing.topics.batch(), payload, false, content_type));
-                    return;
-                }
-            }
-            Err(EncodeError::TooLarge { .. }) => {}
+        let payload = match self.encode(&batch) {
+            Ok(payload) => Some(payload),
+            Err(EncodeError::TooLarge { .. }) => None,
             Err(error) => {
                 tracing::error!(%error, "a batch cannot be encoded");
                 packed.too_large.push(gap_of(&batch));
                 return;
             }
+        };
+        let bytes = payload.as_ref().map_or(0, Vec::len);
+        packed.largest_uncut = packed.largest_uncut.max(bytes);
+        match payload {
+            Some(payload) if bytes <= self.sizes.aim => packed.messages.push(self.message(payload)),
+            payload => match (batch.halves(), payload) {
+                (Ok((earlier, later)), _) => {
+                    self.pack_batch(earlier, packed);
+                    self.pack_batch(later, packed);
+                }
+                // The size aimed at is a guess; what is lost for it would be lost for nothing.
+                (Err(_), Some(payload)) if bytes <= self.sizes.most => packed.messages.push(self.message(payload)),
+                (Err(single), _) => packed.too_large.push(gap_of(&single)),
+            },
         }
-        match batch.halves() {
-            Ok((earlier, later)) => {
-                self.pack_batch(earlier, packed);
-                self.pack_batch(later, packed);
-            }
-            Err(single) => packed.too_large.push(gap_of(&single)),
-        }
+    }
+
+    fn message(&self, payload: Vec<u8>) -> Message {
+        let content_type = match self.packing.encoding {
+            BatchEncoding::Columnar => columnar::CONTENT_TYPE,
+            BatchEncoding::Json => json::CONTENT_TYPE,
+        };
+        message(self.packing.topics.batch(), payload, false, content_type)
     }
 
     fn encode(&mut self, batch: &Batch) -> Result<Vec<u8>, EncodeError> {
@@ -151,6 +157,23 @@ fn message(topic: String, payload: Vec<u8>, retain: bool, content_type: &'static
         content_type: Some(content_type),
         expiry: None,
         correlation_data: None,
+    }
+}
+
+/// The gap record for alarms of `commit` that no message can carry.
+pub(super) fn gap_of_alarms(commit: &Commit, alarms: usize) -> Gap {
+    let times = match &commit.records {
+        Records::Alarms(alarms) => alarms.iter().map(|alarm| alarm.time).collect(),
+        Records::Readings(_) | Records::Thinned(_) | Records::Gap(_) | Records::ClockOffset(_) => Vec::new(),
+    };
+    Gap {
+        lane: Lane::Alarms,
+        first: commit.header.sequence,
+        last: commit.header.sequence,
+        records: alarms as u64,
+        first_time: times.iter().min().copied().unwrap_or_default(),
+        last_time: times.iter().max().copied().unwrap_or_default(),
+        reason: GapReason::TooLarge,
     }
 }
 

@@ -28,6 +28,12 @@ pub(super) struct LaneProgress {
     pub retry_at: Option<Instant>,
     pub refusals: Backoff,
     pub refused: bool,
+    /// The last message was not seen to pass the broker: one at a time until one does.
+    pub is_trying: bool,
+    /// Alarms only: none passes the broker for now. What was never tried goes out once; the rest waits for the retry.
+    pub is_held: bool,
+    /// Alarms only: the first commit that was never tried.
+    pub untried: Sequence,
     /// Newest durable commits that are still to be sent, and when each was seen.
     seen: VecDeque<(Sequence, Instant)>,
 }
@@ -100,6 +106,9 @@ impl LaneProgress {
             retry_at: None,
             refusals: Backoff::default(),
             refused: false,
+            is_trying: false,
+            is_held: false,
+            untried: Sequence::FIRST,
             seen: VecDeque::new(),
         }
     }

@@ -12,6 +12,15 @@ const AIM: f64 = 0.9;
 /// Weight of the newest batch in the running mean.
 const WEIGHT: f64 = 0.3;
 
+/// Sizes of payloads to one topic, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PayloadSizes {
+    /// Larger ones are certain not to be taken.
+    pub most: usize,
+    /// Batches are cut to this size. A record that is larger by itself is sent all the same, up to the most.
+    pub aim: usize,
+}
+
 /// Learns the payload bytes a reading needs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BatchSizer {

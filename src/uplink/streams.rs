@@ -15,6 +15,9 @@ use crate::model::{Lane, Sequence};
 /// Live data that waits for longer is live no more: it joins the backlog, and what is new goes out at once again.
 const LAG_MOST: Duration = Duration::from_secs(60);
 
+/// Alarms under way at once while none was seen to pass the broker: each takes seconds, and telemetry needs its places.
+const ALARMS_TRIED: usize = 2;
+
 impl Uplink {
     /// When the database was lost, sequences begin anew.
     pub(super) fn follow_epoch(&mut self) {
@@ -34,9 +37,12 @@ impl Uplink {
             let progress = self.progress(lane);
             progress.backlog_until = mark.durable_last;
             progress.retry_at = None;
+            (progress.is_trying, progress.is_held, progress.untried) = (false, false, Sequence::FIRST);
             self.abandon(lane);
         }
         self.others.start_over();
+        self.refused_size = None;
+        self.catalogue_retry_at = None;
         let was_interrupted = self.cataloguing.take().is_some();
         self.catalogue_due |= was_interrupted || self.generation.is_none() || !session_present;
         self.generation = Some(generation);
@@ -92,19 +98,41 @@ impl Uplink {
     /// Whether the backlog may have one more batch under way: one place is kept for what is new.
     pub(super) fn backlog_has_room(&self) -> bool {
         let most = if self.is_slow { 1 } else { DELIVERIES_MAX - 1 };
+        let may_send = self.telemetry.may_retry() && !self.waits_for_trial();
         self.backlog.is_some()
             && self.generation.is_some()
-            && self.telemetry.may_retry()
+            && may_send
             && self.flight.has_room()
             && self.flight.backlog() < most
     }
 
-    pub(super) fn alarms_are_due(&self) -> bool {
-        let mark = self.watermarks.borrow().alarms;
-        self.alarms.may_retry() && self.alarms.has_more(&mark)
+    /// Whether a batch is on its way to see if the broker passes it on: the others wait for that.
+    fn waits_for_trial(&self) -> bool {
+        self.telemetry.is_trying && self.flight.of(Lane::Telemetry) > 0
     }
 
-    pub(super) fn telemetry_is_due(&mut self, payload_max: usize) -> bool {
+    pub(super) fn alarms_are_due(&self) -> bool {
+        let mark = self.watermarks.borrow().alarms;
+        let (progress, under_way) = (&self.alarms, self.flight.of(Lane::Alarms));
+        let is_untried = progress.live.next >= progress.untried;
+        let may_send = match (progress.is_held, progress.is_trying) {
+            (true, _) => is_untried && under_way < ALARMS_TRIED,
+            (false, true) => progress.may_retry() && under_way < if is_untried { ALARMS_TRIED } else { 1 },
+            (false, false) => progress.may_retry(),
+        };
+        may_send && self.flight.has_room_for_alarms() && progress.has_more(&mark)
+    }
+
+    /// When alarms that did not pass the broker are due again, the oldest goes first.
+    pub(super) fn retry_held_alarms(&mut self) {
+        let progress = &mut self.alarms;
+        if progress.is_held && progress.may_retry() {
+            progress.is_held = false;
+            progress.live.start_over(Sequence::FIRST);
+        }
+    }
+
+    pub(super) fn telemetry_is_due(&mut self, payload_aim: usize) -> bool {
         let mark = self.watermarks.borrow_and_update().telemetry;
         if !self.telemetry.has_more(&mark) {
             self.telemetry.waiting_since = None;
@@ -118,10 +146,10 @@ impl Uplink {
             None => mark.pending_readings.saturating_sub(under_way),
             Some(_) => self.telemetry.live.waiting(mark.durable_last),
         };
-        let is_full = waiting >= self.sizer.readings(payload_max) as u64;
+        let is_full = waiting >= self.sizer.readings(payload_aim) as u64;
         let is_backlog = self.telemetry.live.next <= self.telemetry.backlog_until
             && mark.oldest_undelivered <= self.telemetry.backlog_until;
-        self.telemetry.may_retry() && (is_old || is_full || is_backlog)
+        self.telemetry.may_retry() && !self.waits_for_trial() && (is_old || is_full || is_backlog)
     }
 
     /// The stream of telemetry that is sent as `order`.

@@ -34,6 +34,8 @@ pub fn settings(protocol: Protocol, port: u16) -> SessionSettings {
         keep_alive: Duration::from_secs(30),
         will: Message { retain: true, ..message(STATE, "offline") },
         probe_topic: PROBE.to_owned(),
+        batch_topic: BATCH.to_owned(),
+        proven_topics: vec![BATCH.to_owned()],
         in_flight: 8,
         max_packet: 256 * 1024,
         patience: Duration::from_secs(30),

@@ -93,6 +93,8 @@ impl BrokerOptions {
             keep_alive: Duration::from_secs(30),
             will: json_message(String::new(), Vec::new()),
             probe_topic: String::new(),
+            batch_topic: String::new(),
+            proven_topics: Vec::new(),
             in_flight: 8,
             max_packet: 8 << 20,
             patience: CONNECT,
