@@ -161,7 +161,22 @@ async fn an_access_rule_that_discards_silently_is_noticed_in_mqtt_3_1_1() {
 
     let delivery = gateway.publish(message(BATCH, "readings")).await;
 
-    assert_eq!(delivery, Delivery::Acknowledged, "this protocol cannot tell");
+    let Delivery::Unproven { text, .. } = delivery else { panic!("{delivery:?}: this protocol cannot tell") };
+    assert!(text.contains(BATCH), "{text}");
+    let text = gateway.warning().await;
+    assert!(text.contains("an access rule may discard messages silently"), "{text}");
+}
+
+#[tokio::test]
+async fn an_owner_who_trusts_the_acknowledgement_of_mqtt_3_1_1_gets_it_and_the_warning() {
+    let access = format!("topic readwrite {STATE}\ntopic read {PROBE}");
+    let broker = Broker::with(Setup { access: Some(&access), ..Setup::default() }).await;
+    let trusting = SessionSettings { proven_topics: Vec::new(), ..settings(Protocol::V311, broker.port()) };
+    let gateway = Gateway::start(trusting);
+    gateway.connected().await;
+
+    assert_eq!(gateway.publish(message(BATCH, "readings")).await, Delivery::Acknowledged);
+
     let text = gateway.warning().await;
     assert!(text.contains("an access rule may discard messages silently"), "{text}");
 }

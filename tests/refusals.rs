@@ -30,21 +30,30 @@ async fn assert_complete(harvest: &Harvest, device: &str, point: &str, endpoint:
 
 #[tokio::test]
 async fn columnar_batches_are_cut_for_a_broker_that_takes_small_messages_only() {
-    small_messages("5", "columnar").await;
+    small_messages("5", "columnar", "max_packet_size 2000").await;
 }
 
 #[tokio::test]
 async fn json_batches_are_cut_for_a_broker_that_takes_small_messages_only() {
-    small_messages("5", "json").await;
+    small_messages("5", "json", "max_packet_size 2000").await;
 }
 
 /// MQTT 3.1.1 has no way to say what the limit is: the broker closes the connection.
 #[tokio::test]
 async fn batches_are_cut_for_a_broker_that_closes_the_connection_on_large_ones() {
-    small_messages("3.1.1", "json").await;
+    small_messages("3.1.1", "json", "max_packet_size 2000").await;
 }
 
-async fn small_messages(protocol: &str, encoding: &str) {
+/// With MQTT 5 the broker says so in a way that the client library does not read, and with MQTT 3.1.1 it acknowledges and
+/// discards.
+#[tokio::test]
+async fn batches_and_catalogue_are_cut_for_a_broker_that_discards_large_messages() {
+    for (protocol, encoding) in [("5", "columnar"), ("3.1.1", "columnar"), ("3.1.1", "json")] {
+        small_messages(protocol, encoding, "message_size_limit 2000").await;
+    }
+}
+
+async fn small_messages(protocol: &str, encoding: &str, line: &str) {
     // Given a broker that takes two kilobytes at most.
     const LIMIT: usize = 2000;
     let spec = UniformSpec {
@@ -57,7 +66,7 @@ async fn small_messages(protocol: &str, encoding: &str) {
     };
     let plant = serve_uniform(spec).await.unwrap();
     let endpoint = &plant.endpoints()[0];
-    let broker = Broker::with(Setup { lines: &["max_packet_size 2000"], ..Setup::default() }).await;
+    let broker = Broker::with(Setup { lines: &[line], ..Setup::default() }).await;
     let mut consumer = Consumer::start(&broker).await;
     let site = Site::with_profiles(&[(UNIFORM_PROFILE, &spec.profile())]);
     let text = plant.configuration(&site.store(), &format!("mqtt://127.0.0.1:{}", broker.port()), "50ms");
@@ -87,14 +96,26 @@ async fn small_messages(protocol: &str, encoding: &str) {
 
 #[tokio::test]
 async fn what_an_access_rule_forbids_is_kept_reported_and_delivered_when_it_is_allowed() {
+    forbidden("5", "0x87").await;
+}
+
+/// MQTT 3.1.1 acknowledges what the rules forbid: only a message that comes back shows that they do not.
+#[tokio::test]
+async fn what_an_access_rule_discards_silently_is_kept_reported_and_delivered_when_it_is_allowed() {
+    forbidden("3.1.1", "trust_puback").await;
+}
+
+async fn forbidden(protocol: &str, reason: &str) {
     // Given a broker whose access rules forget batches and alarms.
-    const FORGETFUL: &str = "topic write lineside/v1/lyon/gw-01/state\ntopic write lineside/v1/lyon/gw-01/catalogue/#";
+    const FORGETFUL: &str = "topic write lineside/v1/lyon/gw-01/state\ntopic write lineside/v1/lyon/gw-01/probe\n\
+                             topic write lineside/v1/lyon/gw-01/catalogue/#\ntopic read lineside/v1/lyon/gw-01/#";
     let mut servers = Servers::default();
     let endpoint = counters(&mut servers, &[1]).await;
     let broker = Broker::with(Setup { access: Some(FORGETFUL), ..Setup::default() }).await;
     let mut consumer = Consumer::start(&broker).await;
     let site = Site::with_profiles(&[(COUNTER, COUNTER_PROFILE)]);
-    let configuration = Configuration::to_port(broker.port(), "batch = { max_age = \"300ms\" }")
+    let mqtt = format!("protocol = \"{protocol}\"\nbatch = {{ max_age = \"300ms\" }}");
+    let configuration = Configuration::to_port(broker.port(), &mqtt)
         .link("hall", endpoint.address(), "")
         .device("press-1", "hall", 1, COUNTER, "50ms");
     site.configure(&configuration);
@@ -105,11 +126,14 @@ async fn what_an_access_rule_forbids_is_kept_reported_and_delivered_when_it_is_a
     let status = site
         .until("refusals of both lanes", |status| {
             let lanes = &status["lanes"];
-            lanes["alarms"]["pending_readings"].as_u64() >= Some(2)
+            status["uplink"]["refusing"].is_string()
+                && lanes["alarms"]["pending_readings"].as_u64() >= Some(2)
                 && lanes["telemetry"]["pending_readings"].as_u64() >= Some(50)
         })
         .await;
-    assert!(status["uplink"]["refusing"].as_str().unwrap().contains("0x87"), "{status:#}");
+    assert!(status["uplink"]["refusing"].as_str().is_some_and(|refusing| refusing.contains(reason)), "{status:#}");
+    let said = |problem: &serde_json::Value| problem.to_string().contains(reason);
+    assert!(status["problems"].as_array().unwrap().iter().any(said), "{:#}", status["problems"]);
     assert_eq!(status["uplink"]["batches"], 0);
     assert!(consumer.harvest.readings.is_empty());
 

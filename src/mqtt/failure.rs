@@ -28,6 +28,8 @@ pub(super) enum Failure {
     /// The broker refused a message for a reason that the client library cannot read, which ends the connection
     /// (MQTT 5, 2.4).
     UnreadableRefusal { reason: u8, text: &'static str },
+    /// The broker names another server, for now or for good (MQTT 5, 4.13).
+    Moved { is_for_good: bool, to: Option<String> },
     /// The broker did not answer a ping.
     Silent,
     /// The broker answers, but acknowledges nothing.
@@ -90,6 +92,7 @@ impl Failure {
             | Self::Refused(_)
             | Self::NoQos1
             | Self::ClosedUnanswered
+            | Self::Moved { .. }
             | Self::Silent
             | Self::Stalled
             | Self::Protocol(_)
@@ -104,6 +107,50 @@ impl Failure {
             Self::Disconnected { reason: PACKET_TOO_LARGE, .. }
                 | Self::UnreadableRefusal { reason: PACKET_TOO_LARGE, .. }
         )
+    }
+
+    /// The same failure with the server that the broker names, where it does.
+    pub(super) fn naming(self, server: Option<String>) -> Self {
+        match (self, server) {
+            (Self::Moved { is_for_good, to: None }, Some(server)) => Self::Moved { is_for_good, to: Some(server) },
+            (other, _) => other,
+        }
+    }
+
+    /// Whether another look at the port may show more.
+    pub(super) fn is_puzzling(&self) -> bool {
+        match self {
+            Self::NotMqtt | Self::ClosedUnanswered | Self::TimedOut | Self::Protocol(_) => true,
+            Self::Io(error) => matches!(rustls_error(error), Some(RustlsError::InvalidMessage(_))),
+            Self::Files(_)
+            | Self::Refused(_)
+            | Self::NoQos1
+            | Self::Closed
+            | Self::Disconnected { .. }
+            | Self::UnreadableRefusal { .. }
+            | Self::Moved { .. }
+            | Self::Silent
+            | Self::Stalled => false,
+        }
+    }
+
+    /// Whether the client certificate may be the cause.
+    pub(super) fn may_be_certificate(&self) -> bool {
+        match self {
+            Self::Closed | Self::ClosedUnanswered => true,
+            Self::Io(error) => matches!(rustls_error(error), Some(RustlsError::AlertReceived(_))),
+            Self::Files(_)
+            | Self::TimedOut
+            | Self::Refused(_)
+            | Self::NoQos1
+            | Self::Disconnected { .. }
+            | Self::UnreadableRefusal { .. }
+            | Self::Moved { .. }
+            | Self::Silent
+            | Self::Stalled
+            | Self::Protocol(_)
+            | Self::NotMqtt => false,
+        }
     }
 
     /// One sentence without a full stop: what is wrong and where to look.
@@ -136,6 +183,15 @@ impl Failure {
             Self::UnreadableRefusal { reason, text } => {
                 format!("the broker refuses a message: {text} (0x{reason:02X}); connecting anew")
             }
+            Self::Moved { is_for_good, to } => {
+                let server = to.as_ref().map_or_else(|| "another one".to_owned(), |server| format!("{server:?}"));
+                match is_for_good {
+                    true => format!("the broker {host}:{port} has moved to {server}: change mqtt.url"),
+                    false => format!(
+                        "the broker {host}:{port} sends us to {server} for now: set mqtt.url to it if that lasts"
+                    ),
+                }
+            }
             Self::Silent => format!("{host}:{port} stopped answering"),
             Self::Stalled => "the broker acknowledges nothing although data waits".to_owned(),
             Self::Protocol(error) => format!("{host}:{port} sent something that is not understood: {error}"),
@@ -161,9 +217,13 @@ fn refusal_text(refusal: &Refusal, settings: &SessionSettings) -> String {
     }
 }
 
+fn rustls_error(error: &io::Error) -> Option<&RustlsError> {
+    error.get_ref().and_then(|inner| inner.downcast_ref::<RustlsError>())
+}
+
 fn io_text(error: &io::Error, settings: &SessionSettings) -> String {
     let SessionSettings { host, port, .. } = settings;
-    if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<RustlsError>()) {
+    if let Some(tls) = rustls_error(error) {
         return tls_text(tls, settings);
     }
     match error.kind() {
@@ -220,6 +280,12 @@ fn alert_text(alert: AlertDescription, settings: &SessionSettings) -> String {
             | AlertDescription::CertificateExpired
             | AlertDescription::CertificateRevoked
     );
+    if let (AlertDescription::CertificateExpired, Some(file)) = (alert, shown) {
+        let file = file.display();
+        return format!(
+            "the broker says that the client certificate in {file} has expired: renew it, or set the clocks"
+        );
+    }
     match (about_our_certificate, shown) {
         (true, Some(file)) => format!("the broker refuses the client certificate in {}: {alert:?}", file.display()),
         (true, None) => format!("the broker wants a client certificate: {alert:?}"),
@@ -278,6 +344,8 @@ mod tests {
             (Failure::Refused(Refusal::ClientId), "client id \"gw-01\""),
             (Failure::Refused(Refusal::Qos), "QoS 1 is needed"),
             (Failure::Disconnected { reason: 0x8E, text: String::new() }, "must be unique"),
+            (Failure::Moved { is_for_good: true, to: None }.naming(Some("b:1".to_owned())), "has moved to \"b:1\""),
+            (tls(RustlsError::AlertReceived(AlertDescription::CertificateExpired)), "gw.pem has expired: renew it"),
             (Failure::Disconnected { reason: 0x8B, text: "ServerShuttingDown".to_owned() }, "ServerShuttingDown"),
             (Failure::Protocol(String::new()).unanswered(), "check port and protocol"),
             (certificate(CertificateError::UnknownIssuer), "give a CA file"),

@@ -19,6 +19,7 @@
 pub mod backoff;
 mod connection;
 mod echo;
+mod explained;
 mod failure;
 mod handle;
 mod in_flight;
@@ -26,6 +27,7 @@ mod learned_limit;
 mod message;
 mod online;
 mod passing_size;
+mod port_check;
 mod proof;
 mod proving;
 mod session;
@@ -35,6 +37,7 @@ mod tls;
 pub mod topics;
 mod v4;
 mod v5;
+mod validity;
 mod visitor;
 
 pub use handle::SessionHandle;

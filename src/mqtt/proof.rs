@@ -390,9 +390,7 @@ mod tests {
         let (mut proofs, now) = (proofs(), Instant::now());
         trial(&mut proofs, "readings", now);
 
-        for stale in
-            [Received { retain: true, ..echo("readings") }, Received { is_repeat: true, ..echo("readings") }]
-        {
+        for stale in [Received { retain: true, ..echo("readings") }, Received { is_repeat: true, ..echo("readings") }] {
             assert_eq!(proofs.received(&stale, now), None);
         }
         assert!(!proofs.topic(0).counts(1, now));

@@ -50,12 +50,7 @@ pub(super) struct Passing {
 
 impl Proving {
     pub(super) fn new(filters: &[String], session_present: bool) -> Self {
-        Self {
-            proofs: Proofs::new(filters, session_present),
-            handed: VecDeque::new(),
-            sent: Vec::new(),
-            unsent: 0,
-        }
+        Self { proofs: Proofs::new(filters, session_present), handed: VecDeque::new(), sent: Vec::new(), unsent: 0 }
     }
 
     /// Whether one more message may wait for a subscription.
@@ -137,7 +132,8 @@ impl Passing {
     /// A packet did not come back.
     fn missing(&mut self, judged: &Judged<Answer>, proven: usize, now: Instant, wall: Timestamp) -> Next {
         let bytes = judged.bytes;
-        let (smallest, largest) = self.tried.map_or((bytes, bytes), |(least, most)| (least.min(bytes), most.max(bytes)));
+        let (smallest, largest) =
+            self.tried.map_or((bytes, bytes), |(least, most)| (least.min(bytes), most.max(bytes)));
         self.tried = Some((smallest, largest));
         let is_granted = judged.verdict != Verdict::NotGranted;
         let next = if is_granted { self.size.missing(bytes, judged.sent, proven, now) } else { Next::Hold };
@@ -229,8 +225,10 @@ impl Online<'_> {
             Verdict::Missing | Verdict::NotGranted => {
                 let was_held = passing.unproven.is_some();
                 let next = passing.missing(&judged, proven, now, wall);
-                let held = passing.unproven.as_ref().filter(|_| next == Next::Hold).map(|held| held.text(&topic));
-                let smaller = || format!("{} bytes to {topic} did not come back: smaller messages are tried", judged.bytes);
+                let held = passing.unproven.as_ref().filter(|_| next == Next::Hold);
+                let held = held.map(|held| format!("{}; {}", held.fault(&topic), Unproven::REMEDY));
+                let smaller =
+                    || format!("{} bytes to {topic} did not come back: smaller messages are tried", judged.bytes);
                 let text = held.unwrap_or_else(smaller);
                 if !was_held {
                     warn!(reason = %text, "the broker acknowledges a message and was not seen to pass it on");

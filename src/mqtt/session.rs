@@ -11,6 +11,7 @@ use tracing::{debug, info, warn};
 
 use super::backoff::Backoff;
 use super::connection::{self, Event, Events, Sender, Up};
+use super::explained::{Explained, explained};
 use super::failure::{Failure, Refusal};
 use super::handle::{Request, SessionHandle};
 use super::learned_limit::LearnedLimit;
@@ -19,6 +20,7 @@ use super::online::Online;
 use super::proving::Passing;
 use super::settings::{Protocol, SessionError, SessionSettings};
 use super::state::{Connected, SessionState, SessionStatus, TopicProof};
+use super::tls;
 use crate::clock::Clock;
 use crate::model::Timestamp;
 
@@ -42,6 +44,8 @@ pub struct Session {
     pub(super) learned: LearnedLimit,
     /// What is known about the topics where a message must come back, in the order of the settings.
     pub(super) passing: Vec<Passing>,
+    /// What another look at the port has shown about a failure.
+    explained: Option<Explained>,
     /// Some brokers refuse a will that asks to be retained; they are asked without.
     retain: bool,
 }
@@ -70,6 +74,7 @@ impl Session {
         let (status, status_receiver) = watch::channel(SessionStatus::new(first));
         let handle = SessionHandle { requests: request_sender, state: state_receiver, status: status_receiver };
         let session = Self {
+            explained: None,
             passing: vec![Passing::default(); settings.proven_topics.len()],
             settings,
             inbox,
@@ -174,7 +179,7 @@ impl Session {
         if matches!(failure, Failure::Stalled) {
             self.count(|status| status.rebuilt += 1);
         }
-        let text = failure.text(&self.settings);
+        let text = self.explain(failure);
         let (since, attempts, known) = match &*self.state.borrow() {
             SessionState::Connecting { since, attempts, last_error } => {
                 (*since, *attempts, last_error.as_ref() == Some(&text))
@@ -189,13 +194,44 @@ impl Session {
         self.enter(SessionState::Connecting { since, attempts: attempts.saturating_add(1), last_error: Some(text) });
     }
 
-    /// Waits before the next attempt. `None` when told to stop.
+    /// The failure in words; what another look at the port shows comes later.
+    fn explain(&mut self, failure: &Failure) -> String {
+        let text = failure.text(&self.settings);
+        if failure.may_be_certificate()
+            && let Some(tls) = &self.settings.tls
+            && let Some(fault) = tls::certificate_fault(tls, self.clock.wall())
+        {
+            return fault;
+        }
+        if let Some(known) = self.explained.as_ref().filter(|known| known.is_about(&text)) {
+            return known.better.clone().unwrap_or(text);
+        }
+        self.explained = Explained::begin(failure, &text, &self.settings);
+        text
+    }
+
+    /// Shows what another look at the port has shown.
+    fn show_explained(&mut self, better: Option<String>) {
+        let Some(explained) = &mut self.explained else { return };
+        explained.looking = None;
+        explained.better.clone_from(&better);
+        let state = self.state.borrow().clone();
+        if let (Some(text), SessionState::Connecting { since, attempts, .. }) = (better, state) {
+            warn!(error = %text, "no connection to the broker");
+            self.enter(SessionState::Connecting { since, attempts, last_error: Some(text) });
+        }
+    }
+
+    /// Waits before the next attempt, and for another look at the port. `None` when told to stop.
     async fn rest(&mut self, stop: &CancellationToken) -> Option<()> {
         let until = Instant::now() + self.backoff.after_failure(fastrand::f64());
         loop {
             tokio::select! {
                 () = stop.cancelled() => return None,
-                () = tokio::time::sleep_until(until) => return Some(()),
+                () = tokio::time::sleep_until(until), if self.explained.as_ref().is_none_or(Explained::is_done) => {
+                    return Some(());
+                }
+                better = explained(&mut self.explained) => self.show_explained(better),
                 Some(request) = self.requests.recv() => lost(request),
             }
         }

@@ -73,16 +73,13 @@ pub struct Unproven {
     pub is_granted: bool,
 }
 
-impl TopicProof {
-    /// What is wrong with this topic and what helps, in one sentence without a full stop; `None` while all is well.
-    pub fn problem(&self) -> Option<String> {
-        self.unproven.as_ref().map(|unproven| unproven.text(&self.topic))
-    }
-}
-
 impl Unproven {
-    /// What was tried, and what helps.
-    pub fn text(&self, topic: &str) -> String {
+    /// The step to take.
+    pub const REMEDY: &str = "give the gateway read rights on its own topics, check the message size limit of the \
+                              broker, or set trust_puback = true in [mqtt]";
+
+    /// The fault, and what was tried on `topic`.
+    pub fn fault(&self, topic: &str) -> String {
         let Self { smallest_bytes, largest_bytes, is_granted, .. } = self;
         let seen = if *is_granted { "does not return them" } else { "refuses the subscription that would show them" };
         let tried = match smallest_bytes == largest_bytes {
@@ -90,9 +87,8 @@ impl Unproven {
             false => format!("{largest_bytes} down to {smallest_bytes} bytes"),
         };
         format!(
-            "the broker acknowledges messages to {topic} and {seen} (tried {tried}): it may discard them, so they stay in \
-             the store; give the gateway read rights on its own topics, check the message size limit of the broker, or \
-             set trust_puback = true in [mqtt]"
+            "the broker acknowledges messages to {topic} and {seen} (tried {tried}): it may discard them, so \
+             they stay in the store"
         )
     }
 }

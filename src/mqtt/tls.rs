@@ -8,6 +8,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::settings::TlsSettings;
+use super::validity::Validity;
+use crate::model::Timestamp;
 
 /// Why certificates or key cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +77,20 @@ pub(super) fn client_config(settings: &TlsSettings) -> Result<Arc<ClientConfig>,
         (Some(_), None) | (None, Some(_)) => return Err(TlsError::HalfAPair),
     };
     Ok(Arc::new(config))
+}
+
+/// What is wrong with the time of the client certificate at `now`, in one sentence without a full stop.
+pub(super) fn certificate_fault(settings: &TlsSettings, now: Timestamp) -> Option<String> {
+    let cert_file = settings.cert_file.as_ref()?;
+    let file = cert_file.display();
+    let chain = certificates("certificate", cert_file).ok()?;
+    let validity = Validity::of(chain.first()?)?;
+    if now > validity.not_after {
+        let end = validity.not_after;
+        return Some(format!("the client certificate in {file} expired on {end}: renew it, or set the clock here"));
+    }
+    let begin = validity.not_before;
+    (now < begin).then(|| format!("the client certificate in {file} is not valid before {begin}: check the clock here"))
 }
 
 fn trusted(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {

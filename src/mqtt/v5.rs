@@ -3,18 +3,20 @@
 use std::time::Duration;
 
 use rumqttc::v5::mqttbytes::v5::{
-    ConnAck, ConnectProperties, ConnectReturnCode, Filter, LastWill, LastWillProperties, Packet, PubAck, PubAckReason,
-    Publish, PublishProperties, SubscribeReasonCode,
+    ConnAck, Connect, ConnectProperties, ConnectReturnCode, DisconnectReasonCode, Filter, LastWill, LastWillProperties,
+    Login, Packet, PubAck, PubAckReason, Publish, PublishProperties, SubscribeReasonCode,
 };
 use rumqttc::v5::mqttbytes::{Error as PacketError, QoS};
 use rumqttc::v5::{AsyncClient, ConnectionError, Event as ClientEvent, EventLoop, MqttOptions, StateError, TlsError};
 use rumqttc::{NetworkOptions, Outgoing, TlsConfiguration, Transport};
+use tokio_util::bytes::BytesMut;
 
 use super::connection::{
     Answer, CLIENT_QUEUE, CLIENT_TIMEOUT_S, Event, Opening, SEND_BUFFER_BYTES, Stay, Subscription, Unsendable, Up,
 };
 use super::failure::{Failure, Refusal};
 use super::message::{Message, Received};
+use super::settings::SessionSettings;
 use super::state::BrokerLimits;
 
 /// Reasons from here on say no (MQTT 5, 2.4).
@@ -89,6 +91,29 @@ pub(super) fn open(opening: Opening<'_>) -> (Sender, Events) {
     (Sender(client), Events { event_loop: Box::new(event_loop), ended: None, ours })
 }
 
+/// The CONNECT of a connection that leaves nothing behind.
+pub(super) fn connect_bytes(settings: &SessionSettings, password: String) -> Vec<u8> {
+    let connect = Connect {
+        keep_alive: u16::try_from(settings.keep_alive().as_secs()).unwrap_or(u16::MAX),
+        client_id: settings.client_id.clone(),
+        clean_start: true,
+        properties: None,
+    };
+    let login = settings.username.as_ref().map(|username| Login::new(username, password));
+    let mut bytes = BytesMut::new();
+    // Fails only for packets larger than a limit, and there is none.
+    _ = Packet::Connect(connect, None, login).write(&mut bytes, None);
+    bytes.to_vec()
+}
+
+/// The server that the CONNACK in `bytes` names (MQTT 5, 3.2.2.3.16).
+pub(super) fn server_reference(bytes: &[u8]) -> Option<String> {
+    match Packet::read(&mut BytesMut::from(bytes), None) {
+        Ok(Packet::ConnAck(connack)) => connack.properties?.server_reference,
+        Ok(_) | Err(_) => None,
+    }
+}
+
 fn will(message: &Message, retain: bool) -> LastWill {
     let properties = LastWillProperties {
         delay_interval: None,
@@ -156,6 +181,11 @@ impl Events {
         }
         // The last read may have held acknowledgements before what ended the connection: they count.
         match self.event_loop.state.events.pop_front() {
+            Some(ClientEvent::Incoming(Packet::Disconnect(disconnect))) => {
+                let named = disconnect.properties.and_then(|properties| properties.server_reference);
+                self.ended = self.ended.take().map(|failure| failure.naming(named));
+                Ok(Event::Other)
+            }
             Some(event) => Ok(self.translate(event)),
             None => Err(self.ended.take().unwrap_or(Failure::Closed)),
         }
@@ -270,10 +300,18 @@ fn failure(error: ConnectionError) -> Failure {
         ConnectionError::MqttState(StateError::AwaitPingResp) => Failure::Silent,
         ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, reason_string }) => {
             let said = reason_string.map_or_else(String::new, |said| format!(" ({said})"));
-            Failure::Disconnected { reason: reason_code as u8, text: format!("{reason_code:?}{said}") }
+            match reason_code {
+                DisconnectReasonCode::UseAnotherServer => Failure::Moved { is_for_good: false, to: None },
+                DisconnectReasonCode::ServerMoved => Failure::Moved { is_for_good: true, to: None },
+                other => Failure::Disconnected { reason: other as u8, text: format!("{other:?}{said}") },
+            }
         }
         ConnectionError::MqttState(StateError::ConnFail { reason }) | ConnectionError::ConnectionRefused(reason) => {
-            Failure::Refused(refusal(reason))
+            match reason {
+                ConnectReturnCode::UseAnotherServer => Failure::Moved { is_for_good: false, to: None },
+                ConnectReturnCode::ServerMoved => Failure::Moved { is_for_good: true, to: None },
+                other => Failure::Refused(refusal(other)),
+            }
         }
         ConnectionError::MqttState(StateError::Deserialization(PacketError::InvalidConnectReturnCode(reason)))
             if reason >= REFUSALS =>
@@ -301,7 +339,7 @@ fn refusal(code: ConnectReturnCode) -> Refusal {
 #[cfg(test)]
 mod tests {
     use rumqttc::v5::mqttbytes::v5::Packet;
-    use tokio_util::bytes::{Bytes, BytesMut};
+    use tokio_util::bytes::Bytes;
 
     use super::*;
 

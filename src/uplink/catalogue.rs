@@ -47,10 +47,8 @@ impl Uplink {
             Delivery::Unproven { tries_smaller: false, .. } => {
                 self.catalogue_retry_at = Some(Instant::now() + RETRY);
             }
-            Delivery::Acknowledged
-            | Delivery::NoSubscribers
-            | Delivery::Refused { .. }
-            | Delivery::TooLarge { .. } => {}
+            Delivery::Acknowledged | Delivery::NoSubscribers | Delivery::Refused { .. } | Delivery::TooLarge { .. } => {
+            }
         }
     }
 }

@@ -233,8 +233,7 @@ impl Uplink {
         let batch = self.telemetry.waiting_since.map(|since| since + self.settings.batch.max_age);
         let batch = batch.map(|due| self.telemetry.retry_at.map_or(due, |retry| due.max(retry)));
         let now = Instant::now();
-        let retries =
-            [self.alarms.retry_at, self.telemetry.retry_at, self.others_deadline(), self.catalogue_retry_at];
+        let retries = [self.alarms.retry_at, self.telemetry.retry_at, self.others_deadline(), self.catalogue_retry_at];
         let backlog = self.backlog_has_room().then(|| now + self.bucket.wait(now));
         let dues = batch.filter(|_| self.flight.has_room()).into_iter().chain(backlog);
         retries.into_iter().flatten().chain(dues).filter(|due| *due > now).min()

@@ -15,6 +15,7 @@ pub mod meters;
 pub mod plant;
 pub mod proxy;
 pub mod python;
+pub mod raw_broker;
 pub mod site;
 pub mod small_disk;
 pub mod test_clock;
