@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::Uplink;
 use super::flight::Outcome;
+use super::settling::PACKET_TOO_LARGE;
 use crate::model::Sequence;
 use crate::mqtt::Delivery;
 
@@ -27,7 +28,9 @@ impl Uplink {
                 for message in messages {
                     match session.publish(message).await {
                         Delivery::Acknowledged | Delivery::NoSubscribers => {}
-                        lost @ (Delivery::SessionLost | Delivery::Unproven { .. }) => return lost,
+                        lost @ (Delivery::SessionLost
+                        | Delivery::Unproven { .. }
+                        | Delivery::Refused { reason: PACKET_TOO_LARGE, .. }) => return lost,
                         refused @ (Delivery::Refused { .. } | Delivery::TooLarge { .. }) => {
                             tracing::warn!(%refused, "the broker does not take the catalogue");
                         }
@@ -42,7 +45,10 @@ impl Uplink {
     pub(super) fn settle_catalogue(&mut self, delivery: &Delivery) {
         self.cataloguing = None;
         match delivery {
-            Delivery::SessionLost | Delivery::Unproven { tries_smaller: true, .. } => self.catalogue_due = true,
+            // Of a refusal for its size the session has learned which size passes.
+            Delivery::SessionLost
+            | Delivery::Unproven { tries_smaller: true, .. }
+            | Delivery::Refused { reason: PACKET_TOO_LARGE, .. } => self.catalogue_due = true,
             // Readings go out meanwhile: the catalogue explains them whenever it comes.
             Delivery::Unproven { tries_smaller: false, .. } => {
                 self.catalogue_retry_at = Some(Instant::now() + RETRY);

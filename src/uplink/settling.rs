@@ -14,7 +14,7 @@ const NOT_AUTHORISED: u8 = 0x87;
 /// MQTT 5, 2.4. Another size does not help.
 const TOPIC_NAME_INVALID: u8 = 0x90;
 /// MQTT 5, 2.4. The session knows the size now, and the next connection has it.
-const PACKET_TOO_LARGE: u8 = 0x95;
+pub(super) const PACKET_TOO_LARGE: u8 = 0x95;
 
 /// Refused batches are cut to this payload at the least, in bytes.
 const REFUSED_SIZE_LEAST: usize = 256;

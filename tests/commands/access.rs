@@ -1,13 +1,14 @@
 //! The access rules that ship: a gateway can only be itself.
 
-use lineside::mqtt::{Delivery, Protocol, SessionSettings, TlsSettings, Visitor};
+use lineside::model::Name;
+use lineside::mqtt::{Delivery, Protocol, SessionSettings, TlsSettings, Topics, Visitor};
 use lineside::mqtt::{Message, VisitError};
 use std::time::Duration;
 
 use super::secured;
 use super::support::broker::Broker;
 use super::support::certificates::Certificates;
-use super::support::gateway::{message, settings};
+use super::support::gateway::{Gateway, message, settings};
 use super::support::within;
 
 const A: &str = "lineside/v1/lyon/gw-a";
@@ -79,4 +80,28 @@ async fn a_gateway_can_neither_read_commands_of_another_nor_publish_as_it() {
     let mut historian = connect(&broker, &certificates, "historian", &[]).await.unwrap();
     let refused = publish(&mut historian, message(&format!("{A}/cmd/8"), "{}")).await;
     assert!(matches!(refused, Delivery::Refused { .. }), "{refused}");
+}
+
+/// MQTT 3.1.1 acknowledges what it discards: the rules let a gateway read what it says, so that it can tell.
+#[tokio::test]
+async fn under_the_shipped_rules_a_gateway_with_mqtt_3_1_1_sees_its_own_messages_come_back() {
+    let certificates = Certificates::from("plant authority");
+    let broker = secured(&certificates).await;
+    let (certificate, key) = certificates.issue("lyon/gw-01");
+    let tls = TlsSettings { ca_file: Some(certificates.ca()), cert_file: Some(certificate), key_file: Some(key) };
+    let base = "lineside/v1/lyon/gw-01";
+    let own = Topics::new("lineside/v1", &Name::new("lyon").unwrap(), &Name::new("gw-01").unwrap()).unwrap();
+    let gateway = Gateway::start(SessionSettings {
+        host: "localhost".to_owned(),
+        tls: Some(tls),
+        proven_topics: own.proven().to_vec(),
+        ..settings(Protocol::V311, broker.tls_port())
+    });
+    gateway.connected().await;
+
+    for level in ["batch", "alarm", "catalogue/0123abcd-1"] {
+        let delivery = gateway.publish(message(&format!("{base}/{level}"), "own")).await;
+        assert_eq!(delivery, Delivery::Acknowledged, "{level}");
+    }
+    assert_eq!(gateway.handle.status().borrow().proven, 3);
 }

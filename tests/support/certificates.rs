@@ -40,6 +40,41 @@ impl Certificates {
         (self.file(&format!("{name}.pem")), self.file(&format!("{name}.key")))
     }
 
+    /// A client certificate that is valid from `begin` to `end`, both as in `20250101000000Z`, and its key.
+    pub fn issue_for(&self, name: &str, begin: &str, end: &str) -> (PathBuf, PathBuf) {
+        let file = |ending: &str| self.file(&format!("{name}.{ending}"));
+        let (key, request, certificate, settings) = (file("key"), file("csr"), file("pem"), file("cnf"));
+        let directory = self.directory.path().display();
+        let lines = format!(
+            "[ca]\ndefault_ca = own\n[own]\nserial = {directory}/{name}.serial\n\
+             database = {directory}/{name}.index\nnew_certs_dir = {directory}\n\
+             default_md = sha256\npolicy = any\n[any]\ncommonName = supplied\n"
+        );
+        std::fs::write(&settings, lines).unwrap();
+        std::fs::write(file("index"), "").unwrap();
+        let subject = format!("/CN={name}");
+        run(
+            "openssl",
+            &[
+                &["req", "-new", "-nodes", "-subj", &subject],
+                &EC_KEY[..],
+                &["-keyout", text(&key), "-out", text(&request)],
+            ]
+            .concat(),
+        );
+        let (authority, authority_key) = (self.ca(), self.file("ca.key"));
+        run(
+            "openssl",
+            &[
+                &["ca", "-batch", "-notext", "-rand_serial", "-config", text(&settings)][..],
+                &["-cert", text(&authority), "-keyfile", text(&authority_key), "-startdate", begin, "-enddate", end],
+                &["-in", text(&request), "-out", text(&certificate)],
+            ]
+            .concat(),
+        );
+        (certificate, key)
+    }
+
     fn file(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }

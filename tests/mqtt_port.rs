@@ -1,0 +1,112 @@
+//! Connections that cannot be: each is explained in one sentence that names the cause.
+
+#![cfg(test)]
+
+mod support;
+
+use std::net::Ipv4Addr;
+
+use lineside::mqtt::{Protocol, SessionSettings, SessionState, TlsSettings};
+use support::broker::{Broker, Setup};
+use support::certificates::Certificates;
+use support::gateway::{Gateway, settings};
+use support::raw_broker::{Behaviour, RawBroker};
+use support::within;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+/// Waits until a failure is explained with `part`.
+async fn explained(gateway: &Gateway, part: &str) {
+    let mut state = gateway.handle.state();
+    let says = |state: &SessionState| match state {
+        SessionState::Connecting { last_error: Some(text), .. } => text.contains(part),
+        SessionState::Connecting { .. } | SessionState::Connected(_) => false,
+    };
+    within(format!("an explanation with {part:?}"), state.wait_for(says)).await.expect("the session runs");
+}
+
+/// A server that says `greeting` at once, and `answer` to whatever comes.
+async fn text_server(greeting: &'static str, answer: &'static str) -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                stream.write_all(greeting.as_bytes()).await?;
+                let mut request = [0; 512];
+                while stream.read(&mut request).await? > 0 {
+                    stream.write_all(answer.as_bytes()).await?;
+                }
+                std::io::Result::Ok(())
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_port_that_speaks_no_mqtt_is_called_by_its_name() {
+    let web = text_server("", "HTTP/1.1 400 Bad Request\r\n\r\n").await;
+    let shell = text_server("SSH-2.0-OpenSSH_9.2p1\r\n", "").await;
+    for protocol in [Protocol::V5, Protocol::V311] {
+        explained(&Gateway::start(settings(protocol, web)), "is a web server").await;
+        explained(&Gateway::start(settings(protocol, shell)), "is an SSH server").await;
+    }
+}
+
+#[tokio::test]
+async fn tls_on_one_side_only_is_said() {
+    let certificates = Certificates::from("plant authority");
+    let broker = Broker::with(Setup { certificates: Some(&certificates), ..Setup::default() }).await;
+    let tls = TlsSettings { ca_file: Some(certificates.ca()), cert_file: None, key_file: None };
+
+    explained(&Gateway::start(settings(Protocol::V5, broker.tls_port())), "wants TLS: use mqtts://").await;
+    let on_plain =
+        SessionSettings { host: "localhost".to_owned(), tls: Some(tls), ..settings(Protocol::V311, broker.port()) };
+    explained(&Gateway::start(on_plain), "speaks MQTT without TLS").await;
+}
+
+/// MQTT 5, 4.13: the server stands in the CONNACK or in the DISCONNECT.
+#[tokio::test]
+async fn a_broker_that_names_another_server_is_passed_on() {
+    const SERVER: &[u8] = b"\x1c\0\x12other.example:1883";
+    let properties = [&[u8::try_from(SERVER.len()).unwrap()], SERVER].concat();
+    let packet = |first: u8, head: &[u8]| {
+        let body = [head, &properties].concat();
+        [&[first, u8::try_from(body.len()).unwrap()], &body[..]].concat()
+    };
+    for (reason, part) in [(0x9C, "sends us to \"other.example:1883\""), (0x9D, "has moved to \"other.example:1883\"")]
+    {
+        let refusing = Behaviour { is_v5: true, connack: Some(packet(0x20, &[0, reason])), ..Behaviour::default() };
+        let leaving = Behaviour { is_v5: true, after_connack: packet(0xE0, &[reason]), ..Behaviour::default() };
+        for behaviour in [refusing, leaving] {
+            let broker = RawBroker::start(behaviour).await;
+            explained(&Gateway::start(settings(Protocol::V5, broker.port())), part).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_certificate_that_is_out_of_its_time_is_named_with_its_end() {
+    let certificates = Certificates::from("plant authority");
+    let broker = Broker::with(Setup { certificates: Some(&certificates), ..Setup::default() }).await;
+    for (from, to, part) in [
+        ("20200101000000Z", "20210101000000Z", "expired on 2021-01-01T00:00:00.000Z"),
+        ("20500101000000Z", "20510101000000Z", "is not valid before 2050-01-01T00:00:00.000Z"),
+    ] {
+        let (certificate, key) = certificates.issue_for(&format!("gw-{from}"), from, to);
+        for protocol in [Protocol::V5, Protocol::V311] {
+            let tls = TlsSettings {
+                ca_file: Some(certificates.ca()),
+                cert_file: Some(certificate.clone()),
+                key_file: Some(key.clone()),
+            };
+            let settings = SessionSettings {
+                host: "localhost".to_owned(),
+                tls: Some(tls),
+                ..settings(protocol, broker.tls_port())
+            };
+            explained(&Gateway::start(settings), part).await;
+        }
+    }
+}
