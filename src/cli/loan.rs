@@ -19,7 +19,7 @@ pub(super) struct Loan {
 /// # Errors
 /// The agent has the endpoint, and cannot lend it.
 pub(super) fn of_endpoint(agent: &AgentOption, endpoint: &Endpoint) -> Result<Option<Loan>, Failure> {
-    of_agent_at(&agent.socket(), endpoint)
+    of_agent_at(&agent.socket_quietly(), endpoint)
 }
 
 /// The same, of the agent that has this socket.

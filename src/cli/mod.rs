@@ -142,6 +142,15 @@ impl AgentOption {
 
     /// The socket to ask. A configuration with faults does not stop a diagnosis: the agent that runs had a good one.
     fn socket(&self) -> PathBuf {
+        self.socket_with(|note| eprintln!("{note}"))
+    }
+
+    /// The same for what needs no agent: without a word where it had to be guessed.
+    fn socket_quietly(&self) -> PathBuf {
+        self.socket_with(|_| ())
+    }
+
+    fn socket_with(&self, say: impl Fn(&str)) -> PathBuf {
         if let Some(socket) = &self.socket {
             return socket.clone();
         }
@@ -154,7 +163,7 @@ impl AgentOption {
             Err(error) if error.kind() == io::ErrorKind::NotFound && !self.lacks_file() => DEFAULT_SOCKET.into(),
             Err(error) => {
                 let path = path.display();
-                eprintln!("{path}: {error}; so {DEFAULT_SOCKET} is tried, --socket names another one");
+                say(&format!("{path}: {error}; so {DEFAULT_SOCKET} is tried, --socket names another one"));
                 DEFAULT_SOCKET.into()
             }
         }

@@ -145,12 +145,14 @@ impl Read {
         readings: &[ShownReading],
         before: &mut Vec<String>,
     ) -> std::io::Result<()> {
-        // All of it was read just now: the time stands once.
-        if let Some(time) = readings.iter().map(|reading| reading.time).max() {
-            let device = readings.first().map_or("", |reading| reading.device.as_str());
-            writeln!(out, "{device}  {time}")?;
+        // On a terminal that is redrawn the time stands once: all of it was read just now.
+        let mut table = match self.redraws() {
+            true => Table::new(["point", "value", "unit", "quality"]),
+            false => Table::new(["time", "point", "value", "unit", "quality"]),
+        };
+        if let Some(last) = readings.iter().max_by_key(|reading| reading.time).filter(|_| self.redraws()) {
+            writeln!(out, "{}  {}", last.device, last.time)?;
         }
-        let mut table = Table::new(["point", "value", "unit", "quality"]);
         let mut now = Vec::with_capacity(readings.len());
         for (index, reading) in readings.iter().enumerate() {
             let value = shown_value(&reading.value, reading.state.as_deref());
@@ -158,10 +160,14 @@ impl Read {
             let has_changed = self.watch.is_some() && before.get(index).is_some_and(|before| *before != value);
             let style = if has_changed { style(&reading.quality).bold() } else { style(&reading.quality) };
             now.push(value.clone());
-            table.styled_row(style, [point, value, reading.unit.clone(), reading.quality.clone()]);
+            let (unit, quality) = (reading.unit.clone(), reading.quality.clone());
+            match self.redraws() {
+                true => table.styled_row(style, [point, value, unit, quality]),
+                false => table.styled_row(style, [reading.time.to_string(), point, value, unit, quality]),
+            }
         }
         *before = now;
-        table.write_within(out, WIDTH)
+        if self.redraws() { table.write_within(out, WIDTH) } else { table.write(out, 0) }
     }
 
     fn readings_of_agent(&self, mut client: AgentClient) -> Result<Vec<ShownReading>, Failure> {

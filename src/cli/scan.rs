@@ -189,7 +189,7 @@ impl Scan {
                     * hosts.len().div_ceil(HOSTS_AT_ONCE) as u32
             )
         );
-        let lender = Arc::new(Lender::new(self.agent.socket()));
+        let lender = Arc::new(Lender::new(self.agent.socket_quietly()));
         let mut progress = Progress::new(hosts.len());
         let mut waiting = hosts.into_iter().enumerate();
         let mut running = JoinSet::new();

@@ -83,7 +83,11 @@ impl Poller {
         let mut rows = Vec::new();
         for group in 0..self.devices[device].plan.groups.len() {
             let round = self.read_group(device, group, None, stop, alarms).await;
-            if self.begin_study(device, group, &round) && self.study_to_its_end(device, stop).await {
+            if !round.refused.is_empty() {
+                if self.begin_study(device, group, &round) {
+                    self.study_to_its_end(device, stop).await;
+                }
+                // What was learned has changed the plan: answers belong to the blocks that were asked for.
                 self.read_group(device, group, None, stop, alarms).await;
             }
             rows.extend(self.devices[device].plan.rows(group, &self.answers, self.clock.wall()));
@@ -92,13 +96,12 @@ impl Poller {
         Ok(rows)
     }
 
-    /// Finds out what of its blocks a device refuses, so that a person sees what it gives. False when that takes too long.
-    async fn study_to_its_end(&mut self, device: usize, stop: &CancellationToken) -> bool {
+    /// Finds out what of its blocks a device refuses, so that a person sees what it gives; not for ever.
+    async fn study_to_its_end(&mut self, device: usize, stop: &CancellationToken) {
         for _ in 0..STUDY_TURNS_MAX {
             if self.study(device, stop).await.is_continue() {
-                return true;
+                return;
             }
         }
-        false
     }
 }
