@@ -26,6 +26,7 @@ unknown = 1
 url = "mqtt://broker.example"
 batch = { unknown = 1 }
 backlog = { unknown = 1 }
+health = { unknown = 1 }
 [rules]
 unknown = 1
 [[forward]]
@@ -75,6 +76,7 @@ fn heading(section: &str) -> String {
     match plain.as_str() {
         "mqtt.batch" => "batch".to_owned(),
         "mqtt.backlog" => "backlog".to_owned(),
+        "mqtt.health" => "health".to_owned(),
         "link.rtu" | "link.text" => "rtu, text".to_owned(),
         tag if tag.starts_with("device.tags") => "tags".to_owned(),
         list if section.ends_with(']') => format!("[[{list}]]"),

@@ -32,7 +32,8 @@ use crate::clock::{Clock, SystemClock};
 use crate::commands::AgentOrder;
 use crate::config::{ClockTrust, Config, LinkConfig};
 use crate::diagnostics::deeds::Deeds;
-use crate::diagnostics::health::HealthReporter;
+use crate::diagnostics::health::{HealthReporter, HealthRequests};
+use crate::diagnostics::problem_reporter::ProblemReporter;
 use crate::diagnostics::socket::{Directory, Services, SocketServer};
 use crate::diagnostics::{Board, Parts};
 use crate::ingest::{Ingest, LiveHandle, RuleParts, RulesHandle};
@@ -163,6 +164,7 @@ impl Agent {
             remote: remote.status.subscribe(),
             store: buffer.status(),
             lanes: buffer.watermarks(),
+            health: HealthRequests::default(),
             parts: parts.subscribe(),
         };
         let mut supervisor = Supervisor::default();
@@ -264,7 +266,8 @@ impl Agent {
             self.catalogue.subscribe(),
             self.forward.subscribe(),
         );
-        let health = HealthReporter::new(self.board.clone(), handle.clone(), topics.health());
+        let health = HealthReporter::new(self.board.clone(), handle.clone(), topics.health(), mqtt.health);
+        let problems = ProblemReporter::new(self.board.clone(), handle.clone(), topics.problems());
         self.reach.send_modify(|reach| reach.broker = Some((handle.clone(), topics.clone())));
         self.parts.send_modify(|parts| {
             parts.uplink = Some(uplink.status());
@@ -272,9 +275,11 @@ impl Agent {
         });
         self.uplink_tasks = vec![
             self.supervisor.spawn("uplink", Stage::Uplink, |stop| uplink.run(stop)),
-            self.supervisor.spawn("health", Stage::Uplink, |stop| health.run(stop)),
+            self.supervisor.spawn("problems", Stage::Uplink, |stop| problems.run(stop)),
             self.supervisor.spawn("session", Stage::Session, |stop| session.run(stop)),
         ];
+        let health = health.map(|health| self.supervisor.spawn("health", Stage::Uplink, |stop| health.run(stop)));
+        self.uplink_tasks.extend(health);
         Ok(())
     }
 

@@ -7,13 +7,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::commands::verb::Verb;
-use crate::config::{Config, ConfigError, GatewayConfig, MqttConfig, MqttProtocol};
+use crate::config::{Config, ConfigError, GatewayConfig, HealthDetail, MqttConfig, MqttProtocol};
 use crate::diagnostics::remote::RemoteStatus;
 use crate::model::Epoch;
 use crate::mqtt::{Message, Protocol, SessionSettings, TlsSettings, Topics};
 use crate::settings::FileFault;
 
-/// Publishes under way at once: the uplink's four, an alarm, health, and the session's own.
+/// Publishes under way at once: the uplink's four, an alarm, health, problems, and the session's own.
 const IN_FLIGHT: u16 = 8;
 
 /// Largest packet in either direction, in bytes: the largest batch that can be configured, and its topic.
@@ -23,7 +23,7 @@ const PACKET_MAX: u32 = (8 << 20) + 1024;
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// What a consumer may expect of this version.
-const CAPABILITIES: [&str; 4] = ["batch", "alarm", "catalogue", "health"];
+const CAPABILITIES: [&str; 4] = ["batch", "alarm", "catalogue", "problems"];
 
 pub(super) fn session_settings(mqtt: &MqttConfig, topics: &Topics, gateway: &GatewayConfig) -> SessionSettings {
     let offline = json!({ "online": false, "site": gateway.site.as_str(), "gateway": gateway.id.as_str() });
@@ -78,6 +78,7 @@ pub fn check_broker(file: &str, config: &Config) -> Result<(), ConfigError> {
 /// own, nothing where none can be sent.
 pub(super) fn announcement(config: &Config, clock: &dyn Clock, epoch: Epoch, revision: Option<u64>) -> Bytes {
     let gateway = &config.gateway;
+    let health = (config.mqtt.health.detail != HealthDetail::Off).then_some("health");
     let mut state = json!({
         "online": true,
         "site": gateway.site.as_str(),
@@ -87,7 +88,7 @@ pub(super) fn announcement(config: &Config, clock: &dyn Clock, epoch: Epoch, rev
         "epoch": epoch,
         "config_revision": revision,
         "started": clock.wall(),
-        "capabilities": CAPABILITIES,
+        "capabilities": CAPABILITIES.into_iter().chain(health).collect::<Vec<_>>(),
     });
     if config.remote.is_on() {
         state["commands"] = json!(Verb::NAMES);

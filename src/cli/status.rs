@@ -60,7 +60,7 @@ pub(super) fn problems(status: &Value) -> Vec<Problem> {
     list(&status["problems"]).filter_map(|problem| Problem::deserialize(problem).ok()).collect()
 }
 
-fn write_status(out: &mut impl Write, status: &Value, problems: &[Problem]) -> io::Result<()> {
+pub(super) fn write_status(out: &mut impl Write, status: &Value, problems: &[Problem]) -> io::Result<()> {
     let (bold, alert) = (Style::new().bold(), AnsiColor::Red.on_default());
     let up = Duration::from_millis(number(&status["time"]).saturating_sub(number(&status["started"])));
     writeln!(

@@ -58,7 +58,11 @@ impl Services {
     pub(super) async fn carry_out(&self, genuine: &Genuine) -> Outcome {
         let work = async {
             match &genuine.verb {
-                Verb::Status => value_of(&self.board.snapshot()),
+                Verb::Status => {
+                    // For the others who listen.
+                    self.board.health.ask_for_whole();
+                    value_of(&self.board.snapshot())
+                }
                 Verb::PollNow(which) => self.poll_now(which).await,
                 Verb::Read(which) => self.read(which).await,
                 Verb::ReadRaw(which) => self.read_raw(which).await,

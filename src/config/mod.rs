@@ -158,6 +158,8 @@ pub struct MqttConfig {
     pub batch: BatchConfig,
     /// How what was kept during an outage is sent.
     pub backlog: BacklogConfig,
+    /// How often the gateway says how it is, and how much of it.
+    pub health: HealthConfig,
 }
 
 /// Certificates of a TLS connection.
@@ -205,6 +207,26 @@ pub struct BacklogConfig {
     pub order: BacklogOrder,
     /// The most it takes beside what is new, in bytes a second; `None` for at least 200 KiB/s and ten times what is new.
     pub rate: Option<u64>,
+}
+
+/// What the health messages say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HealthConfig {
+    /// How often.
+    pub interval: Duration,
+    /// How much.
+    pub detail: HealthDetail,
+}
+
+/// How much of the state of the gateway a health message holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HealthDetail {
+    /// All counters of every link and device.
+    Full,
+    /// Of a device its state and how many requests were answered.
+    Summary,
+    /// There are no health messages.
+    Off,
 }
 
 /// Whether what is new waits for what was kept.

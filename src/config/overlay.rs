@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::devices::{self, Profiles};
 use super::forward;
-use super::site::{batch, broker_url};
+use super::site::{batch, broker_url, health};
 use super::{Config, ConfigError, MqttConfig, MqttProtocol, RulesConfig, TlsConfig};
 use crate::settings::{FileFault, Section, Source, read_text};
 
@@ -77,8 +77,9 @@ fn mqtt(mut section: Section<'_, '_>, base: &MqttConfig) -> Option<MqttConfig> {
     let has_batch = section.has("batch");
     let own_batch = batch(section.section("batch"));
     let batch = if has_batch { own_batch } else { base.batch };
+    let health = if section.has("health") { health(section.section("health")) } else { base.health };
     section.finish();
-    let same = MqttConfig { protocol, keep_alive, fallback_after, batch, ..base.clone() };
+    let same = MqttConfig { protocol, keep_alive, fallback_after, batch, health, ..base.clone() };
     let Some(broker) = broker else { return Some(same) };
     let broker = broker?;
     // The owner's password is for the owner's broker.
@@ -93,7 +94,7 @@ fn mqtt(mut section: Section<'_, '_>, base: &MqttConfig) -> Option<MqttConfig> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::parse;
+    use crate::config::{HealthConfig, HealthDetail, parse};
 
     const BASE: &str = "[gateway]\nsite = \"lyon\"\nid = \"gw-01\"\n[store]\npath = \"store\"\n[mqtt]\n\
                         url = \"mqtt://owner\"\nusername = \"gw\"\n[[link]]\nname = \"hall\"\ntcp = \"10.0.0.5:502\"\n\
@@ -121,6 +122,27 @@ mod tests {
         assert_eq!(other.mqtt.batch.max_age, Duration::from_secs(60));
         assert_eq!(other.links.iter().map(|link| link.name.as_str()).collect::<Vec<_>>(), ["shed"]);
         assert_eq!(other.gateway, same.gateway);
+    }
+
+    #[test]
+    fn health_is_each_minute_unless_it_is_said() {
+        let health = |overlay: &str| laid_over(overlay).map(|config| config.mqtt.health);
+        let minute = Duration::from_secs(60);
+
+        assert_eq!(health(""), Ok(HealthConfig { interval: minute, detail: HealthDetail::Full }));
+        let off = "[mqtt]\nhealth = { detail = \"off\" }";
+        assert_eq!(health(off), Ok(HealthConfig { interval: minute, detail: HealthDetail::Off }));
+        let rare = "[mqtt]\nhealth = { interval = \"24h\", detail = \"summary\" }";
+        assert_eq!(
+            health(rare),
+            Ok(HealthConfig { interval: Duration::from_secs(86_400), detail: HealthDetail::Summary })
+        );
+        for (bad, reason) in
+            [("interval = \"9s\"", "10s"), ("interval = \"25h\"", "24h"), ("detail = \"some\"", "summary")]
+        {
+            let refused = health(&format!("[mqtt]\nhealth = {{ {bad} }}")).unwrap_err();
+            assert!(refused.contains("mqtt.health.") && refused.contains(reason), "{refused}");
+        }
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::{
     BacklogConfig, BacklogOrder, BatchConfig, BatchEncoding, ClockTrust, Credentials, DEFAULT_PROFILES, DEFAULT_SOCKET,
-    GatewayConfig, MqttConfig, MqttProtocol, OpenCommitPlace, RulesConfig, StoreConfig, TlsConfig, WhenFull,
+    GatewayConfig, HealthConfig, HealthDetail, MqttConfig, MqttProtocol, OpenCommitPlace, RulesConfig, StoreConfig,
+    TlsConfig, WhenFull,
 };
 use crate::database::EngineKind;
 use crate::model::Name;
@@ -18,6 +19,10 @@ const PREFIX_MAX: usize = 128;
 
 /// Longer than a broker takes to be updated.
 const FALLBACK_AFTER: Duration = Duration::from_secs(600);
+
+/// More often a health message takes more of a mobile link than the readings of a small plant.
+const HEALTH_INTERVAL_LEAST: Duration = Duration::from_secs(10);
+const HEALTH_INTERVAL_MOST: Duration = Duration::from_secs(24 * 3600);
 
 /// Levels of the prefix: with site, gateway, `catalogue` and part behind it a topic has at most seven slashes,
 /// which is what AWS IoT Core takes.
@@ -153,6 +158,7 @@ pub(super) fn mqtt(
     let trust_puback = section.take("trust_puback").and_then(|item| item.boolean()).unwrap_or(false);
     let batch = batch(section.section("batch"));
     let backlog = backlog(section.section("backlog"));
+    let health = health(section.section("health"));
     section.finish();
     let (broker, gateway) = (broker?, gateway?);
     Some(MqttConfig {
@@ -168,6 +174,7 @@ pub(super) fn mqtt(
         fallback_after: FALLBACK_AFTER,
         batch,
         backlog,
+        health,
     })
 }
 
@@ -291,6 +298,15 @@ pub(super) fn batch(mut section: Section<'_, '_>) -> BatchConfig {
     let max_size = section.size("max_size", SIZE_LEAST..=SIZE_MOST).unwrap_or(100 << 10);
     section.finish();
     BatchConfig { encoding, max_age, max_size: usize::try_from(max_size).unwrap_or(usize::MAX) }
+}
+
+pub(super) fn health(mut section: Section<'_, '_>) -> HealthConfig {
+    let interval =
+        section.duration("interval", HEALTH_INTERVAL_LEAST..=HEALTH_INTERVAL_MOST).unwrap_or(Duration::from_secs(60));
+    let words = [("full", HealthDetail::Full), ("summary", HealthDetail::Summary), ("off", HealthDetail::Off)];
+    let detail = section.choice("detail", &words).unwrap_or(HealthDetail::Full);
+    section.finish();
+    HealthConfig { interval, detail }
 }
 
 fn backlog(mut section: Section<'_, '_>) -> BacklogConfig {

@@ -3,6 +3,7 @@
 pub mod deeds;
 pub mod health;
 mod lendable;
+pub mod problem_reporter;
 pub mod problems;
 pub mod process;
 pub mod protocol;
@@ -118,6 +119,8 @@ pub struct Board {
     pub store: watch::Receiver<BufferStatus>,
     /// How far each lane is delivered.
     pub lanes: watch::Receiver<Watermarks>,
+    /// Asks for the whole state on the health topic.
+    pub health: health::HealthRequests,
     /// What changes with the configuration.
     pub parts: watch::Receiver<Parts>,
 }

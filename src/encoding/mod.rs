@@ -5,6 +5,7 @@
 //! | batch, columnar | [`columnar`] | few bytes: a zstd frame around a protobuf message (`deploy/lineside.proto`) |
 //! | batch, JSON | [`json`] | people and tools: names, labels, units and engineering values beside every reading |
 //! | alarm | [`alarm`] | one JSON message for each transition |
+//! | health | [`health`] | the state of the gateway as compressed JSON: whole, or what changed since |
 //! | catalogue | [`catalogue`] | what the series ids of columnar batches mean, as retained JSON messages |
 //!
 //! Whatever the encoding, every record carries its identity: (gateway, epoch, lane, sequence, index in the commit).
@@ -18,6 +19,8 @@ pub mod alarm;
 mod batch;
 pub mod catalogue;
 pub mod columnar;
+mod frame;
+pub mod health;
 pub mod json;
 #[cfg(test)]
 mod one_set;
@@ -28,13 +31,11 @@ mod withheld;
 pub use alarm::AlarmMessage;
 pub use batch::{Batch, BatchHeader, DecodedBatch, DecodedReading, DecodedThinned, Order, Part};
 pub use catalogue::CataloguePart;
+pub use health::HealthMessage;
 pub use json::JsonBatch;
 pub use withheld::Withheld;
 
 use crate::model::Sequence;
-
-/// First bytes of every zstd frame (RFC 8878, 3.1.1).
-const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// Largest JSON message of a type that is not known here, in bytes: as values it takes a hundred times as much memory.
 const OTHER_BYTES_MAX: usize = 512 << 10;
@@ -128,7 +129,9 @@ pub enum Decoded {
     Alarm(Box<AlarmMessage>),
     /// A part of the catalogue.
     Catalogue(CataloguePart),
-    /// Another JSON message: state, health, responses.
+    /// A health message.
+    Health(Box<HealthMessage>),
+    /// Another JSON message: state, problems, responses.
     Other(serde_json::Value),
 }
 
@@ -137,8 +140,11 @@ pub enum Decoded {
 /// # Errors
 /// One line that says what is wrong with the bytes; bytes from outside never panic.
 pub fn decode_any(payload: &[u8]) -> Result<Decoded, DecodeError> {
-    if payload.starts_with(&ZSTD_MAGIC) {
-        return columnar::decode(payload).map(Decoded::Columnar);
+    if frame::is_frame(payload) {
+        return match frame::first_byte(payload)? {
+            Some(b'{') => health::decode(payload).map(Box::new).map(Decoded::Health),
+            Some(_) | None => columnar::decode(payload).map(Decoded::Columnar),
+        };
     }
     let first = payload.iter().find(|byte| !byte.is_ascii_whitespace());
     match first {

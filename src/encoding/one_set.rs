@@ -415,7 +415,7 @@ proptest! {
     #[test]
     fn any_bytes_are_refused_or_decoded_but_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = decode_any(&bytes);
-        let _ = decode_any(&[&ZSTD_MAGIC, &*bytes].concat());
+        let _ = decode_any(&[&super::frame::MAGIC, &*bytes].concat());
     }
 
     #[test]

@@ -57,9 +57,14 @@ impl Topics {
         [self.batch(), self.alarm(), self.catalogue("+")]
     }
 
-    /// Counters of every stage.
+    /// State and counters of every stage; the last whole state is retained.
     pub fn health(&self) -> String {
         self.below("health")
+    }
+
+    /// The list of problems: retained.
+    pub fn problems(&self) -> String {
+        self.below("problems")
     }
 
     /// Messages that rules publish, `name` as they say.
@@ -104,7 +109,8 @@ impl Topics {
 
     /// Whether an answer may go to `topic`: it stands below this gateway, and nothing else is said there.
     pub fn takes_answers(&self, topic: &str) -> bool {
-        const OWN: [&str; 9] = ["state", "batch", "alarm", "catalogue", "health", "event", "probe", "cmd", "config"];
+        const OWN: [&str; 10] =
+            ["state", "batch", "alarm", "catalogue", "health", "problems", "event", "probe", "cmd", "config"];
         let below = topic.strip_prefix(&self.base).and_then(|rest| rest.strip_prefix('/'));
         let first = below.and_then(|below| below.split('/').next()).unwrap_or_default();
         let is_plain = !topic.chars().any(|c| matches!(c, '+' | '#') || c.is_control());

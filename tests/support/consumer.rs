@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use lineside::clock::{Clock, SystemClock};
 use lineside::encoding::alarm::{AlarmContent, JsonTransition};
+use lineside::encoding::health::{self, HealthMessage};
 use lineside::encoding::json::JsonValue;
 use lineside::encoding::{
     self, AlarmMessage, BatchHeader, CataloguePart, Decoded, DecodedBatch, JsonBatch, Order, Part,
@@ -157,7 +158,11 @@ pub struct Harvest {
     pub catalogue: HashMap<(Epoch, SeriesId), SeriesInfo>,
     /// Payloads of the state topic as they came.
     pub states: Vec<(bool, serde_json::Value)>,
+    /// Whole states, also those that came as changes.
     pub health: Vec<serde_json::Value>,
+    health_base: Option<health::Whole>,
+    /// Lists of problems.
+    pub problems: Vec<serde_json::Value>,
     /// Messages that rules published: last level of the topic, and text.
     pub events: Vec<(String, String)>,
     pub batches: u64,
@@ -191,13 +196,29 @@ impl Harvest {
             ("batch", Ok(Decoded::Json(batch))) => self.take_json(batch, payload.len()),
             ("alarm", Ok(Decoded::Alarm(alarm))) => self.take_alarm(*alarm),
             ("state", Ok(Decoded::Other(state))) => self.states.push((retained, state)),
-            ("health", Ok(Decoded::Other(health))) => self.health.push(health),
+            ("health", Ok(Decoded::Health(health))) => self.take_health(*health),
+            ("problems", Ok(Decoded::Other(problems))) => self.problems.push(problems),
             ("probe", _) => {}
             (name, _) if topic.contains("/event/") => {
                 self.events.push((name.to_owned(), String::from_utf8_lossy(&payload).into_owned()));
             }
             (_, Ok(Decoded::Catalogue(part))) if topic.contains("/catalogue/") => self.take_catalogue(part),
             (_, decoded) => self.wrong.push(format!("{topic}: {decoded:?}")),
+        }
+    }
+
+    fn take_health(&mut self, message: HealthMessage) {
+        match (message, &self.health_base) {
+            (HealthMessage::Whole(whole), _) => {
+                self.health.push(whole.status.clone());
+                self.health_base = Some(whole);
+            }
+            (HealthMessage::Changes(changes), Some(base)) if changes.base == base.id => match changes.onto(base) {
+                Ok(status) => self.health.push(status),
+                Err(error) => self.wrong.push(format!("health: {error}")),
+            },
+            // The whole state went before this consumer came.
+            (HealthMessage::Changes(_), _) => {}
         }
     }
 

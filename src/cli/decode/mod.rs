@@ -12,6 +12,7 @@ use serde_json::{Value as Json, json};
 
 use super::{Exit, Failure, write_json, written};
 use crate::diagnostics::socket::show as shown;
+use crate::encoding::health::{HealthMessage, Whole};
 use crate::encoding::{self, BatchHeader, Decoded, DecodedBatch, DecodedReading, DecodedThinned};
 use crate::model::{
     Aggregate, ClockOffset, ClockOffsets, Epoch, Gap, Scale, Sequence, SeriesId, SeriesInfo, Summary, Value,
@@ -20,7 +21,7 @@ use crate::model::{
 /// Largest payload that is read, in bytes: twice the largest `max_size` of a batch.
 const PAYLOAD_MAX: u64 = 16 << 20;
 
-/// Print what is in a payload: a batch of any encoding, an alarm, a part of the catalogue.
+/// Print what is in a payload: a batch of any encoding, an alarm, a part of the catalogue, a health message.
 ///
 /// For example: mosquitto_sub -t 'lineside/v1/lyon/gw-01/batch' -C 1 -N | lineside decode
 #[derive(Debug, Args)]
@@ -36,6 +37,9 @@ pub(super) struct Decode {
     /// that boot are shown corrected. Can be given more than once.
     #[arg(long, value_name = "FILE")]
     clock: Vec<PathBuf>,
+    /// Whole health message that a health message of changes builds on: the payload retained on .../health.
+    #[arg(long, value_name = "FILE")]
+    base: Option<PathBuf>,
     /// One JSON object.
     #[arg(long)]
     json: bool,
@@ -51,7 +55,7 @@ type Names = HashMap<(Epoch, SeriesId), SeriesInfo>;
 
 impl Decode {
     pub fn run(self) -> Result<Exit, Failure> {
-        let decoded = decode(&self.file)?;
+        let decoded = self.on_its_base(decode(&self.file)?)?;
         let known = Known { names: self.names()?, offsets: self.offsets(&decoded)? };
         let mut out = anstream::stdout().lock();
         written(match self.json {
@@ -61,10 +65,29 @@ impl Decode {
                 Decoded::Json(batch) => show::json(&mut out, batch),
                 Decoded::Alarm(alarm) => show::alarm(&mut out, alarm),
                 Decoded::Catalogue(part) => show::catalogue(&mut out, part),
+                Decoded::Health(message) => show::health(&mut out, message),
                 Decoded::Other(value) => write_json(&mut out, value),
             },
         })?;
         Ok(Exit::Done)
+    }
+
+    /// With the whole state that is given, changes become a whole state; everything else stays as it is.
+    fn on_its_base(&self, decoded: Decoded) -> Result<Decoded, Failure> {
+        let Some(file) = &self.base else { return Ok(decoded) };
+        let refused = |reason: String| Failure::Refused(format!("{}: {reason}", file.display()));
+        let Decoded::Health(base) = decode(file)? else { return Err(refused("not a health message".to_owned())) };
+        let HealthMessage::Whole(base) = *base else { return Err(refused("not a whole health message".to_owned())) };
+        match decoded {
+            Decoded::Health(message) => match *message {
+                HealthMessage::Changes(changes) => {
+                    let status = changes.onto(&base).map_err(|error| refused(error.to_string()))?;
+                    Ok(Decoded::Health(Box::new(HealthMessage::Whole(Whole { status, ..base }))))
+                }
+                whole @ HealthMessage::Whole(_) => Ok(Decoded::Health(Box::new(whole))),
+            },
+            other => Ok(other),
+        }
     }
 
     /// Clock offsets of the payload itself, and of the others given.
@@ -75,7 +98,9 @@ impl Decode {
                 batch.clock_offsets.iter().for_each(|(_, offset)| offsets.note(*offset));
                 true
             }
-            Decoded::Json(_) | Decoded::Alarm(_) | Decoded::Catalogue(_) | Decoded::Other(_) => false,
+            Decoded::Json(_) | Decoded::Alarm(_) | Decoded::Catalogue(_) | Decoded::Health(_) | Decoded::Other(_) => {
+                false
+            }
         };
         take(decoded);
         for file in &self.clock {
@@ -132,6 +157,10 @@ impl Serialize for AsJson<'_> {
             Decoded::Json(batch) => batch.serialize(serializer),
             Decoded::Alarm(alarm) => alarm.serialize(serializer),
             Decoded::Catalogue(part) => part.serialize(serializer),
+            Decoded::Health(message) => match message.as_ref() {
+                HealthMessage::Whole(whole) => whole.status.serialize(serializer),
+                HealthMessage::Changes(changes) => changes.serialize(serializer),
+            },
             Decoded::Other(value) => value.serialize(serializer),
         }
     }

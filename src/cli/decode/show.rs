@@ -7,11 +7,13 @@ use serde::Serialize;
 
 use super::{Known, Names, raw_value};
 use crate::cli::plural;
+use crate::cli::status;
 use crate::cli::table::{Layout, Table};
 use crate::cli::tail::{shown_value, style};
 use crate::diagnostics::socket::show;
 use crate::encoding::alarm::{AlarmContent, AlarmMessage};
 use crate::encoding::catalogue::CataloguePart;
+use crate::encoding::health::{Entry, HealthMessage};
 use crate::encoding::json::{JsonBatch, JsonGap, JsonValue};
 use crate::encoding::{DecodedBatch, DecodedReading};
 use crate::model::{Epoch, Lane, Name, Replaced, Scale, Sequence, Timestamp};
@@ -31,6 +33,23 @@ impl Origin<'_> {
         writeln!(out, "epoch               {}", self.epoch)?;
         writeln!(out, "covers              {} {covers}", self.lane)?;
         writeln!(out, "oldest undelivered  {}", self.oldest_undelivered)
+    }
+}
+
+/// A whole state as `lineside status` shows it.
+pub(super) fn health(out: &mut impl Write, message: &HealthMessage) -> io::Result<()> {
+    match message {
+        HealthMessage::Whole(whole) => {
+            status::write_status(out, &whole.status, &status::problems(&whole.status))?;
+            writeln!(out, "\nwhole state {:?}, detail {:?}", whole.id, whole.detail)
+        }
+        HealthMessage::Changes(changes) => {
+            let of = plural(changes.add.iter().filter(|entry| **entry != Entry::Add(0)).count(), "number");
+            let (set, drop) = (changes.set.len(), changes.drop.len());
+            writeln!(out, "message {} after the whole state {:?}", changes.number, changes.base)?;
+            writeln!(out, "changes   {of}, {set} other places, {drop} gone")?;
+            writeln!(out, "--base FILE names the payload of that whole state and shows the whole of this one.")
+        }
     }
 }
 

@@ -151,7 +151,7 @@ fn take(topic: &[u8], payload: &[u8], harvest: &mut Harvest) {
                 harvest.arrived.rule_cleared += u64::from(transition.transition == Transition::Cleared);
             }
         }
-        Ok(Decoded::Json(_) | Decoded::Other(_)) => {}
+        Ok(Decoded::Json(_) | Decoded::Health(_) | Decoded::Other(_)) => {}
         Err(error) => {
             tracing::warn!(%topic, %error, "a payload of the demo cannot be decoded");
             harvest.arrived.undecodable += 1;

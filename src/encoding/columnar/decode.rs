@@ -1,6 +1,5 @@
 //! A columnar batch back into readings. Bytes from outside: every count is bounded before it allocates.
 
-use std::io::Read;
 use std::sync::Arc;
 
 use pco::data_types::Number;
@@ -11,7 +10,7 @@ use super::fit::{Fit, unfit};
 use super::table::{Ordered, power_of_ten};
 use super::{MESSAGE_BYTES_MAX, READINGS_MAX, bounds, thinned};
 use crate::encoding::batch::{BatchHeader, DecodedBatch, DecodedReading, Order, Part};
-use crate::encoding::{DecodeError, ZSTD_MAGIC, wire};
+use crate::encoding::{DecodeError, frame, wire};
 use crate::model::{
     BootId, ClockOffset, ClockState, CommitHeader, Epoch, Gap, GapReason, Lane, Name, Observed, Quality, Sequence,
 };
@@ -21,9 +20,6 @@ use crate::model::{SeriesId, Timestamp, Value};
 /// twelve for each aggregate.
 const NUMBERS_MAX: usize = 16 * READINGS_MAX;
 
-/// Largest zstd window accepted, as a power of two: that of a message of [`MESSAGE_BYTES_MAX`].
-const WINDOW_LOG_MAX: u32 = 22;
-
 const COMMIT_COLUMNS: usize = 4;
 const ROW_COLUMNS: usize = 3;
 
@@ -32,24 +28,11 @@ const ROW_COLUMNS: usize = 3;
 /// # Errors
 /// What is wrong with the bytes, in one line.
 pub fn decode(payload: &[u8]) -> Result<DecodedBatch, DecodeError> {
-    if !payload.starts_with(&ZSTD_MAGIC) {
-        return Err(DecodeError::Foreign("it does not begin with a zstd frame".to_owned()));
-    }
-    let message = decompress(payload)?;
+    let message = frame::decompress(payload, MESSAGE_BYTES_MAX)?;
     bounds::check(&message)?;
     let message = wire::Batch::decode(&*message)
         .map_err(|error| DecodeError::Foreign(format!("no protobuf message in the zstd frame: {error}")))?;
     decode_message(&message)
-}
-
-fn decompress(payload: &[u8]) -> Result<Vec<u8>, DecodeError> {
-    let broken = |error: std::io::Error| DecodeError::damaged(format!("zstd: {error}"));
-    let mut frame = zstd::Decoder::with_buffer(payload).map_err(broken)?.single_frame();
-    frame.window_log_max(WINDOW_LOG_MAX).map_err(broken)?;
-    let mut message = Vec::new();
-    (&mut frame).take(MESSAGE_BYTES_MAX as u64 + 1).read_to_end(&mut message).map_err(broken)?;
-    at_most("bytes", message.len(), MESSAGE_BYTES_MAX)?;
-    if frame.finish().is_empty() { Ok(message) } else { Err(DecodeError::damaged("bytes after its end")) }
 }
 
 pub(super) fn decode_message(message: &wire::Batch) -> Result<DecodedBatch, DecodeError> {
