@@ -54,7 +54,7 @@ const ONLY_IN: [(&str, &[&str]); 6] = [
 ];
 
 /// Modules that decide: no async, no clock.
-const PURE: [&str; 32] = [
+const PURE: [&str; 35] = [
     "src/model/",
     "src/modbus/plan",
     "src/modbus/codec",
@@ -82,6 +82,9 @@ const PURE: [&str; 32] = [
     "src/commands/desired",
     "src/commands/order",
     "src/commands/verb",
+    "src/commands/write/basis",
+    "src/commands/write/sent",
+    "src/config/pushed",
     "src/modbus/write",
     "src/modbus/encode",
     "src/uplink/sizing",
@@ -219,4 +222,56 @@ fn unsafe_code_stands_in_one_file() {
         .map(|source| source.path)
         .collect();
     assert_eq!(files, ["src/kernel.rs"]);
+}
+
+/// Files whose code contains `text`, among those of these modules.
+fn containing(text: &str, modules: &[&str]) -> Vec<String> {
+    let is_meant = |source: &Source| modules.contains(&source.module.as_str()) && source.code.contains(text);
+    let mut files: Vec<String> = sources().into_iter().filter(is_meant).map(|source| source.path).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn only_known_files_send_bytes_to_devices() {
+    // Given everything that knows links and ports.
+    let modules =
+        ["modbus", "instrument", "poll", "config", "profile", "kernel", "commands", "actions", "ingest", "agent"];
+
+    // Then what goes out goes through the one client of each protocol.
+    let devices = |file: &String| !file.starts_with("src/agent/learned") && !file.starts_with("src/commands/log_file");
+    let senders: Vec<String> = containing(".write_all(", &modules).into_iter().filter(devices).collect();
+    let told = senders.iter().filter(|file| !file.starts_with("src/commands/")).collect::<Vec<_>>();
+    assert_eq!(told, ["src/instrument/client.rs", "src/modbus/client.rs", "src/modbus/transport.rs"]);
+    // And what is asked of an instrument is what its profile says.
+    assert_eq!(containing(".exchange(", &["instrument"]), ["src/instrument/client.rs"]);
+    assert_eq!(containing("Mode::Ask(request.clone())", &["poll"]), ["src/poll/text.rs"]);
+}
+
+#[test]
+fn only_the_guard_has_writes_sent() {
+    let everything: Vec<&str> =
+        RANKS.iter().map(|(module, _)| *module).filter(|module| *module != "simulator").collect();
+    let built = |name: &str| {
+        let literal = format!("{name} {{");
+        let declared = [format!("struct {literal}"), format!("impl {literal}")];
+        let builds = |source: &Source| {
+            let all = source.code.matches(&literal).count();
+            let others: usize = declared.iter().map(|text| source.code.matches(text.as_str()).count()).sum();
+            all > others
+        };
+        let is_meant = |source: &Source| everything.contains(&source.module.as_str()) && builds(source);
+        let mut files: Vec<String> = sources().into_iter().filter(is_meant).map(|source| source.path).collect();
+        files.sort();
+        files
+    };
+    // A request that writes is built from an order, an order from a ticket, and a ticket by the guard alone.
+    assert_eq!(built("WriteRequest"), ["src/poll/poller/writing.rs"]);
+    assert_eq!(built("WriteOrder"), ["src/commands/write/perform.rs"]);
+    assert_eq!(built("Ticket"), ["src/commands/write/guard.rs"]);
+    // Every other request for words is one of the four functions that read.
+    for table in ["coil", "discrete", "holding", "input"] {
+        let function = lineside::profile::Table::from_word(table).unwrap().read_function();
+        assert!((1..=4).contains(&function), "{table}: {function}");
+    }
 }

@@ -286,7 +286,7 @@ fn plan_all(profile: &Profile) {
 
 /// What a configuration means, for people to compare.
 fn shown(config: &Config) -> String {
-    let Config { gateway, clock, store, mqtt, profiles: _, rules, forward, remote, writes, links } = config;
+    let Config { gateway, clock, store, mqtt, profiles: _, rules, forward, remote, writes, links, pushed: _ } = config;
     let mut text = format!("gateway {}/{}, socket {}\n", gateway.site, gateway.id, gateway.socket.display());
     let limit = store.limit_bytes;
     writeln!(text, "clock {clock:?}").unwrap();

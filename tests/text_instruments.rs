@@ -104,6 +104,7 @@ fn link(port: &Path, profile: TextProfile) -> LinkConfig {
         manufacturer: "none".to_owned(),
         model: "none".to_owned(),
         protocol: Protocol::Text(profile),
+        content: String::new(),
     };
     LinkConfig {
         name: Name::new("bench").expect("a name"),

@@ -51,6 +51,8 @@ pub struct RuleWrite {
     pub point: String,
     /// Engineering value.
     pub value: f64,
+    /// The rule, or what it looks at, was pushed.
+    pub from_afar: bool,
     /// Whether it was written; otherwise why not.
     pub reply: oneshot::Sender<Result<(), String>>,
 }
@@ -159,10 +161,11 @@ impl Actions {
     }
 
     /// Has a tag written by whoever guards that.
-    async fn write(&mut self, alarm: &str, device: String, point: String, value: f64) -> Result<(), ActionError> {
+    async fn write(&mut self, action: &Action) -> Result<(), ActionError> {
+        let ActionSpec::Write { device, point, value, from_afar } = action.what.clone() else { return Ok(()) };
         let guard = self.reach.borrow().guard.clone().ok_or(ActionError::NoGuard)?;
         let (reply, answer) = oneshot::channel();
-        let wanted = RuleWrite { alarm: alarm.to_owned(), device, point, value, reply };
+        let wanted = RuleWrite { alarm: action.alarm.clone(), device, point, value, from_afar, reply };
         guard.send(wanted).await.map_err(|_| ActionError::NoGuard)?;
         answer.await.unwrap_or(Err("the agent is stopping".to_owned())).map_err(ActionError::Write)
     }
@@ -174,9 +177,7 @@ impl Actions {
             return;
         }
         let outcome = match &action.what {
-            ActionSpec::Write { device, point, value } => {
-                self.write(&action.alarm, device.clone(), point.clone(), *value).await
-            }
+            ActionSpec::Write { .. } => self.write(&action).await,
             ActionSpec::PollFaster { device, interval, lasts } => {
                 // After a restart it may be about what is long over.
                 let lasts = lasts.saturating_sub(self.clock.wall().since(action.time));

@@ -54,8 +54,8 @@ pub use online::check_broker;
 use remote::Remote;
 pub use remote::Surroundings;
 pub use rules::{
-    doubtful_interlocks, fault_of as rule_fault, load as load_rules, series as rule_series, stored_up,
-    unmatched_selectors,
+    doubtful_interlocks, fault_of as rule_fault, load as load_rules, readable as rules_of, series as rule_series,
+    stored_up, unmatched_selectors,
 };
 
 /// Cycles between the pollers and ingest: five seconds of fifty devices at ten cycles a second, the longest flush seen
@@ -386,10 +386,11 @@ impl Agent {
         self.register_series(&mut config.links).await?;
         self.answering = trial::answering(&self.board.snapshot(), &self.answering);
         self.groups = groups;
-        let Config { gateway: _, clock: _, store: _, mqtt, profiles, rules, forward, remote, writes, links } = config;
+        let Config { gateway: _, clock: _, store: _, mqtt, profiles, rules, forward, remote, writes, links, pushed } =
+            config;
         let own = &mut self.config;
         (own.mqtt, own.profiles, own.rules, own.forward) = (mqtt, profiles, rules, forward);
-        (own.remote, own.writes, own.links) = (remote, writes, links);
+        (own.remote, own.writes, own.links, own.pushed) = (remote, writes, links, pushed);
         self.apply_remote().await;
         if uplink_differs {
             for task in std::mem::take(&mut self.uplink_tasks) {

@@ -7,9 +7,9 @@ use tokio::task::Id;
 
 use super::Agent;
 use crate::commands::execute::Services;
-use crate::commands::write::{Permission, resolve};
+use crate::commands::write::{Installation, Permission, resolve};
 use crate::commands::{AgentOrder, CommandParts, Commands, InboxSender, Outlet};
-use crate::config::{LinkConfig, RemoteConfig};
+use crate::config::RemoteConfig;
 use crate::diagnostics::deeds::Deed;
 use crate::diagnostics::remote::RemoteStatus;
 use crate::logging::LogHandle;
@@ -89,8 +89,9 @@ impl Agent {
 
     /// What may be written, with the links that run.
     pub(super) fn apply_permissions(&self) {
-        let links: Vec<&LinkConfig> = self.links.iter().map(|link| &link.config).collect();
-        self.remote.permissions.send_replace(resolve(&self.config.writes, &links));
+        let links = self.links.iter().map(|link| &link.config).collect();
+        let installation = Installation { links, groups: &self.groups };
+        self.remote.permissions.send_replace(resolve(&self.config.writes, &installation));
     }
 
     /// Says which writing is not allowed: when the links run that belong to it.

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::advice::advice;
+use crate::commands::write::{Basis, Installation};
 use crate::config::{Condition, Config, DeviceConfig, Forward, GatewayConfig, Interlock, LinkConfig, WriteConfig};
 use crate::model::{Scale, SeriesId, Timestamp};
 use crate::rules::engine::{DeviceSeries, Engine, EngineError, RuleSetup, UP};
 use crate::rules::file;
 use crate::rules::interlock;
 use crate::rules::live::{Labels, NAME, SeriesSpec};
-use crate::rules::spec::{GroupSpec, InterlockSpec, Place, RuleKind, RuleSpec};
+use crate::rules::spec::{ActionSpec, GroupSpec, InterlockSpec, Place, RuleKind, RuleSpec};
 use crate::rules::text::Surroundings;
 use crate::rules::unmatched::{Unmatched, is_made, shown, takes, unmatched};
 use crate::settings::{FileFault, show_duration};
@@ -37,6 +38,7 @@ pub fn load(config: &Config) -> Result<Vec<GroupSpec>, Vec<FileFault>> {
     });
     let refused = |error: anyhow::Error| vec![FileFault::of_file("rules", error.to_string())];
     groups.extend(aggregates(&config.links).map_err(refused)?);
+    mark_origin(&mut groups, config);
     let series = specs(&config.links, None);
     let memory_limit = Some(config.rules.memory_bytes);
     let setup = RuleSetup { groups: groups.clone(), interlocks, series, memory_limit, ..setup_of(&config.gateway) };
@@ -47,6 +49,46 @@ pub fn load(config: &Config) -> Result<Vec<GroupSpec>, Vec<FileFault>> {
     }
     unmatched_selectors(&groups, config).iter().for_each(|found| tracing::warn!("{found}"));
     Ok(groups)
+}
+
+/// The rules that a configuration names, as far as they can be read, and those that nobody wrote.
+pub fn readable(config: &Config) -> Vec<GroupSpec> {
+    let (mut groups, _) = file::load_readable(&config.rules.files);
+    groups.extend(aggregates(&config.links).unwrap_or_default());
+    mark_origin(&mut groups, config);
+    groups
+}
+
+/// Notes in every action that writes whether it comes from afar: the rule was pushed, or what it looks at is not what the
+/// owner's own file says it is.
+fn mark_origin(groups: &mut [GroupSpec], config: &Config) {
+    let Some(pushed) = &config.pushed else { return };
+    let alerts = groups.to_vec();
+    let own = pushed.own_links.as_ref().map(|links| Installation { links: links.iter().collect(), groups: &alerts });
+    let now = Installation { links: config.links.iter().collect(), groups: &alerts };
+    for group in groups {
+        let of = GroupSpec { rules: Vec::new(), ..group.clone() };
+        for rule in &mut group.rules {
+            let known = rule.clone();
+            let RuleKind::Alert(alert) = &mut rule.kind else { continue };
+            let mut writes = alert
+                .on_raised
+                .iter_mut()
+                .chain(&mut alert.on_cleared)
+                .filter_map(|action| match action {
+                    ActionSpec::Write { from_afar, .. } => Some(from_afar),
+                    ActionSpec::PollFaster { .. } | ActionSpec::Capture { .. } | ActionSpec::Publish { .. } => None,
+                })
+                .peekable();
+            if writes.peek().is_none() {
+                continue;
+            }
+            let differs =
+                |own: &Installation<'_>| Basis::of_rule(own, &of, &known) != Basis::of_rule(&now, &of, &known);
+            let is_from_afar = pushed.rules || own.as_ref().is_some_and(differs);
+            writes.for_each(|from_afar| *from_afar = is_from_afar);
+        }
+    }
 }
 
 /// A rule that cannot be put in force, as a fault of its file.

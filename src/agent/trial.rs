@@ -12,12 +12,14 @@ use tokio::time::{Instant, sleep};
 use super::Agent;
 use crate::commands::fail_point;
 use crate::commands::revisions::Reason;
+use crate::commands::write::{Installation, endangered};
 use crate::commands::{TrialOrder, Verdict};
 use crate::config::{self, Config, OVERLAY_FILE};
 use crate::diagnostics::Status;
 use crate::model::{Name, Observed, Row};
 use crate::mqtt::SessionState;
 use crate::poll::status::DeviceState;
+use crate::rules::spec::GroupSpec;
 
 /// Pause before a device that does not answer is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -49,12 +51,12 @@ impl Trial {
             let _ = reply.send(Verdict::Refused(reasons));
             None
         };
-        let config = match load(path, &order) {
+        let previous = agent.config_in_force();
+        let config = match load(path, &order, (&previous, &agent.groups)) {
             Ok(config) => config,
             Err(reasons) => return refused(reasons, reply),
         };
         let before = agent.board().snapshot();
-        let previous = agent.config_in_force();
         let renewed = agent.links_to_renew(&config);
         let broker_differs = previous.mqtt != config.mqtt;
         if let Err(error) = agent.reload(config).await {
@@ -141,17 +143,35 @@ impl Trial {
     }
 }
 
-/// The configuration that is to be tried, as `check` and `run` would take it.
-fn load(path: &Path, order: &TrialOrder) -> Result<Config, Vec<Reason>> {
+/// The configuration that is to be tried, as `check` and `run` would take it, unless a permission to write would rest on
+/// something else than with `previous` or the owner's own.
+fn load(path: &Path, order: &TrialOrder, (previous, groups): (&Config, &[GroupSpec])) -> Result<Config, Vec<Reason>> {
     let told = |error: config::ConfigError| error.faults.into_iter().map(Reason::from).collect::<Vec<_>>();
     let base = config::load(path).map_err(told)?;
     let Some(directory) = &order.directory else { return Ok(base) };
     let config = config::lay_over(&base, directory).map_err(told)?;
-    super::load_rules(&config).map_err(|faults| {
+    let new_groups = super::load_rules(&config).map_err(|faults| {
         let named = faults.into_iter().map(Reason::from);
         named.map(|reason| Reason { file: config::named(&reason.file, directory), ..reason }).collect::<Vec<_>>()
     })?;
-    Ok(config)
+    let own_groups = super::rules_of(&base);
+    let after = installation(&config, &new_groups);
+    let mut found = endangered(&base.writes, &installation(&base, &own_groups), &after, &order.leased);
+    found.extend(endangered(&base.writes, &installation(previous, groups), &after, &order.leased));
+    found.sort();
+    found.dedup_by(|a, b| a.0 == b.0);
+    let reason = |(tag, reason): (String, String)| {
+        let reason = format!(
+            "the owner allows to write this tag, and the pin of that would not hold any more: {reason}; the owner changes \
+             it on site"
+        );
+        Reason::new(OVERLAY_FILE, &format!("write {tag}"), reason)
+    };
+    if found.is_empty() { Ok(config) } else { Err(found.into_iter().map(reason).collect()) }
+}
+
+fn installation<'a>(config: &'a Config, groups: &'a [GroupSpec]) -> Installation<'a> {
+    Installation { links: config.links.iter().collect(), groups }
 }
 
 fn is_connected(status: &Status) -> bool {

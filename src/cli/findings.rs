@@ -7,7 +7,7 @@ use rustix::fs::{Access, access, statvfs};
 
 use super::table::bytes;
 use crate::agent;
-use crate::commands::write::resolve;
+use crate::commands::write::{Installation, resolve};
 use crate::config::{Config, Endpoint, LinkConfig, MqttConfig, SerialSettings, StoreConfig};
 use crate::database::EngineKind;
 use crate::modbus::timing;
@@ -29,8 +29,9 @@ pub(super) fn notes(config: &Config) -> Vec<String> {
 
 /// Permissions to write that are not in force, and the pin that would put them there.
 fn writes(config: &Config) -> Vec<String> {
-    let links: Vec<&LinkConfig> = config.links.iter().collect();
-    let idle = resolve(&config.writes, &links).into_iter().filter_map(|permission| {
+    let groups = agent::rules_of(config);
+    let installation = Installation { links: config.links.iter().collect(), groups: &groups };
+    let idle = resolve(&config.writes, &installation).into_iter().filter_map(|permission| {
         let reason = permission.place.err()?;
         Some(format!("write {}/{}: {reason}", permission.config.device, permission.config.point))
     });

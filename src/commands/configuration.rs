@@ -104,7 +104,8 @@ impl Commands {
             Ok(directory) => {
                 fail_point::reached("config-staged");
                 let (window, share) = (desired.window(), desired.share.unwrap_or(1.0));
-                self.try_out(step, TrialOrder { directory: Some(directory), window, share }).await;
+                self.try_out(step, TrialOrder { directory: Some(directory), window, share, leased: self.leased() })
+                    .await;
             }
             Err(trouble) => self.refuse_revision(step, Reason::new("", "", trouble)).await,
         }
@@ -147,7 +148,11 @@ impl Commands {
             Verdict::RolledBack(reasons) => (Standing::RolledBack, reasons),
         };
         let step = Revision { standing, reasons, time: self.parts.clock.wall(), ..step };
-        self.note("configuration", &step.by, &format!("revision {}: {standing:?}", step.revision)).await;
+        let why = step.reasons.first().map(|reason| format!(": {} {}", reason.key, reason.reason)).unwrap_or_default();
+        self.note("configuration", &step.by, &format!("revision {}: {standing:?}{why}", step.revision)).await;
+        if standing == Standing::Refused {
+            self.count(|status| *status.refused.entry("configuration").or_default() += 1);
+        }
         let noted = self.note_step(step.clone()).await;
         fail_point::reached("config-settled");
         tracing::info!(revision = step.revision, ?standing, "configuration settled");
@@ -167,7 +172,8 @@ impl Commands {
     fn go_back(&mut self) {
         let Ok(revisions) = self.configurations.revisions.get() else { return };
         let directory = revisions.in_force().and_then(|step| revisions.files(step));
-        let (orders, order) = (self.parts.orders.clone(), TrialOrder { directory, window: WINDOW_HERE, share: 0.0 });
+        let (orders, order) =
+            (self.parts.orders.clone(), TrialOrder { directory, window: WINDOW_HERE, share: 0.0, leased: Vec::new() });
         self.answers.spawn(async move {
             let (reply, _) = oneshot::channel();
             let _ = orders.send(AgentOrder::Try(order, reply)).await;
@@ -209,7 +215,7 @@ impl Commands {
             (known.digest.clone(), Some(files))
         };
         let step = Revision { revision, digest, by, time, standing, reasons };
-        Ok((step, TrialOrder { directory, window: WINDOW_HERE, share: 1.0 }))
+        Ok((step, TrialOrder { directory, window: WINDOW_HERE, share: 1.0, leased: self.leased() }))
     }
 
     /// What was tried and what is in force, for people.

@@ -254,12 +254,20 @@ impl Gate {
         if let Some(last) = self.counters.get(key).copied().filter(|last| counter <= *last) {
             return Err(Refusal::Counter { counter, key: key.clone(), last });
         }
-        let bucket = self.rates.entry(key.clone()).or_insert(Bucket { left: BURST, at: now.monotonic });
+        self.pace(key, now)
+    }
+
+    /// Whether `who` has not sent too many.
+    ///
+    /// # Errors
+    /// [`Refusal::Rate`].
+    pub fn pace(&mut self, who: &str, now: Now) -> Result<(), Refusal> {
+        let bucket = self.rates.entry(who.to_owned()).or_insert(Bucket { left: BURST, at: now.monotonic });
         let passed = now.monotonic.saturating_sub(bucket.at).as_secs_f64();
         bucket.left = (bucket.left + passed * PER_SECOND).min(BURST);
         bucket.at = now.monotonic;
         if bucket.left < 1.0 {
-            return Err(Refusal::Rate(key.clone()));
+            return Err(Refusal::Rate(who.to_owned()));
         }
         bucket.left -= 1.0;
         Ok(())

@@ -20,6 +20,9 @@ use crate::diagnostics::protocol::{Notice, Request};
 /// A write on the spot is given up when the device cannot be asked for so long.
 const EXPIRY_HERE: Duration = Duration::from_secs(30);
 
+/// Under this name all pushed rules together have the pace of one key. No key can have this name.
+const PUSHED_RULES: &str = "(pushed rules)";
+
 impl Asker {
     /// Says that it is not done.
     fn refuse(self, reason: String) {
@@ -53,7 +56,9 @@ impl Commands {
             Request::Write { device, point, value, dry_run, span, by } => {
                 let span = span.map(|span| Span::try_from(Value::String(span))).transpose();
                 match span.map(|span| Wish { device, point, value, dry_run, span }) {
-                    Ok(wish) => return self.write_for(wish, format!("(here) {by}"), Asker::Here(reply)).await,
+                    Ok(wish) => {
+                        return self.write_for(wish, format!("(here) {by}"), Origin::Here, Asker::Here(reply)).await;
+                    }
                     Err(reason) => Err(Notice::Refused(reason.to_owned())),
                 }
             }
@@ -63,14 +68,19 @@ impl Commands {
         let _ = reply.send(answer);
     }
 
-    /// A rule writes within the same bounds as everybody.
+    /// A rule writes within the same bounds as everybody. One that was pushed, or looks at what was, writes as the engineer
+    /// who pushed it: not while writing from afar is locked, and no faster than a key.
     pub(super) async fn write_for_rule(&mut self, wanted: RuleWrite) {
-        let RuleWrite { alarm, device, point, value, reply } = wanted;
+        let RuleWrite { alarm, device, point, value, from_afar, reply } = wanted;
         let wish = Wish { device, point, value, dry_run: false, span: None };
-        self.write_for(wish, format!("(rule) {alarm}"), Asker::Rule(reply)).await;
+        let (who, origin) = match from_afar {
+            true => (format!("(pushed rule) {alarm}"), Origin::Afar(Role::Engineer)),
+            false => (format!("(rule) {alarm}"), Origin::Here),
+        };
+        self.write_for(wish, who, origin, Asker::Rule(reply)).await;
     }
 
-    async fn write_for(&mut self, wish: Wish, key: String, asker: Asker) {
+    async fn write_for(&mut self, wish: Wish, key: String, origin: Origin, asker: Asker) {
         let now = self.now();
         let arguments = serde_json::to_value(&wish).unwrap_or_default();
         let order = Order {
@@ -84,9 +94,16 @@ impl Commands {
         let key = key.chars().take(80).collect();
         let digest = signature::digest(order.id.as_bytes());
         let genuine = Genuine { order, verb: Verb::Write(wish), key, role: Role::Engineer, digest };
-        let ticket = self.ticket(&genuine, Origin::Here);
+        let admitted = match origin {
+            Origin::Afar(_) => self.gate.pace(PUSHED_RULES, now),
+            Origin::Here => Ok(()),
+        };
+        let ticket = admitted.and_then(|()| self.ticket(&genuine, origin));
         match self.begin_with(&genuine, ticket).await {
-            Err(refusal) => asker.refuse(refusal.to_string()),
+            Err(refusal) => {
+                self.note_refusal(&refusal, &genuine.key).await;
+                asker.refuse(refusal.to_string());
+            }
             Ok(ticket) => self.start(genuine, ticket, asker).await,
         }
     }

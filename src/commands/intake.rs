@@ -68,6 +68,9 @@ impl Commands {
         if let (Ok(()), Some(ticket)) = (&begun, &mut ticket) {
             begun = self.begin_lease(ticket).await.map_err(Refusal::Journal);
         }
+        if let (Ok(()), Some(ticket)) = (&begun, &ticket) {
+            begun = self.note_pace(ticket).await.map_err(Refusal::Journal);
+        }
         if let (Err(refusal), Some(ticket)) = (&begun, &ticket) {
             self.end_write(ticket, &Outcome::failed(refusal.to_string())).await;
         }

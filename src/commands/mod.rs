@@ -14,7 +14,7 @@
 //! - What changes anything is refused while the journal cannot be read or written.
 //! - A flood costs messages, not polls: they are taken one at a time, between everything else this thread does, and what
 //!   does not fit the queue is dropped and counted.
-//! - Journal, audit log, leases and revisions are written by threads that may block, never by that of all tasks.
+//! - Journal, audit log, leases, pace and revisions are written by threads that may block, never by that of all tasks.
 //! - Without keys, and without anything that may be written, this task does not exist.
 
 pub mod answer;
@@ -70,6 +70,7 @@ use revisions::{Reason, Revisions};
 use verb::Verb;
 use write::lease::Leases;
 use write::lock::WriteLock;
+use write::pace::Pace;
 use write::{Permission, Ticket, WriteGuard};
 use writes::{Returned, Returning};
 
@@ -103,6 +104,8 @@ pub struct TrialOrder {
     pub window: Duration,
     /// Which part of the devices that answered before must answer again.
     pub share: f64,
+    /// Tags, `press-1/setpoint_c`, whose value has to return to a safe one: they must stay writable.
+    pub leased: Vec<String>,
 }
 
 /// What became of a trial.
@@ -176,6 +179,7 @@ pub struct Commands {
     deeds: mpsc::Receiver<Deed>,
     rule_writes: mpsc::Receiver<RuleWrite>,
     guard: WriteGuard,
+    pace: Lent<Pace>,
     configurations: Configurations,
     returning: Returning,
     returns: JoinSet<Returned>,
@@ -235,7 +239,8 @@ impl Commands {
                  begins anew"
             ));
         }
-        let guard = WriteGuard::new(WriteLock::in_directory(&parts.directory));
+        let pace = Pace::open(&parts.directory);
+        let guard = writes::guard(WriteLock::in_directory(&parts.directory), &pace, &*parts.clock);
         let journal = Journal::open(&parts.directory);
         if let Some(trouble) = journal.trouble() {
             tracing::error!(trouble, "the journal of commands cannot be used: nothing that changes anything is done");
@@ -253,6 +258,7 @@ impl Commands {
             deeds,
             rule_writes,
             guard,
+            pace: pace.into(),
             configurations: Configurations::new(revisions),
             returning: Returning::new(leases),
             returns: JoinSet::new(),

@@ -10,8 +10,11 @@ use super::gate::Genuine;
 use super::lent::Lent;
 use super::write::guard::Origin;
 use super::write::lease::{Leased, Leases};
-use super::write::{Ticket, Wish};
+use super::write::lock::WriteLock;
+use super::write::pace::{Pace, Written};
+use super::write::{Ticket, Wish, WriteGuard};
 use super::{Carried, Commands};
+use crate::clock::Clock;
 use crate::model::Timestamp;
 use crate::mqtt::SessionState;
 
@@ -20,6 +23,15 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Without the broker for so long a value returns for which the configuration does not say any more.
 const LINK_LOST: Duration = Duration::from_secs(30);
+
+/// A guard that knows when each tag was written last, as far as `pace` does.
+pub(super) fn guard(lock: WriteLock, pace: &Result<Pace, String>, clock: &dyn Clock) -> WriteGuard {
+    let mut guard = WriteGuard::new(lock);
+    for written in pace.iter().flat_map(|pace| pace.all()) {
+        guard.was_written(&written.tag, written.passed(clock), clock.monotonic());
+    }
+    guard
+}
 
 /// What became of a value that had to return.
 pub(super) struct Returned {
@@ -62,7 +74,25 @@ impl Commands {
         if let (true, Err(trouble)) = (has_lease, self.returning.leases.get()) {
             return Err(format!("nobody knows which values have to return: {trouble}"));
         }
-        self.guard.admit(wish, origin, expires, self.parts.clock.monotonic())
+        let ticket = self.guard.admit(wish, origin, expires, self.parts.clock.monotonic())?;
+        if let (false, Err(trouble)) = (ticket.config.interval.is_zero(), self.pace.get()) {
+            self.guard.release(wish);
+            return Err(format!("nobody knows when which tag was written last: {trouble}"));
+        }
+        Ok(ticket)
+    }
+
+    /// Remembers that the tag is about to be written, before it is.
+    pub(super) async fn note_pace(&mut self, ticket: &Ticket) -> Result<(), String> {
+        if ticket.wish.dry_run || ticket.config.interval.is_zero() {
+            return Ok(());
+        }
+        self.remember_write(&ticket.wish).await
+    }
+
+    async fn remember_write(&mut self, wish: &Wish) -> Result<(), String> {
+        let (written, named) = (Written::now(wish, &*self.parts.clock), self.guard.names());
+        self.pace.with(move |pace| pace.note(written, |tag| named.contains(tag))).await?
     }
 
     /// Remembers when the value returns, before it is written.
@@ -150,11 +180,22 @@ impl Commands {
         }
         self.returning.failures = 0;
         tracing::info!(device, point, "a value has returned to its safe one");
+        let wish = Wish { device: device.clone(), point: point.clone(), value: 0.0, dry_run: false, span: None };
+        self.guard.was_written(&super::write::guard::tag(&wish), Duration::ZERO, self.parts.clock.monotonic());
+        if let Err(error) = self.remember_write(&wish).await {
+            tracing::warn!(error, "that a value was written cannot be remembered");
+        }
         self.note("write", "(lease)", &format!("{device}/{point} has returned to {}", outcome.result["value"])).await;
         let ended = self.returning.leases.with(move |leases| leases.end(&device, &point));
         if let Err(error) = ended.await.and_then(|done| done) {
             tracing::warn!(error, "that a value has returned cannot be remembered");
         }
+    }
+
+    /// Tags whose value has to return to a safe one.
+    pub(super) fn leased(&self) -> Vec<String> {
+        let leases = self.returning.leases.get().map_or_else(|_| Vec::new(), |leases| leases.all().to_vec());
+        leases.into_iter().map(|leased| format!("{}/{}", leased.device, leased.point)).collect()
     }
 
     /// What may be written, for people.

@@ -8,12 +8,14 @@ pub mod link;
 mod links;
 mod overlay;
 mod own_map;
+mod pushed;
 mod remote;
 mod site;
 mod write;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use forward::{Changes, Forward, SelectedForward};
@@ -59,6 +61,17 @@ pub struct Config {
     pub writes: Vec<WriteConfig>,
     /// Links with their devices, in the order of the file.
     pub links: Vec<LinkConfig>,
+    /// What of it was pushed; nothing in the owner's own configuration.
+    pub pushed: Option<Pushed>,
+}
+
+/// What of a configuration came from afar.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pushed {
+    /// The rules.
+    pub rules: bool,
+    /// The links of the owner's own file, where others were pushed.
+    pub own_links: Option<Arc<Vec<LinkConfig>>>,
 }
 
 /// Which rules are in force.
@@ -311,6 +324,7 @@ pub fn parse(text: &str, file: &str, directory: &Path) -> Result<Config, ConfigE
             remote,
             writes,
             links,
+            pushed: None,
         })
     });
     match (config, source.into_faults()) {

@@ -3,19 +3,21 @@
 //! is no key of an overlay, so it cannot be changed by one.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::devices::{self, Profiles};
 use super::forward;
+use super::pushed;
 use super::site::{batch, broker_url, health};
-use super::{Config, ConfigError, MqttConfig, MqttProtocol, RulesConfig, TlsConfig};
+use super::{Config, ConfigError, MqttConfig, MqttProtocol, Pushed, RulesConfig, TlsConfig};
 use crate::settings::{FileFault, Section, Source, read_text};
 
 /// The file of an overlay that says what is polled and where readings go.
 pub const OVERLAY_FILE: &str = "configuration.toml";
 
 /// The owner's configuration with the overlay in `directory` over it. Links and devices of an overlay take the place of
-/// all of the owner's, its rules that of his rules; its profiles come before his.
+/// all of the owner's, its rules that of his rules; its profiles are there beside his. [`pushed`] says what may be sent where.
 ///
 /// # Errors
 /// Everything that is wrong with the overlay; files are named as they are in it.
@@ -33,7 +35,7 @@ pub fn lay_over(base: &Config, directory: &Path) -> Result<Config, ConfigError> 
         let forward = own_forward.unwrap_or_else(|| base.forward.clone());
         let links = match own_links {
             true => {
-                let profiles = Profiles::layered(vec![directory.join("profiles"), base.profiles.clone()]);
+                let profiles = Profiles::layered(vec![base.profiles.clone(), directory.join("profiles")]);
                 devices::links(&mut root, Some(&base.gateway), profiles, &forward)
             }
             false => base.links.clone(),
@@ -41,17 +43,23 @@ pub fn lay_over(base: &Config, directory: &Path) -> Result<Config, ConfigError> 
         root.finish();
         let own_rules = directory.join("rules");
         let rules = match own_rules.is_dir() {
-            true => RulesConfig { files: vec![own_rules], ..base.rules.clone() },
+            true => RulesConfig { files: vec![own_rules.clone()], ..base.rules.clone() },
             false => base.rules.clone(),
         };
-        Some(Config { mqtt: mqtt?, rules, forward, links, ..base.clone() })
+        let own_links = own_links.then(|| Arc::new(base.links.clone()));
+        let pushed = Some(Pushed { rules: own_rules.is_dir(), own_links });
+        Some(Config { mqtt: mqtt?, rules, forward, links, pushed, ..base.clone() })
     });
     let inside = |fault: FileFault| FileFault { file: named(&fault.file, directory), ..fault };
     let mut faults = source.into_faults();
     // Also those that no device uses yet: whoever sent them hears of it now.
-    let pushed = crate::profile::file::faults_in(&directory.join("profiles"));
-    let unsaid: Vec<_> = pushed.into_iter().filter(|fault| !faults.contains(fault)).collect();
+    let in_profiles = crate::profile::file::faults_in(&directory.join("profiles"));
+    let unsaid: Vec<_> = in_profiles.into_iter().filter(|fault| !faults.contains(fault)).collect();
     faults.extend(unsaid);
+    faults.extend(pushed::profile_faults(&directory.join("profiles"), &base.profiles));
+    if let Some(config) = config.as_ref().filter(|config| config.links != base.links) {
+        faults.extend(pushed::link_faults(&config.links, &base.links));
+    }
     match (config, faults) {
         (Some(config), faults) if faults.is_empty() => Ok(config),
         (_, faults) => Err(ConfigError { faults: faults.into_iter().map(inside).collect() }),

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::modbus_file::{self, Parts};
 use super::{Profile, Protocol, shipped, text_file};
-use crate::settings::{FileFault, Section, Source, nearest, read_text};
+use crate::settings::{FileFault, Section, Source, canonical, nearest, read_text};
 
 /// The profile `id`: `<directory>/<id>.toml`, or else the one that was compiled in.
 ///
@@ -38,8 +38,8 @@ pub fn faults_in(directory: &Path) -> Vec<FileFault> {
     ids_in(directory).into_iter().filter_map(|id| load(directory, &id).err()).flatten().collect()
 }
 
-/// The files in `directory` that can be profiles, in order of their names.
-fn ids_in(directory: &Path) -> Vec<String> {
+/// Names of the profiles in `directory`, in alphabetical order, with faults or without.
+pub fn ids_in(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
     let files = entries.filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
     let mut ids: Vec<String> =
@@ -73,7 +73,7 @@ pub fn parse(file: &str, id: &str, text: &str) -> Result<Profile, Vec<FileFault>
     let source = Source::new(file, text);
     let profile = source.root().and_then(|root| read(root, id));
     match (profile, source.into_faults()) {
-        (Some(profile), faults) if faults.is_empty() => Ok(profile),
+        (Some(profile), faults) if faults.is_empty() => Ok(Profile { content: canonical(text), ..profile }),
         (_, faults) => Err(faults),
     }
 }
@@ -83,7 +83,13 @@ pub fn parse(file: &str, id: &str, text: &str) -> Result<Profile, Vec<FileFault>
 pub fn of_map(id: &str, modbus: Section<'_, '_>, points: Vec<Section<'_, '_>>) -> Option<Profile> {
     let parts = Parts { identification: None, variants: Vec::new(), sunspec: Vec::new(), points };
     let protocol = Protocol::Modbus(modbus_file::read(modbus, parts)?);
-    Some(Profile { id: id.to_owned(), manufacturer: "as configured".to_owned(), model: id.to_owned(), protocol })
+    Some(Profile {
+        id: id.to_owned(),
+        manufacturer: "as configured".to_owned(),
+        model: id.to_owned(),
+        protocol,
+        content: String::new(),
+    })
 }
 
 fn read(mut root: Section<'_, '_>, id: &str) -> Option<Profile> {
@@ -121,7 +127,13 @@ fn read(mut root: Section<'_, '_>, id: &str) -> Option<Profile> {
         }
     };
     root.finish();
-    Some(Profile { id: id.to_owned(), manufacturer: manufacturer?, model: model?, protocol: protocol? })
+    Some(Profile {
+        id: id.to_owned(),
+        manufacturer: manufacturer?,
+        model: model?,
+        protocol: protocol?,
+        content: String::new(),
+    })
 }
 
 /// Names with a path in them, or hidden ones, never lead to a file.
@@ -155,6 +167,17 @@ mod tests {
 
         assert_eq!(with_own.manufacturer, "Banner, our map");
         assert_eq!(without.manufacturer, "Banner");
+    }
+
+    #[test]
+    fn the_content_is_what_a_profile_says_and_not_how_it_is_laid_out() {
+        let text = shipped::text("abb-b23").unwrap();
+        let content = |text: &str| parse("a.toml", "a", text).unwrap().content;
+        let laid_out = text.replace('\n', "  # spaced\n\n");
+        let other = text.replacen("address = 0x5000", "address = 0x5001", 1);
+
+        assert_eq!(content(text), content(&laid_out));
+        assert_ne!(content(text), content(&other));
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub struct Profile {
     pub model: String,
     /// How it is spoken to.
     pub protocol: Protocol,
+    /// What its file says, comments and layout aside; empty for a map that is no file of its own.
+    pub content: String,
 }
 
 impl Profile {

@@ -114,6 +114,8 @@ pub enum ActionSpec {
         point: String,
         /// The value.
         value: f64,
+        /// The rule was pushed, or what it looks at was: its writes are writes from afar.
+        from_afar: bool,
     },
     /// Poll a device more often for a while.
     PollFaster {
@@ -159,7 +161,7 @@ pub struct Action {
 impl fmt::Display for ActionSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Write { device, point, value } => write!(f, "write {device}/{point} = {value}"),
+            Self::Write { device, point, value, .. } => write!(f, "write {device}/{point} = {value}"),
             Self::PollFaster { device, .. } => write!(f, "poll_faster {device}"),
             Self::Capture { series, .. } => write!(f, "capture {series}"),
             Self::Publish { topic, .. } => write!(f, "publish {topic}"),

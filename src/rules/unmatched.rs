@@ -59,7 +59,7 @@ pub fn is_made(matchers: &[Matcher], groups: &[GroupSpec]) -> bool {
 }
 
 /// Whether a rule may make such a series: of its labels only those that it sets are known.
-fn made_by(matchers: &[Matcher], rule: &RuleSpec) -> bool {
+pub fn made_by(matchers: &[Matcher], rule: &RuleSpec) -> bool {
     let is_name = |name: &str| match &rule.kind {
         RuleKind::Record => name == rule.name,
         RuleKind::Alert(_) => matches!(name, "ALERTS" | "ALERTS_FOR_STATE"),

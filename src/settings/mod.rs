@@ -4,11 +4,13 @@
 //! value and what is allowed. A fault is noted with its place and reading goes on, so that one run finds all. A key that
 //! nobody asked for is refused: a typing error cannot pass for a setting.
 
+mod canonical;
 mod fault;
 mod file;
 mod item;
 mod section;
 
+pub use canonical::canonical;
 pub use fault::FileFault;
 pub use file::{Source, read_text};
 pub use item::{Item, parse_duration, show_duration, show_size};

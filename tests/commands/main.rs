@@ -13,6 +13,7 @@ mod documented;
 mod flood;
 mod independent;
 mod interlocks;
+mod pushed;
 mod refusals;
 mod verbs;
 mod writes;

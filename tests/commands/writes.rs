@@ -28,7 +28,8 @@ pub struct Press {
     pub endpoint: Endpoint,
     pub broker: Broker,
     pub site: Site,
-    commander: Commander,
+    pub commander: Commander,
+    pub engineer: Signer,
     operator: Signer,
     configuration: Configuration,
     framing: Framing,
@@ -81,7 +82,8 @@ impl Press {
         let configuration =
             base.device("press-1", "hall", 1, "press", "200ms").lines(&format!("[clock]\ntrust = \"local\"\n{keys}"));
         let commander = Commander::connect(broker.port()).await;
-        let mut press = Self { endpoint, broker, site, commander, operator, configuration, framing, _servers: servers };
+        let mut press =
+            Self { endpoint, broker, site, commander, engineer, operator, configuration, framing, _servers: servers };
         press.configure(sections).await;
         let agent = press.site.start();
         agent.logged("connected to the broker").await;

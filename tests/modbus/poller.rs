@@ -49,6 +49,7 @@ fn device(name: &str, unit: u8, interval: Duration) -> DeviceConfig {
         manufacturer: "Test".to_owned(),
         model: "Test".to_owned(),
         protocol: Protocol::Modbus(modbus),
+        content: String::new(),
     };
     DeviceConfig {
         name: Name::new(name).unwrap(),

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::lease::Leased;
 use super::lock::WriteLock;
 use super::permission::{Permission, Place};
+use super::sent::{Sent, in_range};
 use crate::commands::verb::Span;
 use crate::config::{Role, WriteConfig};
-use crate::modbus::encode::{Quantity, encode};
 use crate::model::Timestamp;
 
 /// Arguments of `write`.
@@ -36,7 +36,7 @@ pub struct Wish {
 pub enum Origin {
     /// From afar, with this role.
     Afar(Role),
-    /// From the gateway itself: whoever may use its socket, and its rules.
+    /// From the gateway itself: whoever may use its socket, and the owner's rules.
     Here,
 }
 
@@ -49,8 +49,8 @@ pub struct Ticket {
     pub config: WriteConfig,
     /// Where.
     pub place: Place,
-    /// The registers.
-    pub words: Vec<u16>,
+    /// What goes out.
+    pub sent: Sent,
     /// After this moment it must not be written any more.
     pub expires: Option<Timestamp>,
     /// After how long the value returns to the safe one.
@@ -66,7 +66,8 @@ pub struct Ticket {
 pub struct WriteGuard {
     permissions: Vec<Permission>,
     lock: WriteLock,
-    last: HashMap<String, Duration>,
+    /// When each tag was written last: milliseconds since boot, below zero for a time before it.
+    last: HashMap<String, i64>,
     under_way: HashSet<String>,
 }
 
@@ -79,6 +80,19 @@ impl WriteGuard {
     /// Other permissions are in force from now on; pace and writes under way stay.
     pub fn replace(&mut self, permissions: Vec<Permission>) {
         self.permissions = permissions;
+    }
+
+    /// A tag was written `passed` before `now`, the time since boot.
+    pub fn was_written(&mut self, tag: &str, passed: Duration, now: Duration) {
+        let at = millis(now).saturating_sub(millis(passed));
+        let last = self.last.entry(tag.to_owned()).or_insert(at);
+        *last = at.max(*last);
+    }
+
+    /// All tags that the owner names, whatever else stands against writing them.
+    pub fn names(&self) -> HashSet<String> {
+        let named = |permission: &Permission| format!("{}/{}", permission.config.device, permission.config.point);
+        self.permissions.iter().map(named).collect()
     }
 
     /// All of them.
@@ -126,13 +140,14 @@ impl WriteGuard {
             }
         }
         in_range(wish.value, &config)?;
-        let words = words(&place, wish.value).map_err(|reason| format!("{tag}: {reason}"))?;
+        let sent = Sent::new(&place.point, wish.value).map_err(|reason| format!("{tag}: {reason}"))?;
+        sent.in_range(wish.value, &place.point, &config)?;
         let lease = lease(wish, &config)?;
         if self.under_way.contains(&tag) {
             return Err(format!("{tag} is being written"));
         }
         if let Some(last) = self.last.get(&tag) {
-            let passed = now.saturating_sub(*last);
+            let passed = Duration::from_millis(u64::try_from(millis(now).saturating_sub(*last)).unwrap_or(0));
             if passed < config.interval {
                 let left = config.interval - passed;
                 return Err(format!(
@@ -143,11 +158,11 @@ impl WriteGuard {
             }
         }
         if !wish.dry_run {
-            self.last.insert(tag.clone(), now);
+            self.was_written(&tag, Duration::ZERO, now);
         }
         self.under_way.insert(tag);
         let from_afar = matches!(origin, Origin::Afar(_));
-        Ok(Ticket { wish: wish.clone(), config, place, words, expires, lease, from_afar, replaces: None })
+        Ok(Ticket { wish: wish.clone(), config, place, sent, expires, lease, from_afar, replaces: None })
     }
 
     /// The wish was tried.
@@ -159,12 +174,12 @@ impl WriteGuard {
     pub fn way_back(&self, device: &str, point: &str) -> Result<Ticket, String> {
         let (config, place) = self.place(device, point)?;
         let safe = config.lease.ok_or("it has no safe value any more")?.safe;
-        let words = words(place, safe)?;
+        let sent = Sent::new(&place.point, safe)?;
         let wish = Wish { device: device.to_owned(), point: point.to_owned(), value: safe, dry_run: false, span: None };
         // However far it is, and whatever else is wrong in the plant: that it is safe, the owner has said.
         let config = WriteConfig { step: None, interlocks: Vec::new(), ..config.clone() };
         let place = place.clone();
-        Ok(Ticket { wish, config, place, words, expires: None, lease: None, from_afar: false, replaces: None })
+        Ok(Ticket { wish, config, place, sent, expires: None, lease: None, from_afar: false, replaces: None })
     }
 }
 
@@ -173,33 +188,8 @@ pub fn tag(wish: &Wish) -> String {
     format!("{}/{}", wish.device, wish.point)
 }
 
-fn in_range(value: f64, config: &WriteConfig) -> Result<(), String> {
-    let (least, greatest) = config.range;
-    if value.is_finite() && (least..=greatest).contains(&value) {
-        return Ok(());
-    }
-    Err(format!("{}/{} = {value}: must be {least} to {greatest}", config.device, config.point))
-}
-
-/// Whether a value may follow another one.
-pub fn in_step(value: f64, before: f64, config: &WriteConfig) -> Result<(), String> {
-    match config.step {
-        Some(step) if (value - before).abs() > step => Err(format!(
-            "{}/{} = {value}: it is {before}, and one write may change it by {step} at most",
-            config.device, config.point
-        )),
-        Some(_) | None => Ok(()),
-    }
-}
-
-/// The registers that show `value`.
-fn words(place: &Place, value: f64) -> Result<Vec<u16>, String> {
-    let mut words = vec![0; usize::from(place.point.encoding.width())];
-    if place.point.table.holds_bits() && value != 0.0 && value != 1.0 {
-        return Err("a coil is 0 or 1".to_owned());
-    }
-    encode(&place.point, Quantity::Number(value), None, &mut words).map_err(|error| error.to_string())?;
-    Ok(words)
+fn millis(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn lease(wish: &Wish, config: &WriteConfig) -> Result<Option<Duration>, String> {

@@ -73,8 +73,15 @@ impl Leases {
         if !path.exists() {
             return Ok(Self { path, all: Vec::new() });
         }
+        let is_empty = std::fs::metadata(&path).is_ok_and(|file| file.len() == 0);
         let (_, lines) = LogFile::open::<Vec<Leased>>(&path).map_err(|error| error.to_string())?;
-        Ok(Self { path, all: lines.into_iter().next_back().unwrap_or_default() })
+        match lines.into_iter().next_back() {
+            Some(all) => Ok(Self { path, all }),
+            // Made, and ended before the first line came.
+            None if is_empty => Ok(Self { path, all: Vec::new() }),
+            // Its one line is put there whole or not at all, so it did not break off.
+            None => Err(format!("{}: line 1 is damaged", path.display())),
+        }
     }
 
     /// All of them.

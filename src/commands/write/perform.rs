@@ -1,21 +1,30 @@
 //! Tries a wish on the device: looks, writes once, and reads back.
 
-use serde_json::{Value, json};
+use std::time::Duration;
 
-use super::guard::{Ticket, in_step};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep_until};
+
+use super::guard::Ticket;
 use super::permission::Place;
+use super::sent::engineering;
 use crate::clock::Clock;
 use crate::commands::answer::{Outcome, State};
 use crate::commands::execute::Services;
 use crate::commands::fail_point;
 use crate::config::{Compared, Interlock};
 use crate::diagnostics::socket::shown;
-use crate::modbus::codec;
-use crate::model::Observed;
+use crate::modbus::PollError;
 use crate::poll::{LinkHandle, WriteFailure, WriteOrder};
 
 /// Doubles that show the same decimal differ by less than this part of them.
 const SAME: f64 = 1e-6;
+
+/// How long a device that has accepted a write may take until it shows it.
+const ACCEPTED_WITHIN: Duration = Duration::from_secs(10);
+
+/// Until the first look at it; twice as long before each further one.
+const ACCEPTED_PAUSE: Duration = Duration::from_millis(250);
 
 impl Services {
     /// Tries a wish. The request that writes goes out at most once, and only while nothing forbids it.
@@ -28,7 +37,7 @@ impl Services {
             Ok(before) => before,
             Err(reason) => return Outcome::failed(format!("{tag} cannot be read, so it is not written: {reason}")),
         };
-        if let Err(reason) = in_step(ticket.wish.value, before, &ticket.config) {
+        if let Err(reason) = ticket.sent.in_step(before, &ticket.place.point, &ticket.config) {
             return Outcome::failed(reason);
         }
         for interlock in &ticket.config.interlocks {
@@ -48,7 +57,7 @@ impl Services {
             device: ticket.config.device.clone(),
             point: ticket.place.index,
             meant: ticket.place.point.clone(),
-            words: ticket.words.clone(),
+            words: ticket.sent.words.clone(),
             with: ticket.place.with,
         };
         let written = link.write(order).await;
@@ -57,11 +66,14 @@ impl Services {
             Err(failure @ (WriteFailure::NotSent(_) | WriteFailure::NotIdentified | WriteFailure::Elsewhere)) => {
                 Outcome { result: facts, ..Outcome::failed(format!("{tag}: nothing was written: {failure}")) }
             }
-            Err(failure @ WriteFailure::Refused(_)) => {
-                Outcome { result: facts, ..Outcome::failed(format!("{tag}: {failure}")) }
-            }
+            Err(failure @ WriteFailure::Refused(_)) => match refused(&failure) {
+                Refusal::Final => Outcome { result: facts, ..Outcome::failed(format!("{tag}: {failure}")) },
+                Refusal::Busy => busy(&link, ticket, facts, &failure.to_string()).await,
+                Refusal::Accepted => accepted(&link, ticket, facts).await,
+                Refusal::Doubtful => read_back(&link, ticket, facts, Some(format!("not confirmed: {failure}"))).await,
+            },
             Err(failure @ WriteFailure::Unanswered(_)) => {
-                read_back(&link, ticket, facts, Some(failure.to_string())).await
+                read_back(&link, ticket, facts, Some(format!("not answered ({failure})"))).await
             }
             Ok(()) => read_back(&link, ticket, facts, None).await,
         };
@@ -126,24 +138,83 @@ async fn read_point(link: &LinkHandle, place: &Place) -> Result<f64, String> {
     let (point, width) = (&place.point, place.point.encoding.width());
     let words =
         link.read_raw(place.unit, point.table, point.address, width).await.map_err(|error| error.to_string())?;
-    match codec::decode(point, &words, None) {
-        Observed::Good(value) | Observed::Uncertain(value, _) => {
-            let number = match value {
-                crate::model::Value::Bool(bit) => Some(f64::from(u8::from(bit))),
-                other => other.number(),
-            };
-            number.map(|number| point.listed_scale().apply(number)).ok_or_else(|| "it shows no number".to_owned())
-        }
-        Observed::Bad(fault) => Err(fault.to_string()),
+    engineering(point, &words)
+}
+
+/// What an exception says about a write that was sent (Modbus Application Protocol 1.1b3, 7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    /// Nothing was done: the request is illegal there, or has not reached the device.
+    Final,
+    /// The device has no time now, and has done nothing.
+    Busy,
+    /// The device has accepted it and is at it.
+    Accepted,
+    /// The device failed meanwhile, or a gateway has heard no answer: it may be done, or half.
+    Doubtful,
+}
+
+fn refused(failure: &WriteFailure) -> Refusal {
+    let WriteFailure::Refused(PollError::Exception(code)) = failure else { return Refusal::Doubtful };
+    match code {
+        1..=3 | 7 | 10 => Refusal::Final,
+        5 => Refusal::Accepted,
+        6 => Refusal::Busy,
+        _ => Refusal::Doubtful,
     }
+}
+
+/// The device has accepted the write, which takes a while: read back until it is done.
+async fn accepted(link: &LinkHandle, ticket: &Ticket, facts: Value) -> Outcome {
+    let until = Instant::now() + ACCEPTED_WITHIN;
+    let mut pause = ACCEPTED_PAUSE;
+    loop {
+        sleep_until((Instant::now() + pause).min(until)).await;
+        let shown = read_point(link, &ticket.place).await;
+        let is_done = shown.as_ref().is_ok_and(|shown| fits(*shown, ticket));
+        if !is_done && Instant::now() < until {
+            pause *= 2;
+            continue;
+        }
+        let facts = with(with(facts, "sent", true.into()), "accepted", true.into());
+        let result = with(facts, "read_back", shown.clone().map_or(Value::Null, Value::from));
+        if is_done {
+            return Outcome::done(result);
+        }
+        let within = ACCEPTED_WITHIN.as_secs();
+        let seen = shown.map_or_else(
+            |reason| format!("it cannot be read back: {reason}"),
+            |shown| format!("it reads back as {shown}"),
+        );
+        let reason =
+            format!("accepted, not done: the device acknowledged the write (exception 5), and after {within} s {seen}");
+        return Outcome { state: State::Unknown, reason: Some(reason), result, parts: Vec::new() };
+    }
+}
+
+/// The device says that it has no time. What it shows decides whether to believe it.
+async fn busy(link: &LinkHandle, ticket: &Ticket, facts: Value, failure: &str) -> Outcome {
+    let was_there = facts["before"].as_f64().is_some_and(|before| fits(before, ticket));
+    match read_point(link, &ticket.place).await {
+        Ok(shown) if was_there || !fits(shown, ticket) => {
+            let result = with(facts, "read_back", shown.into());
+            Outcome { result, ..Outcome::failed(format!("not done, and not tried again: {failure}")) }
+        }
+        Ok(_) | Err(_) => read_back(link, ticket, facts, Some(format!("not confirmed: {failure}"))).await,
+    }
+}
+
+/// Whether a value is the one that was sent.
+fn fits(shown: f64, ticket: &Ticket) -> bool {
+    let sent = ticket.sent.value;
+    let tolerance = ticket.config.tolerance.max(resolution(ticket)).max(sent.abs() * SAME);
+    (shown - sent).abs() <= tolerance
 }
 
 /// What the device shows after the write, and what that means.
 async fn read_back(link: &LinkHandle, ticket: &Ticket, facts: Value, doubt: Option<String>) -> Outcome {
-    let wished = ticket.wish.value;
     let shown = read_point(link, &ticket.place).await;
-    let tolerance = ticket.config.tolerance.max(resolution(ticket)).max(wished.abs() * SAME);
-    let fits = shown.as_ref().is_ok_and(|shown| (shown - wished).abs() <= tolerance);
+    let fits = shown.as_ref().is_ok_and(|shown| fits(*shown, ticket));
     let facts = with(facts, "sent", true.into());
     let result = with(facts, "read_back", shown.clone().map_or(Value::Null, Value::from));
     match (doubt, shown, fits) {
@@ -160,7 +231,7 @@ async fn read_back(link: &LinkHandle, ticket: &Ticket, facts: Value, doubt: Opti
                 Ok(shown) => format!("it reads back as {shown}"),
                 Err(reason) => format!("and it cannot be read back: {reason}"),
             };
-            let reason = Some(format!("the write was sent and not answered ({doubt}); {seen}"));
+            let reason = Some(format!("the write was sent and {doubt}; {seen}"));
             Outcome { state: State::Unknown, reason, result, parts: Vec::new() }
         }
     }
@@ -178,10 +249,11 @@ fn facts(ticket: &Ticket, before: f64) -> Value {
         "device": ticket.wish.device,
         "point": ticket.wish.point,
         "value": ticket.wish.value,
+        "sent_value": ticket.sent.value,
         "before": before,
         "unit_id": ticket.place.unit.get(),
         "address": ticket.place.point.address,
-        "registers": ticket.words,
+        "registers": ticket.sent.words,
     })
 }
 

@@ -1,13 +1,11 @@
 //! What the owner allows, as the configuration in force has it. Pure.
 
-use crate::commands::signature::digest;
-use crate::config::{LinkConfig, WriteConfig};
+use super::basis::{Basis, Installation};
+use super::sent::Sent;
+use crate::config::{DeviceConfig, LinkConfig, WriteConfig};
 use crate::modbus::write::WriteWith;
 use crate::model::{Name, UnitId};
 use crate::profile::{Encoding, Point, Protocol, Table};
-
-/// Hexadecimal digits of a pin: enough that nobody finds another register with the same.
-const PIN_DIGITS: usize = 16;
 
 /// One tag that may be written, and whether it may be now.
 #[derive(Debug, Clone)]
@@ -35,20 +33,53 @@ pub struct Place {
     pub with: WriteWith,
 }
 
-/// What may be written with these links.
-pub fn resolve(writes: &[WriteConfig], links: &[&LinkConfig]) -> Vec<Permission> {
-    writes.iter().map(|config| permission(config, links)).collect()
+/// What may be written in this installation.
+pub fn resolve(writes: &[WriteConfig], installation: &Installation<'_>) -> Vec<Permission> {
+    writes.iter().map(|config| permission(config, installation)).collect()
 }
 
-fn permission(config: &WriteConfig, links: &[&LinkConfig]) -> Permission {
-    let (place, pin) = match find(config, links) {
-        Err(reason) => (Err(reason), None),
-        Ok((place, pin)) => {
+/// Why `after` must not take the place of `before`: of each permission that is in force before, and would rest on
+/// something else after, what that is. A device that is not there any more only puts its permissions out of force, unless
+/// its tag is `leased` and has to return.
+///
+/// Refused, and not only put out of force: while such a configuration is in force the windows of interlocks fill with
+/// what another register says, and they are not emptied when the one before comes back.
+pub fn endangered(
+    writes: &[WriteConfig],
+    before: &Installation<'_>,
+    after: &Installation<'_>,
+    leased: &[String],
+) -> Vec<(String, String)> {
+    let mut endangered = Vec::new();
+    for config in writes {
+        let tag = format!("{}/{}", config.device, config.point);
+        let Ok((_, basis)) = find(config, before) else { continue };
+        if config.pin.as_ref() != Some(&basis.pin()) {
+            continue;
+        }
+        let reason = match find(config, after) {
+            Ok((_, now)) => basis.difference(&now),
+            Err(Unfound::Device(_)) if leased.contains(&tag) => {
+                Some("its device is not there any more, and a leased value has to return to its safe one".to_owned())
+            }
+            Err(Unfound::Device(_)) => basis.contradiction(&Basis::of_interlocks(after, config)),
+            Err(Unfound::Point(reason)) => Some(reason),
+        };
+        endangered.extend(reason.map(|reason| (tag, reason)));
+    }
+    endangered
+}
+
+fn permission(config: &WriteConfig, installation: &Installation<'_>) -> Permission {
+    let (place, pin) = match find(config, installation) {
+        Err(Unfound::Device(reason) | Unfound::Point(reason)) => (Err(reason), None),
+        Ok((place, basis)) => {
+            let pin = basis.pin();
             let place = match &config.pin {
                 Some(written) if *written == pin => Ok(place),
                 Some(_) => Err(format!(
-                    "revoked: endpoint, unit, register, encoding or scale is another than when it was allowed; the owner \
-                     renews it on site with pin = \"{pin}\""
+                    "revoked: endpoint, unit, register, encoding, scale or profile is another than when it was allowed, or \
+                     an interlock looks at something else; the owner renews it on site with pin = \"{pin}\""
                 )),
                 None => Err(format!("not in force: the owner puts it in force on site with pin = \"{pin}\"")),
             };
@@ -58,12 +89,23 @@ fn permission(config: &WriteConfig, links: &[&LinkConfig]) -> Permission {
     Permission { config: config.clone(), place, pin }
 }
 
-fn find(config: &WriteConfig, links: &[&LinkConfig]) -> Result<(Place, String), String> {
-    let pairs = links.iter().copied().flat_map(|link| link.devices.iter().map(move |device| (link, device)));
-    let (link, device) = pairs
-        .into_iter()
-        .find(|(_, device)| device.name == config.device)
-        .ok_or_else(|| format!("there is no device {}", config.device))?;
+/// Why a permission is about nothing.
+enum Unfound {
+    /// There is no such device.
+    Device(String),
+    /// The device has no such point, or none that can be written.
+    Point(String),
+}
+
+fn find(config: &WriteConfig, installation: &Installation<'_>) -> Result<(Place, Basis), Unfound> {
+    let found = installation.device(config.device.as_str());
+    let (link, device) = found.ok_or_else(|| Unfound::Device(format!("there is no device {}", config.device)))?;
+    let place = place(config, link, device).map_err(Unfound::Point)?;
+    let basis = Basis::of_permission(installation, (link, device), place.index, place.with, config);
+    Ok((place, basis))
+}
+
+fn place(config: &WriteConfig, link: &LinkConfig, device: &DeviceConfig) -> Result<Place, String> {
     let (Protocol::Modbus(modbus), Some(unit)) = (&device.profile.protocol, device.unit) else {
         return Err("text instruments cannot be written".to_owned());
     };
@@ -71,9 +113,12 @@ fn find(config: &WriteConfig, links: &[&LinkConfig]) -> Result<(Place, String), 
     let index = index.ok_or_else(|| format!("the profile of {} has no point {:?}", device.name, config.point))?;
     let point = modbus.points[index].clone();
     check(&point)?;
+    if let Some(lease) = config.lease {
+        let safe = Sent::new(&point, lease.safe).and_then(|sent| sent.in_range(lease.safe, &point, config));
+        safe.map_err(|reason| format!("its safe value cannot be written: {reason}"))?;
+    }
     let with = if config.multiple || point.encoding.width() > 1 { WriteWith::Multiple } else { WriteWith::Single };
-    let pin = pin(link, unit, &point, with);
-    Ok((Place { link: link.name.clone(), unit, index, point, with }, pin))
+    Ok(Place { link: link.name.clone(), unit, index, point, with })
 }
 
 /// Only what stands alone in its registers can be written without touching something else.
@@ -99,20 +144,4 @@ fn check(point: &Point) -> Result<(), String> {
         return Err("its scale is read from the device, or depends on the firmware".to_owned());
     }
     Ok(())
-}
-
-fn pin(link: &LinkConfig, unit: UnitId, point: &Point, with: WriteWith) -> String {
-    let scale = point.scale;
-    let facts = format!(
-        "{}|{unit}|{}|{}|{:?}|{:?}|{}/{}+{}|{with:?}",
-        link.endpoint,
-        point.table.read_function(),
-        point.address,
-        point.encoding,
-        point.word_order,
-        scale.multiplier,
-        scale.divisor,
-        scale.offset
-    );
-    digest(facts.as_bytes())[..PIN_DIGITS].to_owned()
 }

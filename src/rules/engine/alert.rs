@@ -381,8 +381,9 @@ impl Alert {
             labels: record.labels.clone(),
             time: record.time,
             what: match action {
-                ActionSpec::Write { device, point, value } => {
-                    ActionSpec::Write { device: fill(device), point: point.clone(), value: *value }
+                ActionSpec::Write { device, point, value, from_afar } => {
+                    let (device, point) = (fill(device), point.clone());
+                    ActionSpec::Write { device, point, value: *value, from_afar: *from_afar }
                 }
                 ActionSpec::PollFaster { device, interval, lasts } => {
                     ActionSpec::PollFaster { device: fill(device), interval: *interval, lasts: *lasts }

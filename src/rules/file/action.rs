@@ -29,7 +29,7 @@ const CAPTURE_MOST: Duration = Duration::from_secs(3600);
 impl Reader<'_> {
     pub(super) fn action(&mut self, raw: RawAction) -> Option<ActionSpec> {
         Some(match raw {
-            RawAction::Write { device, point, value } => ActionSpec::Write { device, point, value },
+            RawAction::Write { device, point, value } => ActionSpec::Write { device, point, value, from_afar: false },
             RawAction::PollFaster { device, interval, lasts } => ActionSpec::PollFaster {
                 device,
                 interval: self.span_within(&interval, "poll_faster.interval", &INTERVALS)?,

@@ -55,7 +55,7 @@ fn only_what_is_allowed_passes_with_the_registers_it_takes() {
     let directory = tempfile::tempdir().unwrap();
     let mut guard = guard(directory.path(), |_| {});
 
-    assert_eq!(guard.admit(&wish(20.5), AFAR, None, at(0)).unwrap().words, [41]);
+    assert_eq!(guard.admit(&wish(20.5), AFAR, None, at(0)).unwrap().sent.words, [41]);
     guard.release(&wish(20.5));
 
     let other = Wish { point: "other".to_owned(), ..wish(20.0) };
@@ -106,15 +106,28 @@ fn a_lease_is_as_long_as_the_owner_allows() {
     assert_eq!(guard.admit(&leased(60), AFAR, None, at(0)).unwrap().lease, Some(at(60)));
     guard.release(&wish(20.0));
     assert_eq!(guard.admit(&wish(20.0), AFAR, None, at(20)).unwrap().lease, Some(at(600)));
-    assert_eq!(guard.way_back("press-1", "setpoint_c").unwrap().words, [30]);
+    assert_eq!(guard.way_back("press-1", "setpoint_c").unwrap().sent.words, [30]);
 }
 
 #[test]
-fn one_write_changes_a_value_by_no_more_than_its_step() {
+fn the_range_holds_for_what_is_sent() {
     let directory = tempfile::tempdir().unwrap();
-    let guard = guard(directory.path(), |_| {});
-    let (config, _) = guard.place("press-1", "setpoint_c").unwrap();
+    let mut guard = guard(directory.path(), |config| config.range = (10.2, 59.8));
 
-    assert!(in_step(20.0, 25.0, config).is_ok());
-    assert!(in_step(20.0, 25.1, config).unwrap_err().contains("by 5 at most"));
+    let refused = guard.admit(&wish(10.2), AFAR, None, at(0)).unwrap_err();
+    assert_eq!(refused, "press-1/setpoint_c = 10.2 would be sent as 10: must be 10.2 to 59.8");
+    assert!(guard.admit(&wish(59.8), AFAR, None, at(0)).unwrap_err().contains("would be sent as 60"));
+}
+
+#[test]
+fn what_was_written_before_the_boot_counts_as_well() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut guard = guard(directory.path(), |_| {});
+    guard.was_written("press-1/setpoint_c", at(6), at(2));
+
+    assert!(guard.admit(&wish(20.0), AFAR, None, at(5)).unwrap_err().contains("written 9.0 s ago"));
+    // Neither do older news make it longer ago.
+    guard.was_written("press-1/setpoint_c", at(60), at(5));
+    assert!(guard.admit(&wish(20.0), AFAR, None, at(5)).unwrap_err().contains("written 9.0 s ago"));
+    assert!(guard.admit(&wish(20.0), AFAR, None, at(6)).is_ok());
 }
