@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn what_no_broker_refuses_is_not_divided_and_a_good_connection_ends_the_lesson() {
         let mut learned = LearnedLimit::default();
-        assert!((0..10).all(|_| !learned.closed(500, true)));
+        assert!((0..10).all(|_| !learned.closed(500, false) && !learned.closed(200, true)));
         learned.closed(5000, true);
 
         learned.connection_lasted(Duration::from_secs(7200));

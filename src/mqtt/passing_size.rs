@@ -2,7 +2,7 @@
 //!
 //! A message that does not come back was too large, or its topic is forbidden. Smaller messages tell the two apart: the
 //! size is quartered until one comes back, or until a message cannot be made smaller. Then it is doubled while that stays
-//! below what did not come back: a trial that fails costs seconds, one that succeeds nothing.
+//! well below what did not come back: a trial that fails costs seconds, one that succeeds nothing.
 
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ impl PassingSize {
         }
         if let Some(learned) = &mut self.learned
             && bytes > learned.aim / 2
-            && learned.aim * 2 < learned.missed
+            && learned.aim * 2 <= learned.missed - learned.missed / 8
         {
             learned.aim *= 2;
         }

@@ -45,6 +45,7 @@ impl Certificates {
         let file = |ending: &str| self.file(&format!("{name}.{ending}"));
         let (key, request, certificate, settings) = (file("key"), file("csr"), file("pem"), file("cnf"));
         let directory = self.directory.path().display();
+        std::fs::write(file("ext"), "extendedKeyUsage=clientAuth").unwrap();
         let lines = format!(
             "[ca]\ndefault_ca = own\n[own]\nserial = {directory}/{name}.serial\n\
              database = {directory}/{name}.index\nnew_certs_dir = {directory}\n\
@@ -68,7 +69,7 @@ impl Certificates {
             &[
                 &["ca", "-batch", "-notext", "-rand_serial", "-config", text(&settings)][..],
                 &["-cert", text(&authority), "-keyfile", text(&authority_key), "-startdate", begin, "-enddate", end],
-                &["-in", text(&request), "-out", text(&certificate)],
+                &["-extfile", text(&file("ext")), "-in", text(&request), "-out", text(&certificate)],
             ]
             .concat(),
         );
