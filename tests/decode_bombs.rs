@@ -56,11 +56,11 @@ fn columns(count: usize, kind: u8) -> Vec<u8> {
 /// Payloads that are in order, however much they hold: exit code 0.
 fn honest() -> Vec<(&'static str, Vec<u8>)> {
     let most = usize::try_from(READINGS_MAX).unwrap();
-    let text = "x".repeat(3_000_000);
+    let text = "x".repeat(4096);
     vec![
         ("as many rows as allowed", payload(&[table(READINGS_MAX, 1), columns(8, 0)])),
         ("as many series as allowed", payload(&[table(1, most), columns(7 + most, 0)])),
-        ("a long text in many readings", payload(&[table(50, 1), columns(8, 5), bytes(18, text.as_bytes())])),
+        ("a long text in many readings", payload(&[table(10_000, 1), columns(8, 5), bytes(18, text.as_bytes())])),
     ]
 }
 
@@ -69,6 +69,7 @@ fn refused() -> Vec<(&'static str, Vec<u8>)> {
     let json = |item: &str| format!("{{\"a\":[{}0]}}", item.repeat(2_000_000)).into_bytes();
     vec![
         ("one row more than allowed", payload(&[table(READINGS_MAX + 1, 1), columns(8, 0)])),
+        ("a text of a megabyte", payload(&[table(1, 1), columns(8, 5), bytes(18, &[b'x'; 1 << 20])])),
         ("a million tables", payload(&[table(1, 1).repeat(500_000)])),
         ("columns without tables", payload(&[columns(3_900_000, 0)])),
         ("nothing but zeroes", zstd::bulk::compress(&vec![0; 64 << 20], 3).unwrap()),

@@ -20,6 +20,10 @@ use crate::model::{SeriesId, Timestamp, Value};
 /// twelve for each aggregate.
 const NUMBERS_MAX: usize = 16 * READINGS_MAX;
 
+/// Longest text value, in bytes: sixteen times the longest line of an instrument. A text stands once in the message and
+/// many times in what is printed of it.
+const TEXT_BYTES_MAX: usize = 4096;
+
 const COMMIT_COLUMNS: usize = 4;
 const ROW_COLUMNS: usize = 3;
 
@@ -44,6 +48,7 @@ pub(super) fn decode_message(message: &wire::Batch) -> Result<DecodedBatch, Deco
     let mut columns = Columns::of(message, &shape)?;
     let commits = commits(message, &header, &mut columns)?;
 
+    at_most("bytes in one text", message.texts.iter().map(String::len).max().unwrap_or(0), TEXT_BYTES_MAX)?;
     let texts: Vec<Arc<str>> = message.texts.iter().map(|text| Arc::from(text.as_str())).collect();
     let mut readings = Vec::with_capacity(shape.readings);
     for table in &message.tables {

@@ -89,7 +89,7 @@ proptest! {
 
 #[test]
 fn a_large_batch_is_encoded_in_several_tables_and_groups() {
-    let batch = batch(3000, 60, |second, position| {
+    let batch = batch(2000, 60, |second, position| {
         let noise = (second * 7919 + u64::from(position) * 104_729).wrapping_mul(2_654_435_761) >> 7;
         Observed::Good(Value::F32((noise % 4096) as f32 * 0.37))
     });
