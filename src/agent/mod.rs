@@ -231,11 +231,8 @@ impl Agent {
     }
 
     fn follow_epochs(&mut self) {
-        let follower = EpochFollower {
-            buffer: self.buffer.clone(),
-            catalogue: self.catalogue.clone(),
-            online: self.online.clone(),
-        };
+        let (buffer, catalogue) = (self.buffer.clone(), self.catalogue.clone());
+        let follower = EpochFollower { buffer, catalogue, online: self.online.clone() };
         self.supervisor.spawn("epochs", Stage::Uplink, |stop| follower.run(stop));
         let (online, remote) = (self.online.clone(), self.remote.status.subscribe());
         self.supervisor.spawn("revisions", Stage::Uplink, |stop| online::follow_revisions(online, remote, stop));

@@ -281,6 +281,21 @@ async fn a_state_larger_than_the_broker_takes_is_sent_with_less_detail_and_costs
 }
 
 #[tokio::test]
+async fn a_broker_that_cannot_say_what_it_takes_loses_no_connection_to_health() {
+    // A broker that speaks MQTT 3.1.1 closes the connection on a larger packet.
+    let broker = Broker::with(Setup { lines: &["max_packet_size 2048"], ..Setup::default() }).await;
+    let (_plant, site) = uniform(&broker, 1, &format!("protocol = \"3.1.1\"\n{OFTEN}")).await;
+    let mut listener = Listener::to(broker.port(), &health_topic()).await;
+    let _agent = site.start();
+
+    let (_, whole) = listener.next_whole().await;
+    let changes = listener.next().await;
+
+    assert_eq!(read_by_python(&[whole.payload, changes.payload]).0.len(), 2);
+    assert_eq!(site.status().await["mqtt"]["connects"], 1);
+}
+
+#[tokio::test]
 async fn the_list_of_problems_is_retained_and_empty_when_all_is_well() {
     let mut servers = Servers::default();
     let endpoint = counters(&mut servers, &[1, 2]).await;

@@ -16,9 +16,13 @@ pub enum Detail {
     Full,
     /// Of each device only the keys of [`SUMMARY_OF_DEVICE`], and nothing about intervals.
     Summary,
-    /// No links: `devices` counts the devices in each state.
+    /// The keys of [`TOTALS`], and `devices`: how many there are in each state.
     Totals,
 }
+
+/// What totals say of the gateway, in 600 bytes or so.
+const TOTALS: [&str; 11] =
+    ["boot", "clock", "gateway", "ingest", "lanes", "process", "site", "started", "time", "uplink", "version"];
 
 /// What a summary says of a device.
 const SUMMARY_OF_DEVICE: [&str; 6] = ["name", "state", "requests", "answers", "last_answer", "last_error"];
@@ -60,7 +64,7 @@ impl Detail {
             }
             Self::Totals => {
                 let devices = member(members, "links").map(|links| count_states(links));
-                members.retain(|(key, _)| key != "links");
+                members.retain(|(key, _)| TOTALS.contains(&key.as_ref()));
                 let at = members.partition_point(|(key, _)| key.as_ref() < "devices");
                 members.insert(at, ("devices".into(), devices.unwrap_or(Node::Null)));
             }
@@ -148,6 +152,7 @@ mod tests {
         };
         json!({
             "version": "0.1.0",
+            "problems": [],
             "links": [
                 { "name": "a", "busy_ratio": 0.012345, "intervals": [1], "devices": [device("m", "answering")] },
                 { "name": "b", "busy_ratio": 1.0, "intervals": [], "devices": [device("n", "silent"), device("o", "answering")] },

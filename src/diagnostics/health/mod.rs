@@ -28,8 +28,9 @@ const WHOLE_INTERVAL: Duration = Duration::from_secs(3600);
 /// Bytes of a packet beside topic and payload: header, content type and expiry, rounded up.
 const PUBLISH_OVERHEAD: usize = 64;
 
-/// With MQTT 3.1.1, where a broker cannot say what it takes, a packet of so many bytes costs no connection.
-const PACKET_SURE: usize = 1024;
+/// With MQTT 3.1.1 a broker cannot say what it takes, and may close the connection on a larger packet. So many bytes are
+/// sent before any packet of that size came back: the smallest limit known of a broker in use.
+const PACKET_SURE: usize = 2048;
 
 /// MQTT 5, 3.4.2.1.
 const PACKET_TOO_LARGE: u8 = 0x95;
