@@ -383,11 +383,9 @@ impl Agent {
         self.register_series(&mut config.links).await?;
         self.answering = trial::answering(&self.board.snapshot(), &self.answering);
         self.groups = groups;
-        let Config { gateway: _, clock: _, store: _, mqtt, profiles, rules, forward, remote, writes, links, pushed } =
-            config;
-        let own = &mut self.config;
-        (own.mqtt, own.profiles, own.rules, own.forward) = (mqtt, profiles, rules, forward);
-        (own.remote, own.writes, own.links, own.pushed) = (remote, writes, links, pushed);
+        // What cannot be changed while the agent runs stays.
+        let own = std::mem::replace(&mut self.config, config);
+        (self.config.gateway, self.config.clock, self.config.store) = (own.gateway, own.clock, own.store);
         self.apply_remote().await;
         if uplink_differs {
             for task in std::mem::take(&mut self.uplink_tasks) {
