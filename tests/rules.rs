@@ -137,6 +137,79 @@ async fn people_see_alarms_and_acknowledge_them() {
     consumer.harvest.assert_sound();
 }
 
+/// Rules of which one cannot be evaluated as soon as both counters answer, and one cannot say what it should.
+const FAILING_RULES: &str = r#"groups:
+- name: g
+  interval: 1s
+  rules:
+  - alert: Ambiguous
+    expr: answers * on () answers > 0
+  - alert: Speechless
+    expr: answers{device="press-1"} > 3
+    annotations: { summary: '{{ query "answers > 1e9" | first | value }}' }
+"#;
+
+#[tokio::test]
+async fn alarms_of_the_agent_itself_stand_beside_those_of_rules_and_rules_that_fail_are_problems() {
+    let mut servers = Servers::default();
+    let endpoint = counters(&mut servers, &[1, 2]).await;
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let broker = Broker::start().await;
+    let mut consumer = Consumer::start(&broker).await;
+    let site = Site::with_profiles(&[(COUNTER, COUNTER_PROFILE)]);
+    std::fs::write(site.path().join("rules.yml"), FAILING_RULES).unwrap();
+    let configuration = Configuration::to_port(broker.port(), "batch = { max_age = \"300ms\" }")
+        .link("hall", endpoint.address(), "timeout = \"1s\"")
+        .device("press-1", "hall", 1, COUNTER, "50ms")
+        .device("press-2", "hall", 2, COUNTER, "50ms")
+        .link("yard", dead, "timeout = \"100ms\"")
+        .device("gone", "yard", 1, COUNTER, "100ms")
+        .lines("[rules]\nfiles = [\"rules.yml\"]");
+    site.configure(&configuration);
+    let mut agent = site.start();
+    consumer.until("the alarm", |harvest| harvest.transitions("DeviceSilent").len() == 1).await;
+    let lineside = |arguments: &'static [&'static str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lineside"));
+        command.arg("alarms").arg("--socket").arg(site.path().join("lineside.sock")).args(arguments);
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+
+    // Then it is seen with what it says, acknowledged, and a restart knows.
+    let (_, listed) = lineside(&[]);
+    assert!(listed.contains("DeviceSilent{device=\"gone\",link=\"yard\"}"), "{listed}");
+    assert!(listed.contains("unacknowledged active") && listed.contains("gone on yard does not answer"), "{listed}");
+    let (code, done) = lineside(&["ack", "DeviceSilent", "device=gone", "--by", "eva"]);
+    assert!(code == Some(0) && done.contains("now acknowledged active"), "{done}");
+
+    // And rules that cannot be evaluated are problems, each with its place and reason.
+    let failing = |status: &serde_json::Value| status["rules"]["failing"].as_array().is_some_and(|all| all.len() == 2);
+    let status = site.until("two rules that fail", failing).await;
+    let named = status["problems"].to_string();
+    assert!(named.contains("rule Ambiguous of group g"), "{named}");
+    assert!(named.contains("many-to-many matching not allowed"), "{named}");
+    assert!(named.contains("annotations.summary: error calling first: first() called on vector"), "{named}");
+
+    agent.kill();
+    let restarted = site.start();
+    restarted.logged("lineside started").await;
+    restarted.logged("device does not answer").await;
+    let (_, listed) = lineside(&[]);
+    assert!(listed.contains("DeviceSilent{device=\"gone\",link=\"yard\"}\n  acknowledged active"), "{listed}");
+    let (code, shelved) = lineside(&["shelve", "DeviceSilent", "--for", "3d"]);
+    assert!(code == Some(0) && shelved.contains("; this alarm can be shelved for at most 24h"), "{shelved}");
+    let (_, listed) = lineside(&[]);
+    assert!(listed.contains("shelved until 20"), "{listed}");
+
+    // And rules that are corrected are no problems any more.
+    std::fs::write(site.path().join("rules.yml"), "groups: []").unwrap();
+    restarted.hang_up();
+    site.until("no rules that fail", |status| status["rules"]["failing"].as_array().is_none_or(Vec::is_empty)).await;
+    consumer.until("all of it", |harvest| harvest.transitions("DeviceSilent").len() == 3).await;
+    let said: Vec<Transition> = consumer.harvest.transitions("DeviceSilent").iter().map(|it| it.transition).collect();
+    assert_eq!(said, [Transition::Raised, Transition::Acknowledged, Transition::Shelved]);
+}
+
 /// A rule whose condition holds soon after the start, with a delay.
 fn delayed(delay: Duration) -> String {
     let delay = delay.as_secs();

@@ -120,3 +120,75 @@ fn faults_of_a_rule_file_are_all_shown_with_line_and_column() {
     assert_eq!(code, Some(2));
     assert!(said.contains("wrong.yml:4: rule c of group a depends on its own result"), "{said}");
 }
+
+/// What promtool finds when it reads a file is found here too, and beyond that what would fail only when an alarm fires.
+#[test]
+fn faults_of_templates_and_patterns_are_found_when_the_file_is_read_with_their_place() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let path = scratch.path().join("rules.yml");
+    let rule = |rest: &str| format!("groups:\n- name: g\n  rules:\n  - alert: Hot\n    {rest}\n");
+    for (rest, place, reason) in [
+        (
+            "expr: t > 80\n    annotations: { summary: \"{{ $label.device }} is hot\" }",
+            "rules.yml:6: annotations.summary: column 29",
+            "undefined variable \"$label\"; $labels is meant?",
+        ),
+        ("expr: t > 80\n    labels: { at: '{{ value }}' }", "rules.yml:6: labels.at: column 19", "write {{ $value }}"),
+        (
+            "expr: t > 80\n    annotations: { a: '{{ (toTime $value).Fromat \"15:04\" }}' }",
+            "rules.yml:6: annotations.a: column 23",
+            "can't evaluate field Fromat in type *time.Time",
+        ),
+        (
+            "expr: label_replace(t, \"a\", \"$1\", \"b\", \"(\") > 1",
+            "rules.yml:5: expr: column 11",
+            "error parsing regexp: missing closing ): `(`",
+        ),
+        ("expr: t{a=~\"[\"}", "rules.yml:5: expr: column 11", "error parsing regexp: missing closing ]: `[`"),
+        ("expr: count_values(\"a b\", t)", "rules.yml:5: expr: column 11", "invalid label name in count_values()"),
+        (
+            "expr: t > 80\n    annotations: { a: '{{ query \"t +\" }}' }",
+            "rules.yml:6: annotations.a: column 23",
+            "query \"t +\": ",
+        ),
+        ("expr: t @ 1000 > 80", "rules.yml:5", "@ with a fixed time looks at samples of the past"),
+        (
+            "expr: t\n---\ngroups: []",
+            "rules.yml:6",
+            "a second YAML document begins here, and Prometheus reads only the first",
+        ),
+    ] {
+        std::fs::write(&path, rule(rest)).expect("a file can be written");
+        let checked = lineside(&["rules", "check", path.to_str().expect("a name")]);
+        let said = text(&checked);
+        assert_eq!(checked.status.code(), Some(2), "{rest}: {said}");
+        assert!(said.contains(place) && said.contains(reason), "{rest}: {said}");
+    }
+    for fine in ["expr: t > 80\n---\n# nothing\n...", "expr: t{a=~\"hall {.*}\"} offset 1m @ end()"] {
+        std::fs::write(&path, rule(fine)).expect("a file can be written");
+        let checked = lineside(&["rules", "check", path.to_str().expect("a name")]);
+        assert!(text(&checked).contains("SUCCESS"), "{fine}: {}", text(&checked));
+    }
+}
+
+/// The memory of a unit test does not grow with the values that nobody looks at.
+#[test]
+fn a_series_of_a_thousand_million_values_takes_no_memory() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    std::fs::write(scratch.path().join("r.yml"), "groups: [ { name: g, rules: [ { alert: Hot, expr: t > 80 } ] } ]\n")
+        .expect("a file can be written");
+    let test = scratch.path().join("t.test.yml");
+    let series = "[ { series: t, values: '0x1000000000' } ]";
+    std::fs::write(
+        &test,
+        format!(
+            "rule_files: [r.yml]\ntests:\n- interval: 1s\n  input_series: {series}\n  \
+             promql_expr_test: [ {{ expr: t, eval_time: 1h, exp_samples: [ {{ labels: t, value: 0 }} ] }} ]\n"
+        ),
+    )
+    .expect("a file can be written");
+    // 512 MiB of address space are a fraction of what the values would take.
+    let limited = format!("ulimit -v 524288; exec {} rules test {}", env!("CARGO_BIN_EXE_lineside"), test.display());
+    let ours = Command::new("sh").args(["-c", &limited]).output().expect("a shell runs");
+    assert!(ours.status.success(), "{}", text(&ours));
+}

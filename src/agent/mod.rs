@@ -193,13 +193,11 @@ impl Agent {
             online: watch::Sender::default(),
             remote,
         };
-        match agent.start_rest().await {
-            Ok(()) => Ok(agent),
-            Err(error) => {
-                agent.shutdown().await;
-                Err(error)
-            }
+        if let Err(error) = agent.start_rest().await {
+            agent.shutdown().await;
+            return Err(error);
         }
+        Ok(agent)
     }
 
     async fn start_rest(&mut self) -> anyhow::Result<()> {
@@ -262,6 +260,7 @@ impl Agent {
             self.clock.clone(),
             self.catalogue.subscribe(),
             self.forward.subscribe(),
+            self.rules.raised(),
         );
         let health = HealthReporter::new(self.board.clone(), handle.clone(), topics.health(), mqtt.health);
         let problems = ProblemReporter::new(self.board.clone(), handle.clone(), topics.problems());

@@ -83,6 +83,7 @@ pub use clock_track::{ClockTrack, Split};
 pub use commit::{ClockReading, Codec, CommitError, RECORDS_MAX, seal};
 use history::{HistorySpan, Overview, Page};
 pub use others::{OtherCommits, OtherMarks};
+pub use recovery::STORE_ALARMS;
 pub use resend::Resent;
 pub use status::{BufferStatus, LaneWatermark, Watermarks};
 pub use tally::Tally;

@@ -32,6 +32,9 @@ const NEWER: &str = "StoreNewer";
 
 const NOT_WRITABLE: &str = "StoreNotWritable";
 
+/// Names of the alarms that the store itself raises.
+pub const STORE_ALARMS: [&str; 3] = [DAMAGED, NEWER, NOT_WRITABLE];
+
 /// A disk that takes nothing for so long is in trouble: until then readings wait, to become durable after all.
 const PASSING: Duration = Duration::from_secs(5);
 
@@ -318,6 +321,10 @@ impl Store {
             readings: Vec::new(),
             by: None,
         };
+        self.alarms.retain(|known| known.name != alarm.name);
+        if transition == Transition::Raised {
+            self.alarms.push(alarm.clone());
+        }
         self.close(Lane::Alarms, &Records::Alarms(vec![alarm]));
     }
 

@@ -8,7 +8,7 @@ use super::others::OtherMarks;
 use super::store::Store;
 use super::tally::Tally;
 use super::wal::WalStatus;
-use crate::model::{Epoch, Lane, Sequence, Timestamp};
+use crate::model::{AlarmRecord, Epoch, Lane, Sequence, Timestamp};
 
 /// What is durable and what is still to be delivered. Only durable commits are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -103,6 +103,9 @@ pub struct BufferStatus {
     pub delivered_unstored: u64,
     /// What keeps the open commit when the process dies.
     pub open_commit: WalStatus,
+    /// Alarms of the store itself that are in force.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub alarms: Vec<AlarmRecord>,
 }
 
 impl Store {
@@ -139,6 +142,7 @@ impl Store {
             not_writable_since: self.trouble.as_ref().map(|trouble| trouble.since_wall),
             delivered_unstored: self.volatile.records_delivered(),
             open_commit: WalStatus { taken_up: counters.taken_up, ..self.wal.status() },
+            alarms: self.alarms.clone(),
         }
     }
 }

@@ -69,6 +69,8 @@ pub struct Store {
     pub(super) unnamed_due: bool,
     /// Whether an alarm says that something is damaged.
     pub(super) is_damage_told: bool,
+    /// Alarms of its own that were raised and are not cleared.
+    pub(super) alarms: Vec<AlarmRecord>,
     pub(super) epoch: Epoch,
     pub(super) generation: u64,
     pub(super) ids: SeriesIds,
@@ -131,6 +133,7 @@ impl Store {
             unsaved: false,
             unnamed_due: false,
             is_damage_told: false,
+            alarms: Vec::new(),
             gaps: Vec::new(),
             names: NameCopy::beside(place.path()),
             place,

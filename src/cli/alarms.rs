@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
 
+use anstyle::Style;
 use clap::{Args, Subcommand};
 
 use super::client::AgentClient;
-use super::table::{Table, measured};
+use super::table::measured;
 use super::{AgentOption, Exit, Failure, user, write_json, written};
 use crate::diagnostics::protocol::{AlarmAnswer, Request};
 use crate::rules::engine::{AlarmRequest, AlarmView};
@@ -15,8 +16,9 @@ use crate::settings::parse_duration;
 
 /// Show alarms that are not normal, acknowledge, reset, shelve them, or take them out of service.
 ///
-/// Without an action all alarms of the rules are shown that are not normal, and those about to be raised. Exit code 1
-/// when an action fits no alarm, or is not possible for one.
+/// Without an action all alarms are shown that are not normal, and those about to be raised: of the rules, and of the
+/// agent itself, such as DeviceSilent, StoreDamaged and BrokerRefuses. Exit code 1 when an action fits no alarm, or is
+/// not possible for one.
 #[derive(Debug, Args)]
 pub(super) struct Alarms {
     #[command(subcommand)]
@@ -114,17 +116,32 @@ fn write_views(out: &mut impl Write, views: &[AlarmView]) -> std::io::Result<()>
     if views.is_empty() {
         return writeln!(out, "no alarms");
     }
-    let mut table = Table::new(["alarm", "labels", "state", "priority", "since", "value"]);
-    for view in views {
-        let state = match view.pending_since {
-            Some(_) => "pending".to_owned(),
-            None => format!("{}{}", words(&view.state), if view.flapping { ", flapping" } else { "" }),
-        };
-        let since = view.active_since.or(view.pending_since).map(|time| time.to_string()).unwrap_or_default();
-        let value = view.value.map(measured).unwrap_or_default();
-        table.row([view.name.clone(), listed(&view.labels), state, words(&view.priority), since, value]);
+    views.iter().try_for_each(|view| write_view(out, view))
+}
+
+/// One alarm: which, how it is, what it says, and until when nobody wants to hear of it.
+fn write_view(out: &mut impl Write, view: &AlarmView) -> std::io::Result<()> {
+    let bold = Style::new().bold();
+    let state = match view.pending_since {
+        Some(_) => "pending".to_owned(),
+        None => format!("{}{}", words(&view.state), if view.flapping { ", flapping" } else { "" }),
+    };
+    writeln!(out, "{bold}{}{{{}}}{bold:#}", view.name, listed(&view.labels))?;
+    write!(out, "  {state}, {} priority", words(&view.priority))?;
+    if let Some(since) = view.active_since.or(view.pending_since) {
+        write!(out, ", since {since}")?;
     }
-    table.write(out, 0)
+    writeln!(out)?;
+    if let Some(until) = view.shelved_until {
+        writeln!(out, "  shelved until {until}")?;
+    }
+    if let Some(value) = view.value {
+        writeln!(out, "  value {}", measured(value))?;
+    }
+    match view.annotations.get("summary").or(view.annotations.values().next()) {
+        Some(summary) => writeln!(out, "  {}", summary.replace('\n', "\n  ")),
+        None => Ok(()),
+    }
 }
 
 fn write_answers(out: &mut impl Write, name: &str, answers: &[AlarmAnswer]) -> std::io::Result<()> {
@@ -132,7 +149,11 @@ fn write_answers(out: &mut impl Write, name: &str, answers: &[AlarmAnswer]) -> s
         return writeln!(out, "no alarm {name} with these labels is active or waits for anybody");
     }
     answers.iter().try_for_each(|answer| match (&answer.refused, &answer.record) {
-        (None, Some(record)) => writeln!(out, "{name}{{{}}}: now {}", listed(&record.labels), words(&record.state)),
+        (None, Some(record)) => {
+            let until = answer.shelved_until.map(|until| format!(" until {until}")).unwrap_or_default();
+            let note = answer.note.as_ref().map(|note| format!("; {note}")).unwrap_or_default();
+            writeln!(out, "{name}{{{}}}: now {}{until}{note}", listed(&record.labels), words(&record.state))
+        }
         (reason, _) => writeln!(out, "{name}: {}", reason.as_deref().unwrap_or("not possible")),
     })
 }

@@ -13,7 +13,7 @@ use super::gate::Genuine;
 use super::verb::{LogLevel, OneDevice, ReadRaw, ReadTags, Resend, Verb};
 use crate::buffer::BufferHandle;
 use crate::diagnostics::Board;
-use crate::diagnostics::protocol::ShownReading;
+use crate::diagnostics::protocol::{AlarmAnswer, ShownReading};
 use crate::diagnostics::socket::{Directory, shown};
 use crate::diagnostics::stored::{Most, send_again};
 use crate::ingest::{RulesHandle, Wanted};
@@ -146,8 +146,13 @@ impl Services {
             }
             (true, Some(reason)) => Outcome::failed(reason.clone()),
             (false, _) => {
-                let records: Vec<_> = done.into_iter().filter_map(Result::ok).collect();
-                Outcome::done(json!({ "alarms": records, "not_possible": reasons }))
+                let answers: Vec<AlarmAnswer> = done.into_iter().map(AlarmAnswer::from).collect();
+                let records: Vec<_> = answers.iter().filter_map(|answer| answer.record.as_ref()).collect();
+                let until: Vec<_> = answers.iter().filter_map(|answer| answer.shelved_until).collect();
+                let notes: Vec<_> = answers.iter().filter_map(|answer| answer.note.as_ref()).collect();
+                Outcome::done(json!({
+                    "alarms": records, "not_possible": reasons, "shelved_until": until, "notes": notes
+                }))
             }
         }
     }

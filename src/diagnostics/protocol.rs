@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::buffer::Resent;
 use crate::buffer::history::HistorySpan;
 use crate::model::{AlarmRecord, Epoch, Lane, Sequence, SeriesId, SeriesInfo, Timestamp};
-use crate::rules::engine::AlarmRequest;
+use crate::rules::alarm::NotPossible;
+use crate::rules::engine::{Acted, AlarmRequest};
+use crate::settings::show_duration;
 
 /// What a diagnostic command asks the agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,7 +21,7 @@ pub enum Request {
     Status,
     /// Every reading from now on; one line each until the connection is closed.
     Tail,
-    /// Alarms of the rules that are not normal, and those about to be.
+    /// Alarms that are not normal, and those about to be: of rules, and of the agent itself.
     Alarms,
     /// What a person wants of alarms.
     AlarmDeed {
@@ -197,6 +199,24 @@ pub struct AlarmAnswer {
     /// Why it led to none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+    /// Shelved until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shelved_until: Option<Timestamp>,
+    /// What differs from what was asked for, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+impl From<Result<Acted, NotPossible>> for AlarmAnswer {
+    fn from(answer: Result<Acted, NotPossible>) -> Self {
+        match answer {
+            Ok(Acted { record, shelved_until, limit }) => {
+                let note = limit.map(|limit| format!("this alarm can be shelved for at most {}", show_duration(limit)));
+                Self { record: Some(record), refused: None, shelved_until, note }
+            }
+            Err(reason) => Self { record: None, refused: Some(reason.to_string()), shelved_until: None, note: None },
+        }
+    }
 }
 
 /// An answer that is no reading.

@@ -149,10 +149,7 @@ async fn answer(reader: OwnedReadHalf, writer: &mut OwnedWriteHalf, services: Se
             let wanted = Wanted { name, labels, request: wanted, by };
             match services.rules.act(wanted).await {
                 Ok(answers) => {
-                    let answers = answers.into_iter().map(|answer| match answer {
-                        Ok(record) => AlarmAnswer { record: Some(record), refused: None },
-                        Err(reason) => AlarmAnswer { record: None, refused: Some(reason.to_string()) },
-                    });
+                    let answers = answers.into_iter().map(AlarmAnswer::from);
                     send(writer, &answers.collect::<Vec<_>>()).await
                 }
                 Err(error) => send(writer, &Notice::Error(format!("done, but not stored: {error}"))).await,

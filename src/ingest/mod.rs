@@ -2,7 +2,9 @@
 //!
 //! Readers of the live stream (`tail`) are served on the side: they may miss rows, the store never does.
 
+mod built_in;
 mod rules;
+mod rules_status;
 mod timeline;
 
 use std::sync::Arc;
@@ -12,12 +14,18 @@ use serde::Serialize;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::buffer::BufferHandle;
-use crate::model::{AlarmRecord, Observed, Row};
+use self::built_in::{BuiltIns, of_rules};
+use crate::buffer::{BufferHandle, BufferStatus, Evaluated, STORE_ALARMS};
+use crate::model::{AlarmRecord, Observed, Row, Timestamp};
 use crate::poll::PollCycle;
-use crate::rules::engine::{EngineError, RuleSetup};
-pub use rules::{RuleParts, RulesHandle, RulesStatus, Wanted};
+use crate::rules::alarm::NotPossible;
+use crate::rules::engine::{Acted, EngineError, RuleSetup};
+pub use rules::{RuleParts, RulesHandle, Wanted};
 use rules::{RuleRequest, Rules};
+pub use rules_status::RulesStatus;
+
+/// Alarms of the uplink on their way to ingest: it has one for each lane, and tells of changes only.
+const BUILT_IN_ALARMS_QUEUED: usize = 8;
 
 /// Cycles taken from the queue in one go.
 const CYCLES_AT_ONCE: usize = 64;
@@ -83,6 +91,14 @@ pub struct Ingest {
     live: broadcast::Sender<LiveRows>,
     status: watch::Sender<IngestStatus>,
     parts: RuleParts,
+    /// Alarms that no rule makes.
+    built_ins: BuiltIns,
+    /// Those that the uplink raises and clears.
+    raised: mpsc::Receiver<AlarmRecord>,
+    /// Those of the store are part of its status.
+    store_status: watch::Receiver<BufferStatus>,
+    /// It is known which rules there are: until then what they have to remember is not touched.
+    has_begun: bool,
     /// Nothing where no rules are configured: then they cost nothing.
     rules: Option<Box<Rules>>,
     requests: mpsc::Receiver<RuleRequest>,
@@ -95,12 +111,17 @@ impl Ingest {
         let live = broadcast::Sender::new(LIVE_CYCLES);
         let handle = LiveHandle(live.clone());
         let rules_status = watch::Sender::default();
-        let (rules, requests) = RulesHandle::new(rules_status.subscribe(), parts.buffer.clone());
+        let (raising, raised) = mpsc::channel(BUILT_IN_ALARMS_QUEUED);
+        let (rules, requests) = RulesHandle::new(rules_status.subscribe(), parts.buffer.clone(), raising);
         let ingest = Self {
             cycles,
             buffer: parts.buffer.clone(),
             live,
             status: watch::Sender::default(),
+            built_ins: BuiltIns::default(),
+            raised,
+            store_status: parts.buffer.status(),
+            has_begun: false,
             parts,
             rules: None,
             requests,
@@ -118,12 +139,17 @@ impl Ingest {
     /// does not stop must not cost the readings of the others, so the queue is drained before it counts.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut cycles = Vec::with_capacity(CYCLES_AT_ONCE);
+        let remembered = self.buffer.rule_state().await.unwrap_or_default();
+        self.built_ins.restore(&remembered, self.now());
+        self.store_status.mark_changed();
         loop {
-            let due_in = self.rules.as_ref().and_then(|rules| rules.due_in());
+            let due_in = self.due_in();
             tokio::select! {
                 biased;
                 () = wait(due_in) => self.advance().await,
                 Some(request) = self.requests.recv() => self.serve(request).await,
+                Some(alarm) = self.raised.recv() => self.tell(vec![alarm]).await,
+                Ok(()) = self.store_status.changed() => self.follow_store().await,
                 taken = self.cycles.recv_many(&mut cycles, CYCLES_AT_ONCE) => match taken {
                     0 => break,
                     _ => self.store(&mut cycles).await,
@@ -131,15 +157,74 @@ impl Ingest {
                 () = stop.cancelled() => break,
             }
         }
+        self.append(Vec::new(), Vec::new()).await;
         if let Some(rules) = &mut self.rules {
             rules.close().await;
         }
     }
 
+    fn now(&self) -> Timestamp {
+        self.parts.clock.wall()
+    }
+
+    /// How long until something is due.
+    fn due_in(&self) -> Option<Duration> {
+        let of_rules = self.rules.as_ref().and_then(|rules| rules.due_in());
+        // Looked at again at least each minute: the clock may be set meanwhile.
+        let of_built_ins = self.built_ins.due().map(|due| due.since(self.now()).min(Duration::from_secs(60)));
+        of_rules.into_iter().chain(of_built_ins).min()
+    }
+
     async fn advance(&mut self) {
+        let told = self.built_ins.advance(self.now());
+        if !told.is_empty() {
+            self.append(Vec::new(), told).await;
+        }
         if let Some(rules) = &mut self.rules {
             rules.advance().await;
             self.rules_status.send_replace(Some(rules.status.clone()));
+        }
+    }
+
+    /// Takes alarms that no rule makes.
+    async fn tell(&mut self, alarms: Vec<AlarmRecord>) {
+        let told = self.take_alarms(alarms);
+        self.append(Vec::new(), told).await;
+    }
+
+    fn take_alarms(&mut self, alarms: Vec<AlarmRecord>) -> Vec<AlarmRecord> {
+        if let Some(rules) = &mut self.rules {
+            alarms.iter().for_each(|alarm| rules.note_foreign(alarm));
+        }
+        self.built_ins.take(alarms)
+    }
+
+    /// The store tells of its alarms itself; here they can be seen and acknowledged.
+    async fn follow_store(&mut self) {
+        let in_force = self.store_status.borrow_and_update().alarms.clone();
+        let told = self.built_ins.follow_store(&in_force, &STORE_ALARMS, self.now());
+        self.append(Vec::new(), told).await;
+    }
+
+    /// Stores rows and alarms, with what the rules make of them and what has to be remembered.
+    async fn append(&mut self, rows: Vec<Row>, alarms: Vec<AlarmRecord>) {
+        let unsaved = if self.has_begun { self.built_ins.take_unsaved() } else { None };
+        if let Some(rules) = &mut self.rules {
+            let is_changed = unsaved.is_some();
+            unsaved.into_iter().for_each(|state| rules.remember_built_ins(state));
+            if rows.is_empty() && (is_changed || !alarms.is_empty()) {
+                rules.tell(alarms).await;
+            } else if !rows.is_empty() {
+                rules.take(rows, alarms).await;
+            }
+            return;
+        }
+        let state = unsaved.map(|state| state.within(Vec::new()));
+        if rows.is_empty() && alarms.is_empty() && state.is_none() {
+            return;
+        }
+        if let Err(error) = self.buffer.append_evaluated(Evaluated { rows, alarms, state }).await {
+            tracing::error!(%error, "readings could not be handed to the store");
         }
     }
 
@@ -148,7 +233,8 @@ impl Ingest {
         match request {
             RuleRequest::Replace { setup, reply } => drop(reply.send(self.replace(setup).await)),
             RuleRequest::View(reply) => {
-                drop(reply.send(self.rules.as_ref().map(|rules| rules.views()).unwrap_or_default()));
+                let of_rules = self.rules.as_ref().map(|rules| rules.views()).unwrap_or_default();
+                drop(reply.send(of_rules.into_iter().chain(self.built_ins.views()).collect()));
             }
             RuleRequest::InterlockDevices { text, reply } => {
                 let rules = self.rules.as_ref().ok_or_else(|| NO_INTERLOCKS.to_owned());
@@ -160,13 +246,24 @@ impl Ingest {
                 drop(reply.send(rules.and_then(|rules| rules.allows(&text))));
             }
             RuleRequest::Act { wanted, reply } => {
-                let answers = match &mut self.rules {
-                    Some(rules) => rules.act(wanted).await,
-                    None => Vec::new(),
-                };
+                let answers = self.act(&wanted).await;
                 drop(reply.send(answers));
             }
         }
+    }
+
+    /// Does what a person wants of alarms, whoever makes them.
+    async fn act(&mut self, wanted: &Wanted) -> Vec<Result<Acted, NotPossible>> {
+        let Wanted { name, labels, request, by } = wanted;
+        let mut answers = self.built_ins.request(self.now(), name, labels, *request, by);
+        let told: Vec<AlarmRecord> = answers.iter().flatten().map(|acted| acted.record.clone()).collect();
+        if !told.is_empty() {
+            self.append(Vec::new(), told).await;
+        }
+        if let Some(rules) = &mut self.rules {
+            answers.extend(rules.act(wanted).await);
+        }
+        answers
     }
 
     /// Takes what has been polled by now.
@@ -182,8 +279,9 @@ impl Ingest {
     async fn replace(&mut self, setup: RuleSetup) -> Result<(), Vec<EngineError>> {
         let remembered = match &self.rules {
             Some(rules) => rules.remembered(),
-            None => self.buffer.rule_state().await.unwrap_or_default(),
+            None => of_rules(self.buffer.rule_state().await.unwrap_or_default()),
         };
+        self.has_begun = true;
         if setup.is_empty() && self.rules.is_none() && remembered.is_empty() {
             return Ok(());
         }
@@ -195,7 +293,8 @@ impl Ingest {
             tracing::warn!(%error, "the latest readings are missing in the windows of the rules");
         }
         let (has_rules, is_needed) = (!setup.groups.is_empty(), !setup.is_empty());
-        let rules = Rules::start(self.parts.clone(), setup, &remembered).await?;
+        let mut rules = Rules::start(self.parts.clone(), setup, &remembered, self.built_ins.state()).await?;
+        self.built_ins.active().for_each(|alarm| rules.note_foreign(alarm));
         self.rules_status.send_replace(has_rules.then(|| rules.status.clone()));
         self.rules = is_needed.then(|| Box::new(rules));
         Ok(())
@@ -203,26 +302,18 @@ impl Ingest {
 
     async fn store(&mut self, cycles: &mut Vec<PollCycle>) {
         self.status.send_modify(|status| cycles.iter().for_each(|cycle| status.count(cycle)));
-        let mut alarms: Vec<AlarmRecord> = Vec::new();
         for cycle in cycles.drain(..) {
             if self.live.receiver_count() > 0 {
                 // An error means that the last reader has just gone.
                 let _ = self.live.send(Arc::new(cycle.rows.clone()));
             }
-            match &mut self.rules {
-                Some(rules) => rules.take(cycle.rows, cycle.alarms).await,
-                None => {
-                    alarms.extend(cycle.alarms);
-                    if let Err(error) = self.buffer.append(cycle.rows).await {
-                        tracing::error!(%error, "readings could not be handed to the store");
-                    }
-                }
+            let mut told = self.take_alarms(cycle.alarms);
+            let over = self.built_ins.see(&cycle.rows, &self.parts.catalogue.borrow());
+            if let Some(rules) = &mut self.rules {
+                over.iter().for_each(|alarm| rules.note_foreign(alarm));
             }
-        }
-        if !alarms.is_empty()
-            && let Err(error) = self.buffer.append_alarms(alarms).await
-        {
-            tracing::error!(%error, "alarms could not be handed to the store");
+            told.extend(over);
+            self.append(cycle.rows, told).await;
         }
     }
 }

@@ -7,16 +7,17 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::built_in::State;
+use super::rules_status::{NAMED_MAX, RulesStatus};
 use super::timeline::Timeline;
 use crate::buffer::{BufferError, BufferHandle, Catalogue, Evaluated, ReadLimit};
 use crate::clock::Clock;
 use crate::model::{AlarmRecord, Fault, Observed, Records, Row, Scale, Sequence, SeriesId, SeriesInfo, Timestamp};
 use crate::model::{Value, ValueKind};
 use crate::rules::alarm::NotPossible;
-use crate::rules::engine::{Action, AlarmRequest, AlarmView, Engine, EngineError, EngineStatus, Outcome, RuleSetup};
+use crate::rules::engine::{Acted, Action, AlarmRequest, AlarmView, Engine, EngineError, Outcome, RuleSetup};
 use crate::rules::live::{Labels, NAME, SeriesSpec};
 
 /// Evaluations wait so long for readings that were taken before they were due and are still on their way.
@@ -43,28 +44,12 @@ const GONE: &str = "nobody evaluates it now: the agent is stopping";
 /// Requests that may wait: what a few people ask at once.
 const REQUESTS_QUEUED: usize = 8;
 
-/// What was evaluated, and what is active.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct RulesStatus {
-    /// Figures of the engine.
-    #[serde(flatten)]
-    pub engine: EngineStatus,
-    /// Transitions since the start of the process.
-    pub transitions: u64,
-    /// Results recorded since the start of the process.
-    pub recorded: u64,
-    /// What alarms asked to have done, since the start of the process.
-    pub actions: u64,
-    /// Of these what was left out because too much was asked at once.
-    pub actions_dropped: u64,
-}
-
 pub(super) enum RuleRequest {
     Replace { setup: RuleSetup, reply: oneshot::Sender<Result<(), Vec<EngineError>>> },
     View(oneshot::Sender<Vec<AlarmView>>),
     InterlockDevices { text: String, reply: oneshot::Sender<Result<BTreeSet<String>, String>> },
     Interlock { text: String, reply: oneshot::Sender<Result<(), String>> },
-    Act { wanted: Wanted, reply: oneshot::Sender<Vec<Result<AlarmRecord, NotPossible>>> },
+    Act { wanted: Wanted, reply: oneshot::Sender<Vec<Result<Acted, NotPossible>>> },
 }
 
 /// What a person wants of some alarms.
@@ -86,15 +71,17 @@ pub struct RulesHandle {
     requests: mpsc::Sender<RuleRequest>,
     status: watch::Receiver<Option<RulesStatus>>,
     buffer: BufferHandle,
+    raising: mpsc::Sender<AlarmRecord>,
 }
 
 impl RulesHandle {
     pub(super) fn new(
         status: watch::Receiver<Option<RulesStatus>>,
         buffer: BufferHandle,
+        raising: mpsc::Sender<AlarmRecord>,
     ) -> (Self, mpsc::Receiver<RuleRequest>) {
         let (requests, received) = mpsc::channel(REQUESTS_QUEUED);
-        (Self { requests, status, buffer }, received)
+        (Self { requests, status, buffer, raising }, received)
     }
 
     /// Puts other rules in force; alarms and windows go on. Without groups there are no rules, and they cost nothing.
@@ -141,7 +128,7 @@ impl RulesHandle {
     ///
     /// # Errors
     /// It was done, but cannot be stored for now; it is stored when the store can be written again.
-    pub async fn act(&self, wanted: Wanted) -> Result<Vec<Result<AlarmRecord, NotPossible>>, BufferError> {
+    pub async fn act(&self, wanted: Wanted) -> Result<Vec<Result<Acted, NotPossible>>, BufferError> {
         let (reply, answer) = oneshot::channel();
         let sent = self.requests.send(RuleRequest::Act { wanted, reply }).await;
         let answers = if sent.is_ok() { answer.await.unwrap_or_default() } else { Vec::new() };
@@ -150,6 +137,11 @@ impl RulesHandle {
             self.buffer.flush().await?;
         }
         Ok(answers)
+    }
+
+    /// Takes alarms that no rule makes, from those who raise and clear them.
+    pub fn raised(&self) -> mpsc::Sender<AlarmRecord> {
+        self.raising.clone()
     }
 
     /// Figures; nothing while there are no rules.
@@ -179,13 +171,21 @@ pub(super) struct Rules {
     ids: HashMap<Labels, SeriesId>,
     saved: Timestamp,
     measured: Timestamp,
+    /// What has to be remembered of alarms that no rule makes.
+    built_ins: State,
+    is_unsaved: bool,
     pub(super) status: RulesStatus,
 }
 
 impl Rules {
     /// Puts the rules of `setup` in force: takes up `remembered`, rebuilds windows from the store, and makes up for
     /// evaluations that were missed. What comes of that is appended.
-    pub async fn start(parts: RuleParts, setup: RuleSetup, remembered: &[u8]) -> Result<Self, Vec<EngineError>> {
+    pub async fn start(
+        parts: RuleParts,
+        setup: RuleSetup,
+        remembered: &[u8],
+        built_ins: State,
+    ) -> Result<Self, Vec<EngineError>> {
         let (timeline, remembered) = Timeline::resume(&parts.clock, remembered);
         let now = timeline.now(&parts.clock);
         let mut engine = Engine::new(setup, now)?;
@@ -201,6 +201,8 @@ impl Rules {
             ids,
             saved: now,
             measured: Timestamp(i64::MIN),
+            built_ins,
+            is_unsaved: false,
             status: RulesStatus::default(),
         };
         let mut outcome = Outcome::default();
@@ -285,9 +287,25 @@ impl Rules {
     pub async fn take(&mut self, rows: Vec<Row>, alarms: Vec<AlarmRecord>) {
         let mut outcome = Outcome::default();
         self.timeline.see(&self.parts.clock);
-        alarms.iter().for_each(|alarm| self.engine.note_foreign(alarm));
         self.engine.take(&self.timeline.rows(&rows, self.parts.clock.monotonic()), &mut outcome);
         self.finish(rows, alarms, outcome).await;
+    }
+
+    /// Notes an alarm that no rule makes: it may explain others.
+    pub fn note_foreign(&mut self, alarm: &AlarmRecord) {
+        self.engine.note_foreign(alarm);
+    }
+
+    /// What has to be remembered of alarms that no rule makes, with the next append.
+    pub fn remember_built_ins(&mut self, state: State) {
+        self.built_ins = state;
+        self.is_unsaved = true;
+    }
+
+    /// Stores what became of alarms that no rule makes.
+    pub async fn tell(&mut self, alarms: Vec<AlarmRecord>) {
+        let outcome = Outcome { is_changed: true, ..Outcome::default() };
+        self.finish(Vec::new(), alarms, outcome).await;
     }
 
     /// Evaluates what is due by now.
@@ -309,12 +327,15 @@ impl Rules {
     }
 
     /// What people want of alarms.
-    pub async fn act(&mut self, wanted: Wanted) -> Vec<Result<AlarmRecord, NotPossible>> {
+    pub async fn act(&mut self, wanted: &Wanted) -> Vec<Result<Acted, NotPossible>> {
         self.timeline.see(&self.parts.clock);
         let now = self.timeline.now(&self.parts.clock);
         let mut answers = self.engine.request(now, &wanted.name, &wanted.labels, wanted.request, &wanted.by);
-        answers.iter_mut().flatten().for_each(|alarm| self.timeline.alarm(alarm));
-        let alarms: Vec<AlarmRecord> = answers.iter().flatten().cloned().collect();
+        for acted in answers.iter_mut().flatten() {
+            self.timeline.alarm(&mut acted.record);
+            acted.shelved_until = acted.shelved_until.map(|until| self.timeline.to_wall(until));
+        }
+        let alarms: Vec<AlarmRecord> = answers.iter().flatten().map(|acted| acted.record.clone()).collect();
         if !alarms.is_empty() {
             let outcome = Outcome { is_changed: true, ..Outcome::default() };
             self.finish(Vec::new(), alarms, outcome).await;
@@ -360,13 +381,18 @@ impl Rules {
             }
         }
         let now = self.timeline.now(&self.parts.clock);
+        let is_changed = is_changed || std::mem::take(&mut self.is_unsaved);
         let is_state_due =
             is_changed || self.timeline.take_unsaved() || now.since(self.saved) >= STATE_INTERVAL || now < self.saved;
         let state = is_state_due.then(|| {
             self.saved = now;
-            if self.engine.is_empty() { Vec::new() } else { self.remembered() }
+            let own = if self.engine.is_empty() { Vec::new() } else { self.remembered() };
+            self.built_ins.within(own)
         });
-        if rows.is_empty() && alarms.is_empty() && state.is_none() {
+        let has_alarms = !alarms.is_empty();
+        if rows.is_empty() && !has_alarms && state.is_none() {
+            self.status.failing = self.engine.failing();
+            self.status.failing.truncate(NAMED_MAX);
             return;
         }
         if let Err(error) = self.parts.buffer.append_evaluated(Evaluated { rows, alarms, state }).await {
@@ -378,6 +404,14 @@ impl Rules {
             self.engine.measure();
         }
         self.status.engine = self.engine.status();
+        self.status.failing = self.engine.failing();
+        self.status.failing.truncate(NAMED_MAX);
+        if is_changed || has_alarms {
+            let mut alarms = self.views();
+            alarms.retain(|view| view.pending_since.is_none());
+            alarms.truncate(NAMED_MAX);
+            self.status.alarms = alarms;
+        }
     }
 
     /// What is to be done follows what is appended: it is done when that is durable.

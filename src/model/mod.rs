@@ -4,6 +4,7 @@
 
 pub mod alarm;
 pub mod clock_offset;
+pub mod go_regex;
 pub mod ids;
 pub mod promql;
 pub mod reading;

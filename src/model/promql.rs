@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use promql_parser::parser::{self, Expr};
+use promql_parser::label::{MatchOp, Matcher};
+use promql_parser::parser::{self, Expr, VectorSelector};
 use promql_parser::util::parse_duration;
+
+use super::go_regex::GoRegex;
 
 /// Longer than this is no span of time that anybody waits for: a thousand years, in seconds.
 const SPAN_MOST_S: f64 = 1000.0 * 365.0 * 86_400.0;
@@ -27,7 +30,17 @@ pub fn parse(text: &str) -> Result<Expr, String> {
     if text_depth(text) > TEXT_DEPTH_MOST {
         return Err(too_deep());
     }
-    let expression = parser::parse(text)?;
+    let expression = match patterns_marked(text) {
+        None => parser::parse(text)?,
+        Some(marked) => match parser::parse(&marked) {
+            Ok(mut expression) => {
+                compile_patterns(&mut expression)?;
+                expression
+            }
+            // What is wrong is said of the text as it was written.
+            Err(reason) => return Err(parser::parse(text).err().unwrap_or(reason)),
+        },
+    };
     if depth(&expression) > DEPTH_MOST { Err(too_deep()) } else { Ok(expression) }
 }
 
@@ -37,6 +50,106 @@ pub fn parse(text: &str) -> Result<Expr, String> {
 /// What is wrong with it, or that it is longer than a thousand years.
 pub fn parse_span(text: &str) -> Result<Duration, String> {
     if is_too_long(text) { Err(too_long(text)) } else { parse_duration(text) }
+}
+
+/// Before a text that is a pattern: no character, so nobody writes it (Unicode 16.0, 23.7).
+const PATTERN: char = '\u{FDD0}';
+
+/// `text` with `=~` and `!~` written as `=` and `!=`, and what stands behind them marked: the parser would read the
+/// patterns as another language has them. `None` where there is nothing to mark.
+fn patterns_marked(text: &str) -> Option<String> {
+    if text.contains(PATTERN) || !text.contains('~') {
+        return None;
+    }
+    let (mut out, mut before, mut is_pattern, mut marks) = (String::with_capacity(text.len() + 8), "", false, 0);
+    for token in tokens(text) {
+        match token.chars().next() {
+            Some('~') if matches!(before, "=" | "!") => {
+                is_pattern = true;
+                out += if before == "!" { "=" } else { "" };
+            }
+            Some('"' | '\'' | '`') if is_pattern => {
+                let (quote, inside) = token.split_at(1);
+                out += quote;
+                out.push(PATTERN);
+                out += inside;
+                marks += 1;
+                is_pattern = false;
+            }
+            first => {
+                is_pattern &= first.is_some_and(|first| first.is_whitespace() || first == '#');
+                out += token;
+            }
+        }
+        before = token;
+    }
+    (marks > 0).then_some(out)
+}
+
+/// Makes matchers by pattern again of what [`patterns_marked`] has marked.
+fn compile_patterns(expression: &mut Expr) -> Result<(), String> {
+    let mut result = Ok(());
+    selectors_mut(expression, &mut |selector| {
+        if result.is_ok() {
+            result = compile_matchers(selector);
+        }
+    });
+    result
+}
+
+/// Shows every selector of an expression to `change`.
+pub fn selectors_mut(expression: &mut Expr, change: &mut impl FnMut(&mut VectorSelector)) {
+    match expression {
+        Expr::Aggregate(it) => {
+            it.param.iter_mut().for_each(|param| selectors_mut(param, change));
+            selectors_mut(&mut it.expr, change);
+        }
+        Expr::Unary(it) => selectors_mut(&mut it.expr, change),
+        Expr::Binary(it) => {
+            selectors_mut(&mut it.lhs, change);
+            selectors_mut(&mut it.rhs, change);
+        }
+        Expr::Paren(it) => selectors_mut(&mut it.expr, change),
+        Expr::Subquery(it) => selectors_mut(&mut it.expr, change),
+        Expr::Call(it) => it.args.args.iter_mut().for_each(|argument| selectors_mut(argument, change)),
+        Expr::VectorSelector(it) => change(it),
+        Expr::MatrixSelector(it) => change(&mut it.vs),
+        Expr::NumberLiteral(_) | Expr::StringLiteral(_) | Expr::Extension(_) => {}
+    }
+}
+
+/// `text` with every `from` that stands outside of quotes replaced by `to`.
+pub fn replaced(text: &str, from: char, to: &str) -> String {
+    tokens(text)
+        .map(|token| match token.starts_with(['"', '\'', '`']) {
+            true => token.to_owned(),
+            false => token.replace(from, to),
+        })
+        .collect()
+}
+
+fn compile_matchers(selector: &mut VectorSelector) -> Result<(), String> {
+    let matchers = &mut selector.matchers;
+    for matcher in matchers.matchers.iter_mut().chain(matchers.or_matchers.iter_mut().flatten()) {
+        compile_matcher(matcher)?;
+    }
+    // The parser has seen other operators.
+    if selector.name.is_none() && selector.matchers.is_empty_matchers() {
+        return Err("vector selector must contain at least one non-empty matcher".to_owned());
+    }
+    Ok(())
+}
+
+fn compile_matcher(matcher: &mut Matcher) -> Result<(), String> {
+    let Some(pattern) = matcher.value.strip_prefix(PATTERN).map(str::to_owned) else { return Ok(()) };
+    let regex = || GoRegex::whole(&pattern).map(GoRegex::into_regex);
+    matcher.op = match &matcher.op {
+        MatchOp::Equal => MatchOp::Re(regex()?),
+        MatchOp::NotEqual => MatchOp::NotRe(regex()?),
+        as_it_is @ (MatchOp::Re(_) | MatchOp::NotRe(_)) => as_it_is.clone(),
+    };
+    matcher.value = pattern;
+    Ok(())
 }
 
 fn too_deep() -> String {

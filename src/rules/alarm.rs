@@ -106,6 +106,9 @@ pub enum NotPossible {
     /// The condition still holds, so the latch cannot be released.
     #[error("the condition still holds; a latched alarm can be reset when it is gone")]
     StillActive,
+    /// An alarm of the agent itself that must not be put aside.
+    #[error("the alarm says that data is at risk: it can be acknowledged, and not shelved or taken out of service")]
+    DataAtRisk,
     /// The alarm is shelved, suppressed or out of service.
     #[error("the alarm is shelved, suppressed or out of service")]
     Covered,

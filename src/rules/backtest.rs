@@ -211,7 +211,7 @@ impl Backtest {
             summarized: self.summaries.within(self.begin, self.to),
             silent,
             recorded: self.recorded,
-            failing: self.engine.failing().collect(),
+            failing: self.engine.failing().into_iter().map(|failing| (failing.rule, failing.reason)).collect(),
             alarms,
         }
     }

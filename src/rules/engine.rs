@@ -5,11 +5,13 @@
 
 mod alert;
 mod cycle;
+mod failure;
 mod inputs;
 mod interlocks;
 mod memory;
 mod outcome;
 mod published;
+mod queries;
 mod state;
 mod up;
 mod view;
@@ -20,14 +22,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::alert::{Alert, Moment};
+use self::failure::Trouble;
+pub use self::failure::{FailingPart, FailingRule};
 use self::interlocks::Interlocks;
 pub use self::interlocks::STEP as INTERLOCK_STEP;
-pub use self::outcome::{EngineError, EngineStatus, Outcome, Recorded, RuleSetup};
+pub use self::outcome::{EngineError, EngineStatus, FIXED_TIME, Outcome, Recorded, RuleSetup};
 use self::published::Recording;
 pub use self::published::alert_series;
 use self::up::Up;
 pub use self::up::{DeviceSeries, UP, answered};
-pub use self::view::{AlarmRequest, AlarmView};
+pub use self::view::{Acted, AlarmRequest, AlarmSource, AlarmView};
 use self::waiting::Waiting;
 use super::live::{Labels, LiveTable, SeriesSpec};
 use super::plan::{Cell, Planner};
@@ -95,10 +99,23 @@ impl Engine {
     /// # Errors
     /// Every rule that cannot be evaluated.
     pub fn new(setup: RuleSetup, now: Timestamp) -> Result<Self, Vec<EngineError>> {
-        let RuleSetup { groups, interlocks, series, devices, external, look_back, surroundings, memory_limit } = setup;
+        let RuleSetup {
+            groups,
+            interlocks,
+            series,
+            devices,
+            external,
+            look_back,
+            surroundings,
+            memory_limit,
+            allows_fixed_times,
+        } = setup;
         let surroundings = Arc::new(surroundings);
         let mut errors = cycle::cycles(&groups);
         errors.extend(cycle::suppressions(&groups));
+        if !allows_fixed_times {
+            errors.extend(cycle::fixed_times(&groups));
+        }
         let mut engine = Self {
             external,
             evaluated: now,
@@ -154,7 +171,13 @@ impl Engine {
         match &rule.kind {
             RuleKind::Record => {
                 let (name, labels) = (rule.name.clone(), rule.labels.clone());
-                Some(Rule::Record(Box::new(Recording { name, labels, plan, published: Vec::new(), failure: None })))
+                Some(Rule::Record(Box::new(Recording {
+                    name,
+                    labels,
+                    plan,
+                    published: Vec::new(),
+                    trouble: Trouble::default(),
+                })))
             }
             RuleKind::Alert(spec) => {
                 let clear = spec.clear.as_ref().map(|clear| planner.plan_any(clear, &mut self.table));
@@ -162,6 +185,7 @@ impl Engine {
                     plan = plan.bounded(bound, &mut self.table)?;
                 }
                 let selectors = plan.selectors(&self.table);
+                queries::select(alert::templates(rule, spec), &mut self.table);
                 Some(Rule::Alert(Box::new(Alert::new(rule, spec, plan, clear, selectors, around))))
             }
         }
@@ -380,14 +404,6 @@ impl Engine {
         let explains = |name: &String| self.explaining.contains(name);
         let own = self.alerts().filter(|alert| explains(alert.name())).flat_map(|alert| alert.active());
         own.chain(self.foreign.iter().filter(|(name, _)| explains(name)).cloned()).collect()
-    }
-
-    /// Rules whose newest evaluation had no result, and why.
-    pub fn failing(&self) -> impl Iterator<Item = (String, String)> {
-        self.groups.iter().flat_map(|group| &group.rules).filter_map(|rule| match rule {
-            Rule::Record(recording) => Some((recording.name.clone(), recording.failure.clone()?)),
-            Rule::Alert(alert) => Some((alert.name().clone(), alert.failure.clone()?)),
-        })
     }
 
     /// Whether there is nothing to evaluate.

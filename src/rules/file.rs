@@ -33,6 +33,7 @@ use self::raw::{RawAction, RawEdge, RawGroup, RawRule, RawWindow, Texts};
 use self::tree::{At, Faults, Spot};
 use super::alarm::{AlarmPolicy, FlapLimit};
 use super::bounded::BoundBy;
+use super::engine::FIXED_TIME;
 use super::eval::check::{refusals, selectors};
 use super::live::NAME;
 use super::plan::matchers;
@@ -130,7 +131,10 @@ fn read(text: &str, file: &str) -> (Vec<GroupSpec>, Vec<FileFault>) {
 
 /// What a file in YAML says.
 pub(super) fn yaml<T: serde::de::DeserializeOwned>(text: &str, file: &str) -> Result<T, Vec<FileFault>> {
-    serde_saphyr::from_str(text).map_err(|error| {
+    if let Some(line) = tree::second_document(text) {
+        return Err(vec![FileFault { line: Some(line), ..FileFault::of_file(file, tree::SECOND_DOCUMENT) }]);
+    }
+    serde_saphyr::from_str(tree::first_document(text)).map_err(|error| {
         let line = error.location().map(|location| location.line() as usize);
         let reason = tree::reason(&error);
         vec![FileFault { line, ..FileFault::of_file(file, reason) }]
@@ -178,6 +182,7 @@ impl Reader<'_> {
         let expression = raw.expr.as_ref().and_then(|expr| self.expression(expr, "expr"));
         let Spot { line, column } = raw.expr.as_ref().map_or(raw.spot, |expr| expr.spot);
         let place = Place { file: self.file.to_owned(), line, column };
+        let asked: Vec<At<String>> = raw.labels.values().filter(|text| asks(&text.value)).cloned().collect();
         let own_labels = self.labels(raw.labels);
         let annotations = self.checked(raw.annotations, "annotations");
         let mut labels = of_group.clone();
@@ -187,6 +192,9 @@ impl Reader<'_> {
                 let edge = self.edge(raw.edge.unwrap_or_default());
                 let span = |span: Option<At<Duration>>| span.map_or(Duration::ZERO, |span| span.value);
                 let (delay, keep_firing) = (span(raw.delay), span(raw.keep_firing_for));
+                if edge.on_raised.iter().chain(&edge.on_cleared).any(|it| matches!(it, ActionSpec::Write { .. })) {
+                    asked.iter().for_each(|text| self.refuse_query(text, "labels"));
+                }
                 let policy = AlarmPolicy { delay, keep_firing, ..edge.policy };
                 (alert.value, RuleKind::Alert(Box::new(AlertSpec { policy, annotations, ..edge })))
             }
@@ -245,11 +253,34 @@ impl Reader<'_> {
     /// Texts whose templates were looked at.
     fn checked(&mut self, texts: Texts, key: &str) -> BTreeMap<String, String> {
         for (name, text) in &texts {
-            if let Err(reason) = super::text::check(&text.value) {
-                self.fault(text, &format!("{key}.{name}"), format!("{:?}: {reason}", text.value));
-            }
+            self.template(text, &format!("{key}.{name}"));
         }
         texts.into_iter().map(|(name, text)| (name, text.value)).collect()
+    }
+
+    /// Looks at the templates of a text, and at what they ask.
+    fn template(&mut self, text: &At<String>, key: &str) {
+        let refused = match super::text::check(&text.value) {
+            Err(reason) => vec![reason],
+            Ok(queries) => queries
+                .iter()
+                .filter(|query| query.is_constant)
+                .flat_map(|query| {
+                    let is_fixed = selectors(&query.expression, self.interval).iter().any(|it| it.is_fixed);
+                    let fixed = is_fixed.then(|| FIXED_TIME.to_owned());
+                    refusals(&query.expression, self.interval).into_iter().chain(fixed)
+                })
+                .collect(),
+        };
+        refused.into_iter().for_each(|reason| self.fault(text, key, format!("{}: {reason}", quoted(&text.value))));
+    }
+
+    /// A write rests on the series of its expression alone: those decide whether it is one from afar.
+    fn refuse_query(&mut self, text: &At<String>, key: &str) {
+        if asks(&text.value) {
+            let reason = "query: what a rule writes to must not depend on other series than those of expr";
+            self.fault(text, key, format!("{}: {reason}", quoted(&text.value)));
+        }
     }
 
     /// What `edge` says; delays and annotations stand elsewhere.
@@ -293,10 +324,7 @@ impl Reader<'_> {
                 return None;
             }
         };
-        let mut refused = refusals(&expression, self.interval);
-        if selectors(&expression, self.interval).iter().any(|selected| selected.is_fixed) {
-            refused.push("@ with a fixed time: no samples are kept for that".to_owned());
-        }
+        let refused = refusals(&expression, self.interval);
         let is_good = refused.is_empty();
         refused.into_iter().for_each(|reason| self.fault(text, key, format!("{:?}: {reason}", text.value)));
         is_good.then_some(expression)
@@ -316,6 +344,11 @@ impl Reader<'_> {
         }
         found
     }
+}
+
+/// Whether a text asks for the values of series.
+fn asks(text: &str) -> bool {
+    super::text::check(text).is_ok_and(|queries| !queries.is_empty())
 }
 
 /// A text in quotes; only the beginning of one that nobody would read.

@@ -5,7 +5,7 @@ use promql_parser::parser::Expr;
 use promql_parser::parser::token::{T_LAND, T_LOR, T_LUNLESS};
 use promql_parser::parser::value::ValueType;
 
-use super::engine::INTERLOCK_STEP;
+use super::engine::{FIXED_TIME, INTERLOCK_STEP};
 use super::eval::check::{refusals, selectors};
 use super::plan::operation;
 use super::spec::InterlockSpec;
@@ -26,9 +26,9 @@ pub fn interlock(text: &str) -> Result<InterlockSpec, Vec<String>> {
         faults.push("looks at no series".to_owned());
     }
     if selected.iter().any(|selected| selected.is_fixed) {
-        faults.push("@ with a fixed time: no samples are kept for that".to_owned());
+        faults.push(FIXED_TIME.to_owned());
     }
-    if selected.iter().any(|selected| selected.reach > REACH_MAX) {
+    if selected.iter().any(|selected| !selected.is_fixed && selected.reach > REACH_MAX) {
         faults.push("looks back further than 24h".to_owned());
     }
     if faults.is_empty() && !may_be_empty(&expression) {

@@ -22,7 +22,7 @@ mod streams;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +34,7 @@ use crate::clock::Clock;
 use crate::config::{BacklogConfig, BatchConfig};
 use crate::encoding::columnar::Encoder;
 use crate::encoding::{EncodeError, Order};
-use crate::model::{Epoch, Lane, Name, Sequence};
+use crate::model::{AlarmRecord, Epoch, Lane, Name, Sequence};
 use crate::mqtt::{Connected, Delivery, SessionHandle, SessionState, Topics};
 use backlog::{Backlog, Bucket};
 use flight::{Flight, Outcome, Shipment};
@@ -127,6 +127,8 @@ pub struct Uplink {
     /// Kept because its memory is large and worth using again.
     encoder: Option<Encoder>,
     forward: watch::Receiver<Arc<ForwardTable>>,
+    /// Takes its own alarms.
+    raised: mpsc::Sender<AlarmRecord>,
     /// When free memory was last given back.
     trimmed: Option<Instant>,
     status: watch::Sender<UplinkStatus>,
@@ -134,7 +136,7 @@ pub struct Uplink {
 
 impl Uplink {
     /// An uplink from `buffer` to `session`. `catalogue` must change whenever series were registered; `forward` says
-    /// what of them is sent.
+    /// what of them is sent; `raised` takes its own alarms.
     pub fn new(
         settings: UplinkSettings,
         buffer: BufferHandle,
@@ -142,6 +144,7 @@ impl Uplink {
         clock: Arc<dyn Clock>,
         catalogue: watch::Receiver<Arc<Catalogue>>,
         forward: watch::Receiver<Arc<ForwardTable>>,
+        raised: mpsc::Sender<AlarmRecord>,
     ) -> Self {
         Self {
             epoch: buffer.watermarks().borrow().epoch,
@@ -167,6 +170,7 @@ impl Uplink {
             sizer: BatchSizer::default(),
             encoder: None,
             forward,
+            raised,
             trimmed: None,
             status: watch::Sender::default(),
         }

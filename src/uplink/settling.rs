@@ -1,5 +1,6 @@
 //! What became of a delivery: marked, tried again with less, or kept until the broker takes it.
 
+use tokio::sync::mpsc::error::SendError;
 use tokio::time::Instant;
 
 use super::Uplink;
@@ -138,6 +139,8 @@ impl Uplink {
     }
 
     async fn raise(&mut self, alarm: AlarmRecord) {
+        // Its own alarms go the way of those of devices; when that is closed, straight to the store.
+        let Err(SendError(alarm)) = self.raised.send(alarm).await else { return };
         if let Err(error) = self.buffer.append_alarms(vec![alarm]).await {
             tracing::error!(%error, "an alarm could not be stored");
         }

@@ -1,18 +1,23 @@
 //! One alerting rule and its alarms.
 
+mod texts;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::inputs::{agree, inputs, shown};
-use super::view::{AlarmRequest, AlarmView};
-use super::{Action, Outcome};
-use crate::model::{AlarmReading, AlarmRecord, Timestamp, Transition};
-use crate::rules::alarm::{Alarm, Change, Condition, NotPossible};
+use self::texts::Filled;
+pub(super) use self::texts::templates;
+use super::Outcome;
+use super::failure::{FailingPart, Trouble};
+use super::inputs::{agree, inputs};
+use super::queries::TableQueries;
+use super::view::{Acted, AlarmRequest, AlarmSource, AlarmView};
+use crate::model::Timestamp;
+use crate::rules::alarm::{Alarm, Condition, NotPossible};
 use crate::rules::live::{Labels, LiveTable};
 use crate::rules::plan::{Cell, Of, Plan, without_name};
-use crate::rules::ring::Sample;
-use crate::rules::spec::{ActionSpec, AlertSpec, RuleSpec};
-use crate::rules::text::{Surroundings, expand};
+use crate::rules::spec::{AlertSpec, RuleSpec};
+use crate::rules::text::Surroundings;
 
 /// Most readings that a record names.
 const READINGS_MAX: usize = 8;
@@ -44,7 +49,10 @@ pub(super) struct Alert {
     selectors: Vec<usize>,
     /// Labels of its alarms as series, where they are asked for.
     pub published: Vec<Labels>,
-    pub failure: Option<String>,
+    /// The expression has no result, that of `edge.clear` has none, or a template cannot be filled in.
+    expression: Trouble,
+    clearing: Trouble,
+    templates: Trouble,
     around: Arc<Surroundings>,
 }
 
@@ -109,7 +117,9 @@ impl Alert {
             has_remembered: false,
             selectors,
             published: Vec::new(),
-            failure: None,
+            expression: Trouble::default(),
+            clearing: Trouble::default(),
+            templates: Trouble::default(),
             around: around.clone(),
         }
     }
@@ -160,7 +170,7 @@ impl Alert {
             Some(positions) => self.plan.evaluate_of(table, at.time, positions, cells),
             None => self.plan.evaluate(table, at.time, cells),
         }
-        if self.has_failed(at.limit, cells.len()) {
+        if self.has_failed(at, cells.len()) {
             return false;
         }
         if at.touched.is_some() {
@@ -174,8 +184,9 @@ impl Alert {
             Of::Series(position) => !at.is_behind(table, position, on_arrival),
             Of::Group(_) => true,
         });
+        let mut filled = Filled::default();
         for cell in cells.iter() {
-            let labels = self.labels_of(table, *cell);
+            let labels = self.labels_of(table, *cell, at.time, &mut filled);
             let is_known = |instance: &Instance| instance.found.is_some() && instance.of == Some(cell.of);
             let found = match self.alarms.get(&labels) {
                 Some(instance) if is_known(instance) => None,
@@ -200,28 +211,34 @@ impl Alert {
             .filter(|(_, instance)| is_concerned(instance))
             .map(|(labels, _)| labels.clone())
             .collect();
-        if concerned.is_empty() {
-            return true;
+        if !concerned.is_empty() {
+            let cleared = self.cleared(table, at);
+            for labels in concerned {
+                self.step(table, at, labels, cleared.as_deref(), &mut filled, outcome);
+            }
         }
-        let cleared = self.cleared(table, at);
-        for labels in concerned {
-            self.step(table, at, labels, cleared.as_deref(), outcome);
-        }
+        self.note_templates(table, at.time, filled);
         true
     }
 
-    /// Whether the expression has no result, or too many: said once.
-    fn has_failed(&mut self, limit: usize, results: usize) -> bool {
+    /// Whether the expression has no result, or too many.
+    fn has_failed(&mut self, at: &Moment<'_>, results: usize) -> bool {
+        let limit = at.limit;
         let failed = match self.plan.failure() {
             Some(error) => Some(error.to_string()),
             None if limit > 0 && results > limit => Some(format!("exceeded limit of {limit} with {results} alerts")),
             None => None,
         };
-        if failed.is_some() && failed != self.failure {
-            tracing::warn!(rule = self.name, reason = failed, "an alerting rule cannot be evaluated");
-        }
-        self.failure = failed;
-        self.failure.is_some()
+        self.expression.note(&self.name, failed, at.time)
+    }
+
+    /// What of it may fail.
+    pub fn troubles(&self) -> [(FailingPart, &Trouble); 3] {
+        [
+            (FailingPart::Expression, &self.expression),
+            (FailingPart::Clear, &self.clearing),
+            (FailingPart::Template, &self.templates),
+        ]
     }
 
     /// Finds out which series alarms are about that were only remembered so far.
@@ -241,6 +258,7 @@ impl Alert {
         let clear = self.clear.as_mut()?;
         let mut cells = Vec::new();
         clear.evaluate(table, at.time, &mut cells);
+        self.clearing.note(&self.name, clear.failure().map(|error| format!("edge.clear: {error}")), at.time);
         Some(cells.iter().map(|cell| (without_name(&clear.labels(table, cell.of)), cell.value)).collect())
     }
 
@@ -250,6 +268,7 @@ impl Alert {
         at: &Moment<'_>,
         labels: Own,
         cleared: Option<&[(Labels, f64)]>,
+        filled: &mut Filled,
         outcome: &mut Outcome,
     ) {
         let selectors = &self.selectors;
@@ -272,7 +291,9 @@ impl Alert {
             }
         };
         if let Condition::Gone(value) = condition {
-            instance.value = value.or_else(|| value_of(&mut self.plan, table, instance.of, at.time));
+            // Where nothing tells how it is now, the last value that was known stands.
+            let now = value.or_else(|| value_of(&mut self.plan, table, instance.of, at.time));
+            instance.value = now.filter(|value| value.is_finite()).or(instance.value);
         }
         let is_explained =
             at.active.iter().any(|(name, of)| self.spec.suppressed_by.contains(name) && agree(of, &labels));
@@ -281,121 +302,13 @@ impl Alert {
         instance.note_begin();
         let is_idle = instance.alarm.is_idle();
         if let Some(change) = change {
-            let record = self.record(table, at, &labels, change, None);
-            self.act(&record, outcome);
+            let record = self.record(table, at, &labels, change, None, filled);
+            self.act(table, &record, filled, outcome);
             outcome.alarms.push(record);
         }
         if is_idle {
             self.alarms.remove(&labels);
         }
-    }
-
-    fn labels_of(&mut self, table: &LiveTable, cell: Cell) -> Own {
-        if let Some(known) = self.known.get(&cell.of) {
-            return known.clone();
-        }
-        let found = self.plan.labels(table, cell.of);
-        let mut labels: Own = (*without_name(&found)).clone();
-        for (key, template) in &self.labels {
-            let value = expand(template, &found, cell.value, &self.around);
-            if value.is_empty() {
-                labels.remove(key)
-            } else {
-                labels.insert(key.clone(), value)
-            };
-        }
-        let is_lasting = !matches!(self.plan, Plan::General(_));
-        if is_lasting && !self.labels.values().any(|template| template.contains("{{")) {
-            self.known.insert(cell.of, labels.clone());
-        }
-        labels
-    }
-
-    fn record(
-        &self,
-        table: &LiveTable,
-        at: &Moment<'_>,
-        labels: &Own,
-        change: Change,
-        by: Option<String>,
-    ) -> AlarmRecord {
-        let instance = self.alarms.get(labels);
-        let value = instance.and_then(|instance| instance.value);
-        let mut annotations = self.annotations(labels, instance);
-        let from = Timestamp(at.time.0.saturating_sub(self.plan.reach(table)));
-        if let Some((begin, end)) = at.holes.iter().find(|(_, end)| *end > from) {
-            annotations.insert(
-                HOLE.to_owned(),
-                format!("no readings from {begin} to {end}: the agent did not run, or the store was full"),
-            );
-        }
-        if instance.is_some_and(|instance| instance.alarm.flaps(&self.spec.policy)) {
-            annotations.insert(FLAPPING.to_owned(), "raised so often that it is held until it was quiet".to_owned());
-        }
-        AlarmRecord {
-            name: self.name.clone(),
-            labels: labels.clone(),
-            time: at.time,
-            transition: change.transition,
-            state: change.state,
-            priority: self.spec.priority,
-            value: value.filter(|value| value.is_finite()),
-            annotations,
-            readings: self.readings(table, labels, at.time),
-            by,
-        }
-    }
-
-    /// Texts for people, about the newest result.
-    fn annotations(&self, labels: &Own, instance: Option<&Instance>) -> Own {
-        let value = instance.and_then(|instance| instance.value).unwrap_or(f64::NAN);
-        let of_result = instance.and_then(|instance| instance.found.as_deref()).unwrap_or(labels);
-        let filled = |text: &String| expand(text, of_result, value, &self.around);
-        self.spec.annotations.iter().map(|(key, text)| (key.clone(), filled(text))).collect()
-    }
-
-    /// The newest readings of the series that an alarm is about.
-    fn readings(&self, table: &LiveTable, labels: &Own, time: Timestamp) -> Vec<AlarmReading> {
-        let inputs = inputs(table, &self.selectors, labels, READINGS_MAX);
-        let reading = |position: usize| {
-            let series = table.series(position);
-            let Sample { time, value } = series.ring.at(time)?;
-            Some(AlarmReading {
-                series: shown(&series.spec.labels),
-                time,
-                value: Some(value).filter(|it| it.is_finite()),
-            })
-        };
-        inputs.into_iter().filter_map(reading).collect()
-    }
-
-    fn act(&self, record: &AlarmRecord, outcome: &mut Outcome) {
-        let actions = match record.transition {
-            Transition::Raised => &self.spec.on_raised,
-            Transition::Cleared => &self.spec.on_cleared,
-            _ => return,
-        };
-        let fill = |text: &String| expand(text, &record.labels, record.value.unwrap_or(f64::NAN), &self.around);
-        outcome.actions.extend(actions.iter().map(|action| Action {
-            alarm: record.name.clone(),
-            labels: record.labels.clone(),
-            time: record.time,
-            what: match action {
-                ActionSpec::Write { device, point, value, from_afar } => {
-                    let (device, point) = (fill(device), point.clone());
-                    ActionSpec::Write { device, point, value: *value, from_afar: *from_afar }
-                }
-                ActionSpec::PollFaster { device, interval, lasts } => {
-                    ActionSpec::PollFaster { device: fill(device), interval: *interval, lasts: *lasts }
-                }
-                ActionSpec::Capture { series, before, after } => {
-                    ActionSpec::Capture { series: fill(series), before: *before, after: *after }
-                }
-                ActionSpec::Publish { topic, payload } => {
-                    ActionSpec::Publish { topic: topic.clone(), payload: fill(payload) }
-                }
-            },
-        }));
     }
 
     /// Does what a person wants of the alarms that `wanted` fits.
@@ -406,7 +319,7 @@ impl Alert {
         wanted: &Own,
         request: AlarmRequest,
         by: &str,
-    ) -> Vec<Result<AlarmRecord, NotPossible>> {
+    ) -> Vec<Result<Acted, NotPossible>> {
         let fits = |labels: &&Own| wanted.iter().all(|(key, value)| labels.get(key) == Some(value));
         let found: Vec<Own> = self.alarms.keys().filter(fits).cloned().collect();
         let shelve_most = self.spec.shelve_most;
@@ -420,17 +333,46 @@ impl Alert {
                 AlarmRequest::RemoveFromService => alarm.remove_from_service(),
                 AlarmRequest::ReturnToService => alarm.return_to_service(),
             };
-            Some(change.map(|change| self.record(table, at, &labels, change, Some(by.to_owned()))))
+            let shelved_until = alarm.shelved_until();
+            let limit = match request {
+                AlarmRequest::Shelve(span) if span > shelve_most => Some(shelve_most),
+                _ => None,
+            };
+            let filled = &mut Filled::default();
+            Some(change.map(|change| {
+                let record = self.record(table, at, &labels, change, Some(by.to_owned()), filled);
+                Acted { record, shelved_until, limit }
+            }))
         };
         let answers = found.into_iter().filter_map(ask).collect();
         self.alarms.retain(|_, instance| !instance.alarm.is_idle());
         answers
     }
 
-    pub fn views(&self) -> impl Iterator<Item = AlarmView> {
-        self.alarms.iter().map(|(labels, instance)| AlarmView {
+    /// Its alarms with what they say.
+    pub fn views(&self, table: &LiveTable, time: Timestamp) -> impl Iterator<Item = AlarmView> {
+        let view = move |(labels, instance)| AlarmView {
+            annotations: self.annotations(
+                labels,
+                Some(instance),
+                &TableQueries::new(table, time),
+                &mut Filled::default(),
+            ),
+            ..self.state_of(labels, instance)
+        };
+        self.alarms.iter().map(view)
+    }
+
+    /// Its alarms without what they say.
+    pub fn states(&self) -> impl Iterator<Item = AlarmView> {
+        self.alarms.iter().map(|(labels, instance)| self.state_of(labels, instance))
+    }
+
+    fn state_of(&self, labels: &Own, instance: &Instance) -> AlarmView {
+        AlarmView {
             name: self.name.clone(),
             labels: labels.clone(),
+            source: AlarmSource::Rule,
             state: instance.alarm.state(),
             priority: self.spec.priority,
             began: instance.began.or(instance.alarm.active_since()),
@@ -439,21 +381,22 @@ impl Alert {
             shelved_until: instance.alarm.shelved_until(),
             value: instance.value.filter(|value| value.is_finite()),
             flapping: instance.alarm.flaps(&self.spec.policy),
-            annotations: self.annotations(labels, Some(instance)),
-        })
+            annotations: BTreeMap::new(),
+        }
     }
 
     pub fn break_delays(&mut self) {
         self.alarms.values_mut().for_each(|instance| instance.alarm.break_delay());
     }
 
-    pub fn remembered(&self) -> impl Iterator<Item = (&Own, &Alarm)> {
-        self.alarms.iter().map(|(labels, instance)| (labels, &instance.alarm))
+    /// Labels, alarms, and the newest value of each.
+    pub fn remembered(&self) -> impl Iterator<Item = (&Own, &Alarm, Option<f64>)> {
+        self.alarms.iter().map(|(labels, instance)| (labels, &instance.alarm, instance.value))
     }
 
-    pub fn remember(&mut self, labels: Own, alarm: Alarm) {
+    pub fn remember(&mut self, labels: Own, alarm: Alarm, value: Option<f64>) {
         self.has_remembered = true;
-        self.alarms.insert(labels, Instance { alarm, ..Instance::default() });
+        self.alarms.insert(labels, Instance { alarm, value, ..Instance::default() });
     }
 }
 

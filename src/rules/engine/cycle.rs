@@ -1,4 +1,5 @@
-//! Rules that depend on what they record themselves, and alarms that suppress themselves, through others or not.
+//! What no rule may be: dependent on what it records itself, suppressed by itself, through others or not, or about a
+//! fixed time.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -28,6 +29,27 @@ pub(super) fn cycles(groups: &[GroupSpec]) -> Vec<EngineError> {
             group: rules[rule].0.name.clone(),
             rule: rules[rule].1.name.clone(),
             place: rules[rule].1.place.clone(),
+        })
+        .collect()
+}
+
+/// Every rule that looks at a fixed time.
+pub(super) fn fixed_times(groups: &[GroupSpec]) -> Vec<EngineError> {
+    let rules = groups.iter().flat_map(|group| group.rules.iter().map(move |rule| (group, rule)));
+    let is_fixed = |(group, rule): &(&GroupSpec, &RuleSpec)| {
+        let clear = match &rule.kind {
+            RuleKind::Alert(alert) => alert.clear.as_ref(),
+            RuleKind::Record => None,
+        };
+        let expressions = std::iter::once(&rule.expression).chain(clear);
+        expressions.flat_map(|it| selectors(it, group.interval)).any(|selected| selected.is_fixed)
+    };
+    rules
+        .filter(is_fixed)
+        .map(|(group, rule)| EngineError::FixedTime {
+            group: group.name.clone(),
+            rule: rule.name.clone(),
+            place: rule.place.clone(),
         })
         .collect()
 }

@@ -9,6 +9,11 @@ use crate::rules::live::{Labels, SeriesSpec};
 use crate::rules::spec::{Action, GroupSpec, InterlockSpec, Place};
 use crate::rules::text::Surroundings;
 
+/// Why an expression with `@` and a fixed time is refused by the agent.
+pub const FIXED_TIME: &str = "@ with a fixed time looks at samples of the past, and the gateway keeps only those that \
+                              the windows of its rules reach from now on: use offset, or @ start() and @ end(); \
+                              lineside rules eval looks at stored readings";
+
 /// Why a rule cannot be evaluated here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EngineError {
@@ -44,6 +49,16 @@ pub enum EngineError {
         /// Where it stands.
         place: Place,
     },
+    /// The expression looks at a fixed time.
+    #[error("rule {rule} of group {group}: {FIXED_TIME}")]
+    FixedTime {
+        /// Group of the rule.
+        group: String,
+        /// Name of the rule.
+        rule: String,
+        /// Where it stands.
+        place: Place,
+    },
     /// A rule records what it depends on itself, through others or not.
     #[error("rule {rule} of group {group} depends on its own result")]
     Cycle {
@@ -75,6 +90,7 @@ impl EngineError {
     pub fn place(&self) -> &Place {
         match self {
             Self::Form { place, .. }
+            | Self::FixedTime { place, .. }
             | Self::Cycle { place, .. }
             | Self::Suppression { place, .. }
             | Self::TooLarge { place, .. } => place,
@@ -151,6 +167,8 @@ pub struct RuleSetup {
     pub memory_limit: Option<u64>,
     /// What templates can name beside labels and value.
     pub surroundings: Surroundings,
+    /// Expressions may look at fixed times: all samples are there from the beginning, as in unit tests.
+    pub allows_fixed_times: bool,
 }
 
 impl RuleSetup {

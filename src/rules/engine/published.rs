@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use promql_parser::label::MatchOp;
 
+use super::failure::Trouble;
 use super::{AlarmView, Engine, Outcome, Recorded, Rule};
 use crate::model::{Scale, Timestamp};
 use crate::rules::live::{Labels, NAME, SeriesSpec};
@@ -23,14 +24,14 @@ pub(super) struct Recording {
     pub labels: BTreeMap<String, String>,
     pub plan: Plan,
     pub published: Vec<Labels>,
-    pub failure: Option<String>,
+    pub trouble: Trouble,
 }
 
 impl Engine {
     pub(super) fn evaluate_recording(&mut self, group: usize, rule: usize, time: Timestamp, outcome: &mut Outcome) {
         let limit = self.groups[group].spec.limit;
         let Rule::Record(recording) = &mut self.groups[group].rules[rule] else { return };
-        let Recording { name, labels, plan, published, failure } = &mut **recording;
+        let Recording { name, labels, plan, published, trouble } = &mut **recording;
         plan.evaluate(&mut self.table, time, &mut self.cells);
         let failed = match plan.failure() {
             Some(error) => Some(error.to_string()),
@@ -39,15 +40,10 @@ impl Engine {
             }
             None => None,
         };
-        if failed.is_some() {
+        if trouble.note(name, failed, time) {
             self.failures += 1;
-            if failed != *failure {
-                tracing::warn!(rule = name, reason = failed, "a recording rule cannot be evaluated");
-            }
-            *failure = failed;
             return;
         }
-        *failure = None;
         let named = self.cells.iter().map(|cell| {
             let labels = recorded_labels(name, labels, &plan.labels(&self.table, cell.of), &self.external);
             Recorded { labels, time, value: cell.value }
@@ -105,7 +101,7 @@ impl Engine {
     pub(super) fn publish_alerts(&mut self, group: usize, rule: usize, time: Timestamp) {
         let look_back = self.look_back_of_results(group);
         let Rule::Alert(alert) = &mut self.groups[group].rules[rule] else { return };
-        let results: Vec<Recorded> = alert.views().flat_map(|view| alert_series(&view, time)).collect();
+        let results: Vec<Recorded> = alert.states().flat_map(|view| alert_series(&view, time)).collect();
         let before = std::mem::take(&mut alert.published);
         let (now, _) = self.publish(&results, before, time, look_back);
         if let Rule::Alert(alert) = &mut self.groups[group].rules[rule] {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::alert::{Alert, Moment};
-use super::{Action, AlarmRequest, AlarmView, Engine, Outcome, Rule};
+use super::{Acted, Action, AlarmRequest, AlarmView, Engine, Outcome, Rule};
 use crate::model::{AlarmRecord, Timestamp};
 use crate::rules::alarm::{Alarm, NotPossible};
 
@@ -31,16 +31,20 @@ struct RememberedAlarm {
     name: String,
     labels: BTreeMap<String, String>,
     alarm: Alarm,
+    /// Its newest value, for what is said when it clears.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    value: Option<f64>,
 }
 
 impl Engine {
     /// What has to be remembered.
     pub fn remember(&self) -> Vec<u8> {
         let of = |alert: &Alert| -> Vec<RememberedAlarm> {
-            let alarm = |(labels, alarm): (&BTreeMap<String, String>, &Alarm)| RememberedAlarm {
+            let alarm = |(labels, alarm, value): (&BTreeMap<String, String>, &Alarm, Option<f64>)| RememberedAlarm {
                 name: alert.name().clone(),
                 labels: labels.clone(),
                 alarm: alarm.clone(),
+                value: value.filter(|value| value.is_finite()),
             };
             alert.remembered().map(alarm).collect()
         };
@@ -63,9 +67,9 @@ impl Engine {
                 return None;
             }
         };
-        for RememberedAlarm { name, labels, mut alarm } in memory.alarms {
+        for RememberedAlarm { name, labels, mut alarm, value } in memory.alarms {
             match self.alerts_mut().find(|alert| *alert.name() == name) {
-                Some(alert) => alert.remember(labels, alarm),
+                Some(alert) => alert.remember(labels, alarm, value),
                 None => {
                     outcome.is_changed = true;
                     outcome.alarms.extend(alarm.retire().map(|change| AlarmRecord {
@@ -97,7 +101,7 @@ impl Engine {
         labels: &BTreeMap<String, String>,
         request: AlarmRequest,
         by: &str,
-    ) -> Vec<Result<AlarmRecord, NotPossible>> {
+    ) -> Vec<Result<Acted, NotPossible>> {
         let mut answers = Vec::new();
         let Self { groups, table, holes, .. } = self;
         for rule in groups.iter_mut().flat_map(|group| &mut group.rules) {
@@ -114,7 +118,13 @@ impl Engine {
 
     /// Alarms that are not normal, and those about to be.
     pub fn views(&self) -> Vec<AlarmView> {
-        self.alerts().flat_map(|alert| alert.views()).collect()
+        let time = self.evaluated.max(self.arrived);
+        self.alerts().flat_map(|alert| alert.views(&self.table, time)).collect()
+    }
+
+    /// As [`views`](Self::views), without what the alarms say.
+    pub fn states(&self) -> Vec<AlarmView> {
+        self.alerts().flat_map(Alert::states).collect()
     }
 
     pub(super) fn alerts(&self) -> impl Iterator<Item = &Alert> + Clone {

@@ -292,7 +292,7 @@ fn people_can_acknowledge_and_shelve() {
     let acknowledged = engine.request(Timestamp(3000), "Hot", &press, AlarmRequest::Acknowledge, "eva");
     let again = engine.request(Timestamp(3000), "Hot", &press, AlarmRequest::Acknowledge, "eva");
 
-    assert_eq!(acknowledged[0].as_ref().unwrap().by.as_deref(), Some("eva"));
+    assert_eq!(acknowledged[0].as_ref().unwrap().record.by.as_deref(), Some("eva"));
     assert!(again.is_empty() && engine.views().is_empty());
 }
 

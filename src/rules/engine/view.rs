@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{AlarmState, Priority, Timestamp};
+use crate::model::{AlarmRecord, AlarmState, Priority, Timestamp};
 
 /// What a person wants of an alarm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,28 @@ pub enum AlarmRequest {
     ReturnToService,
 }
 
+/// Who makes an alarm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AlarmSource {
+    /// A rule.
+    #[default]
+    Rule,
+    /// The agent itself: a device is silent, the store is damaged, the broker refuses.
+    BuiltIn,
+}
+
+/// What came of a person's request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Acted {
+    /// The transition.
+    pub record: AlarmRecord,
+    /// Shelved until then.
+    pub shelved_until: Option<Timestamp>,
+    /// The longest that this alarm can be shelved, where more was asked for.
+    pub limit: Option<Duration>,
+}
+
 /// An alarm as people see it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AlarmView {
@@ -32,6 +54,9 @@ pub struct AlarmView {
     pub name: String,
     /// What it is about.
     pub labels: BTreeMap<String, String>,
+    /// Who makes it.
+    #[serde(default)]
+    pub source: AlarmSource,
     /// State as the standard names it; `pending` alarms are normal still.
     pub state: AlarmState,
     /// How soon somebody has to act.

@@ -6,18 +6,22 @@ use promql_parser::label::Matcher;
 use promql_parser::parser::value::ValueType;
 use promql_parser::parser::{AtModifier, Expr, Offset, VectorSelector, token};
 
-use super::millis;
+use super::{labels, millis};
 use crate::rules::plan::matchers;
 
 /// Most steps of a subquery, as in Prometheus.
 const STEPS_MAX: u128 = 11_000;
+
+/// Further back than anything is kept, in milliseconds: a thousand years.
+const EVER: i64 = 1000 * 365 * 86_400_000;
 
 /// A selector of an expression.
 #[derive(Debug, Clone)]
 pub struct Selected {
     /// Its matchers, that of the name among them.
     pub matchers: Vec<Matcher>,
-    /// How far before the evaluation it looks, in milliseconds, without the look-back.
+    /// How far before the evaluation it looks, in milliseconds, without the look-back; a thousand years for a fixed
+    /// time.
     pub reach: i64,
     /// It looks at a fixed time, whenever it is evaluated.
     pub is_fixed: bool,
@@ -47,8 +51,10 @@ fn refuse(expression: &Expr, step: Duration, found: &mut Vec<String>) {
                 }
                 _ => {}
             }
+            found.extend(labels::refused(call));
         }
         Expr::Aggregate(aggregate) => {
+            found.extend(labels::refused_name(aggregate));
             if matches!(aggregate.op.id(), token::T_LIMITK | token::T_LIMIT_RATIO) {
                 let name = aggregate.op.to_string();
                 found.push(format!("{name} is an experimental aggregation of Prometheus, and not known here"));
@@ -108,6 +114,7 @@ fn collect(expression: &Expr, reach: i64, is_fixed: bool, step: Duration, found:
         if let Some(matchers) = matchers(selector) {
             let reach = reach + behind(selector.offset.as_ref()) + millis(span);
             let is_fixed = is_fixed || is_at_fixed_time(selector.at.as_ref());
+            let reach = if is_fixed { EVER } else { reach };
             found.push(Selected { matchers, reach, is_fixed });
         }
     };

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use promql_parser::label::{MatchOp, Matcher};
-use promql_parser::parser::Expr;
-use regex::Regex;
+use promql_parser::parser::{AggregateExpr, Call, Expr, token};
 
 use super::{Element, EvalError, all_matchers, distinct};
+use crate::model::go_regex::GoRegex;
 use crate::rules::live::{Labels, NAME};
 
 /// `{device="press-1"}`, as Prometheus shows labels.
@@ -39,16 +39,60 @@ pub(super) fn replace(elements: Vec<Element>, texts: &[String]) -> Result<Vec<El
         return Err(EvalError::Argument("label_replace takes four texts".to_owned()));
     };
     check_name("label_replace", target)?;
-    let regex = Regex::new(&format!("^(?s:{pattern})$"))
-        .map_err(|_| EvalError::Argument(format!("invalid regular expression in label_replace(): {pattern}")))?;
+    let regex = whole_pattern(pattern)?;
     let replaced = |element: Element| {
         let value = element.labels.get(source).map_or("", String::as_str);
-        let Some(groups) = regex.captures(value) else { return element };
-        let mut new = String::new();
-        groups.expand(template, &mut new);
+        let Some(new) = regex.expand(value, template) else { return element };
         Element { labels: with(&element.labels, target, new), ..element }
     };
     distinct(elements.into_iter().map(replaced).collect())
+}
+
+/// What the constant arguments of a call make impossible, whatever series there are.
+pub(super) fn refused(call: &Call) -> Vec<String> {
+    let arguments: Vec<&Expr> = call.args.args.iter().map(|argument| bare(argument)).collect();
+    let checked = match (call.func.name, arguments.as_slice()) {
+        ("label_replace", [_, target, _, _, pattern]) => vec![
+            constant(target).map(|name| check_name("label_replace", name)),
+            constant(pattern).map(|pattern| whole_pattern(pattern).map(drop)),
+        ],
+        ("label_join", [_, target, _, sources @ ..]) => {
+            let names = std::iter::once(target).chain(sources);
+            names.map(|name| constant(name).map(|name| check_name("label_join", name))).collect()
+        }
+        ("double_exponential_smoothing", [_, Expr::NumberLiteral(smoothing), Expr::NumberLiteral(trend)]) => {
+            vec![Some(super::ranges::check_factors(smoothing.val, trend.val))]
+        }
+        _ => Vec::new(),
+    };
+    checked.into_iter().flatten().filter_map(Result::err).map(|error| error.to_string()).collect()
+}
+
+/// As [`refused`], of an aggregation.
+pub(super) fn refused_name(aggregate: &AggregateExpr) -> Option<String> {
+    let name = aggregate.param.as_deref().map(bare).and_then(constant)?;
+    let is_name = aggregate.op.id() == token::T_COUNT_VALUES;
+    is_name.then(|| check_name("count_values", name).err().map(|error| error.to_string())).flatten()
+}
+
+fn bare(expression: &Expr) -> &Expr {
+    match expression {
+        Expr::Paren(paren) => bare(&paren.expr),
+        other => other,
+    }
+}
+
+fn constant(expression: &Expr) -> Option<&str> {
+    match expression {
+        Expr::StringLiteral(text) => Some(&text.val),
+        _ => None,
+    }
+}
+
+fn whole_pattern(pattern: &str) -> Result<GoRegex, EvalError> {
+    GoRegex::whole(pattern).map_err(|reason| {
+        EvalError::Argument(format!("invalid regular expression in label_replace(): {pattern}: {reason}"))
+    })
 }
 
 /// `label_join`: `target` becomes the values of the other labels, one after the other.

@@ -111,8 +111,8 @@ pub enum EvalError {
     #[error("{0}")]
     Argument(String),
     /// It would look at too many samples.
-    #[error("the expression looks at more than {SAMPLES_MAX} samples")]
-    TooMuch,
+    #[error("the expression looks at more than {0} samples")]
+    TooMuch(u64),
 }
 
 /// Evaluates expressions over a source.
@@ -123,6 +123,7 @@ pub struct Evaluator<'a> {
     /// Step of subqueries that do not say.
     step: Duration,
     looked_at: Cell<u64>,
+    most: u64,
 }
 
 /// Samples of a range, and where it lies.
@@ -136,7 +137,17 @@ struct Ranges {
 impl<'a> Evaluator<'a> {
     /// An evaluation at `time`; subqueries that do not say otherwise go by `step`.
     pub fn new(source: &'a dyn Source, time: Timestamp, step: Duration) -> Self {
-        Self { source, whole: time, step, looked_at: Cell::new(0) }
+        Self::with_limit(source, time, step, SAMPLES_MAX)
+    }
+
+    /// As [`new`](Self::new), looking at `most` samples at most.
+    pub fn with_limit(source: &'a dyn Source, time: Timestamp, step: Duration, most: u64) -> Self {
+        Self { source, whole: time, step, looked_at: Cell::new(0), most }
+    }
+
+    /// How many samples it has looked at.
+    pub fn looked_at(&self) -> u64 {
+        self.looked_at.get()
     }
 
     /// What `expression` comes to.
@@ -271,7 +282,7 @@ impl<'a> Evaluator<'a> {
 
     fn look_at(&self, samples: usize) -> Result<(), EvalError> {
         self.looked_at.set(self.looked_at.get() + samples as u64);
-        if self.looked_at.get() > SAMPLES_MAX { Err(EvalError::TooMuch) } else { Ok(()) }
+        if self.looked_at.get() > self.most { Err(EvalError::TooMuch(self.most)) } else { Ok(()) }
     }
 }
 

@@ -144,13 +144,19 @@ fn line(samples: &[Sample], time: Timestamp) -> (f64, f64) {
     (slope, mean + slope * (later(time) - when))
 }
 
-fn smoothed(samples: &[Sample], smoothing: f64, trend: f64) -> Result<Option<f64>, EvalError> {
+/// Factors of a smoothing lie between 0 and 1.
+pub(super) fn check_factors(smoothing: f64, trend: f64) -> Result<(), EvalError> {
     for (name, factor) in [("smoothing", smoothing), ("trend", trend)] {
         if factor.is_nan() || factor <= 0.0 || factor >= 1.0 {
             let reason = format!("invalid {name} factor. Expected: 0 < factor < 1, got: {factor}");
             return Err(EvalError::Argument(reason));
         }
     }
+    Ok(())
+}
+
+fn smoothed(samples: &[Sample], smoothing: f64, trend: f64) -> Result<Option<f64>, EvalError> {
+    check_factors(smoothing, trend)?;
     let [first, second, ..] = samples else { return Ok(None) };
     let (mut before, mut level, mut rise) = (0.0, first.value, second.value - first.value);
     for (position, sample) in samples.iter().skip(1).enumerate() {

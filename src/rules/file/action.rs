@@ -29,14 +29,23 @@ const CAPTURE_MOST: Duration = Duration::from_secs(3600);
 impl Reader<'_> {
     pub(super) fn action(&mut self, raw: RawAction) -> Option<ActionSpec> {
         Some(match raw {
-            RawAction::Write { device, point, value } => ActionSpec::Write { device, point, value, from_afar: false },
+            RawAction::Write { device, point, value } => {
+                self.template(&device, "write.device");
+                self.refuse_query(&device, "write.device");
+                ActionSpec::Write { device: device.value, point, value, from_afar: false }
+            }
             RawAction::PollFaster { device, interval, lasts } => ActionSpec::PollFaster {
-                device,
+                device: {
+                    self.template(&device, "poll_faster.device");
+                    device.value
+                },
                 interval: self.span_within(&interval, "poll_faster.interval", &INTERVALS)?,
                 lasts: self.span_within(&lasts, "poll_faster.lasts", &LASTS)?,
             },
             RawAction::Capture { series, before, after } => {
-                if !series.value.contains("{{") {
+                if series.value.contains("{{") {
+                    self.template(&series, "capture.series");
+                } else {
                     self.selector(&series, "capture.series")?;
                 }
                 let range = Duration::ZERO..=CAPTURE_MOST;
@@ -50,7 +59,8 @@ impl Reader<'_> {
                     self.fault(&topic, "publish.topic", format!("{:?}: {reason}", topic.value));
                     return None;
                 }
-                ActionSpec::Publish { topic: topic.value, payload }
+                self.template(&payload, "publish.payload");
+                ActionSpec::Publish { topic: topic.value, payload: payload.value }
             }
         })
     }
@@ -74,6 +84,21 @@ fn is_level(topic: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use crate::rules::file::parse;
+
+    #[test]
+    fn what_is_written_to_does_not_depend_on_queries() {
+        let rule = |labels: &str, device: &str, action: &str| {
+            let edge = format!("on_firing: [ {{ {action}: {{ device: {device:?}, point: p, value: 1 }} }} ]");
+            let text = format!("{{ alert: Hot, expr: t > 1, labels: {{ a: {labels:?} }}, edge: {{ {edge} }} }}");
+            parse(&format!("groups: [ {{ name: a, rules: [ {text} ] }} ]"), "rules.yml")
+        };
+        let asking = "{{ query 't' | first | label 'device' }}".replace('\'', "`");
+        assert!(rule("x", "{{ $labels.a }}", "write").is_ok());
+        for refused in [rule("x", &asking, "write"), rule(&asking, "press-1", "write")] {
+            let shown = refused.unwrap_err()[0].to_string();
+            assert!(shown.contains("what a rule writes to must not depend on other series"), "{shown}");
+        }
+    }
 
     #[test]
     fn actions_out_of_range_are_refused_with_their_place() {

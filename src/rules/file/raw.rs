@@ -59,10 +59,10 @@ pub enum RawWindow {
 
 /// What is to be done.
 pub enum RawAction {
-    Write { device: String, point: String, value: f64 },
-    PollFaster { device: String, interval: At<Duration>, lasts: At<Duration> },
+    Write { device: At<String>, point: String, value: f64 },
+    PollFaster { device: At<String>, interval: At<Duration>, lasts: At<Duration> },
     Capture { series: At<String>, before: At<Duration>, after: At<Duration> },
-    Publish { topic: At<String>, payload: String },
+    Publish { topic: At<String>, payload: At<String> },
 }
 
 /// All groups of a file; what is wrong with them is noted.
@@ -172,7 +172,7 @@ fn action(node: Node, faults: &mut Faults<'_>) -> Option<RawAction> {
             let interval = inner.needed("interval", faults, Mapping::span);
             let lasts = inner.needed("lasts", faults, Mapping::span);
             device.zip(interval.zip(lasts)).map(|(device, (interval, lasts))| RawAction::PollFaster {
-                device: device.value,
+                device,
                 interval,
                 lasts,
             })
@@ -186,7 +186,7 @@ fn action(node: Node, faults: &mut Faults<'_>) -> Option<RawAction> {
         _ => {
             let topic = inner.required("topic", faults);
             let payload = inner.required("payload", faults);
-            topic.zip(payload).map(|(topic, payload)| RawAction::Publish { topic, payload: payload.value })
+            topic.zip(payload).map(|(topic, payload)| RawAction::Publish { topic, payload })
         }
     };
     inner.finish(faults);
@@ -198,6 +198,6 @@ fn write(inner: &mut Mapping, faults: &mut Faults<'_>) -> Option<RawAction> {
     let point = inner.required("point", faults);
     let number = |text: &str| text.parse::<f64>().map_err(|_| "must be a number".to_owned());
     let value = inner.needed("value", faults, |inner, key, faults| inner.read(key, number, faults));
-    let (device, point, value) = (device?.value, point?.value, value?.value);
+    let (device, point, value) = (device?, point?.value, value?.value);
     Some(RawAction::Write { device, point, value })
 }

@@ -150,7 +150,10 @@ fn names_and_units_are_looked_at_and_the_message_says_what_is_allowed() {
             rule("alert: A, edge: {on_firing: [{poll_faster: {device: d, interval: 200, lasts: 1m}}]}"),
             "poll_faster.interval: column 103: \"200\": is no span",
         ),
-        ("groups: []\n---\ngroups: []\n".to_owned(), "must be one document: remove what follows the line ---"),
+        (
+            "groups: []\n---\ngroups: []\n".to_owned(),
+            "a second YAML document begins here, and Prometheus reads only the first",
+        ),
     ] {
         let shown: Vec<String> = parse(&text, "r.yml").unwrap_err().iter().map(ToString::to_string).collect();
         assert!(shown.len() == 1 && shown[0].contains(expected), "{text}: {shown:?}");

@@ -57,6 +57,52 @@ impl<'f> Faults<'f> {
     }
 }
 
+/// Why a file has one document.
+pub const SECOND_DOCUMENT: &str = "a second YAML document begins here, and Prometheus reads only the first, without a \
+                                   word about the others: put everything below one key, or into files of their own";
+
+/// The line on which a second document with something in it begins.
+pub fn second_document(text: &str) -> Option<usize> {
+    let (mut has_content, mut begin) = (false, None);
+    for (number, line) in (1..).zip(text.lines()) {
+        let is_mark =
+            |mark: &str| line.strip_prefix(mark).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t']));
+        let content = match line.strip_prefix("---").filter(|_| is_mark("---")) {
+            Some(behind) => {
+                if has_content && begin.is_none() {
+                    begin = Some(number);
+                }
+                behind
+            }
+            None if is_mark("...") => "",
+            None => line,
+        };
+        let content = content.trim();
+        if !content.is_empty() && !content.starts_with(['#', '%']) {
+            if begin.is_some() {
+                return begin;
+            }
+            has_content = true;
+        }
+    }
+    None
+}
+
+/// The text up to the end of its first document: nothing is behind it but marks and remarks.
+pub fn first_document(text: &str) -> &str {
+    let (mut has_content, mut at) = (false, 0);
+    for line in text.split_inclusive('\n') {
+        let bare = line.trim();
+        let is_mark = line.starts_with("---") || line.starts_with("...");
+        if has_content && is_mark && matches!(bare, "---" | "...") {
+            return &text[..at];
+        }
+        has_content |= !is_mark && !bare.is_empty() && !bare.starts_with(['#', '%']);
+        at += line.len();
+    }
+    text
+}
+
 /// One node of the file.
 #[derive(Debug)]
 pub struct Node {
@@ -77,6 +123,12 @@ impl Node {
     /// The tree of `text`; `None` with a fault when it is no YAML.
     pub fn of(text: &str, faults: &mut Faults<'_>) -> Option<Self> {
         // Keys that are written twice are a fault among others.
+        if let Some(line) = second_document(text) {
+            let fault = FileFault::of_file(faults.file, SECOND_DOCUMENT);
+            faults.found.push(FileFault { line: Some(line), ..fault });
+            return None;
+        }
+        let text = first_document(text);
         let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::PassThrough };
         match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options) {
             Ok(raw) => Some(node(raw, text)),

@@ -1,6 +1,6 @@
 //! Unit-test files of promtool.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,13 +8,15 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
-use super::notation::{labels, number, values};
+use super::notation::{Values, labels, number, values};
 use crate::rules::file::{Span, yaml};
 use crate::rules::live::Labels;
 use crate::settings::{FileFault, read_text};
 
 /// Between evaluations of a file that does not say, as promtool has it.
 const INTERVAL: Duration = Duration::from_secs(60);
+
+type Own = BTreeMap<String, String>;
 
 /// A file of unit tests.
 #[derive(Debug)]
@@ -40,8 +42,8 @@ pub struct UnitTest {
     pub name: String,
     /// Between samples.
     pub interval: Duration,
-    /// Labels and values; nothing where there is no sample.
-    pub series: Vec<(Labels, Vec<Option<f64>>)>,
+    /// Labels and values.
+    pub series: Vec<(Labels, Values)>,
     /// Labels for templates.
     pub external_labels: BTreeMap<String, String>,
     /// Address for templates.
@@ -74,79 +76,77 @@ pub struct ExpressionTest {
     pub expected: Vec<(Labels, f64)>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+/// A list as Go reads one: nothing at all is an empty one, and an item that is nothing is an empty item.
+type List<T> = Option<Vec<Option<T>>>;
+
+fn items<T: Default>(list: List<T>) -> impl Iterator<Item = T> {
+    list.unwrap_or_default().into_iter().map(Option::unwrap_or_default)
+}
+
+/// Texts by name as Go reads them: nothing is an empty text.
+type Texts = Option<BTreeMap<String, Option<String>>>;
+
+fn texts(texts: Texts) -> Own {
+    texts.unwrap_or_default().into_iter().map(|(name, text)| (name, text.unwrap_or_default())).collect()
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 struct RawFile {
-    #[serde(default)]
-    rule_files: Vec<String>,
-    #[serde(default)]
+    rule_files: List<String>,
     evaluation_interval: Option<Span>,
-    #[serde(default)]
-    group_eval_order: Vec<String>,
-    #[serde(default)]
-    fuzzy_compare: bool,
-    #[serde(default)]
-    tests: Vec<RawTest>,
+    group_eval_order: List<String>,
+    fuzzy_compare: Option<bool>,
+    tests: List<RawTest>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 struct RawTest {
-    #[serde(default)]
-    name: String,
-    #[serde(default)]
+    name: Option<String>,
     interval: Option<Span>,
-    #[serde(default)]
-    input_series: Vec<RawSeries>,
-    #[serde(default)]
-    alert_rule_test: Vec<RawAlertTest>,
-    #[serde(default)]
-    promql_expr_test: Vec<RawExpressionTest>,
-    #[serde(default)]
-    external_labels: BTreeMap<String, String>,
-    #[serde(default)]
-    external_url: String,
+    input_series: List<RawSeries>,
+    alert_rule_test: List<RawAlertTest>,
+    promql_expr_test: List<RawExpressionTest>,
+    external_labels: Texts,
+    external_url: Option<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 struct RawSeries {
-    series: Spanned<String>,
-    values: Spanned<String>,
+    series: Option<Spanned<String>>,
+    values: Option<Spanned<String>>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 struct RawAlertTest {
-    eval_time: Span,
-    alertname: Spanned<String>,
-    #[serde(default)]
-    exp_alerts: Vec<RawAlert>,
+    eval_time: Option<Span>,
+    alertname: Option<Spanned<String>>,
+    exp_alerts: List<RawAlert>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 struct RawAlert {
-    #[serde(default)]
-    exp_labels: BTreeMap<String, String>,
-    #[serde(default)]
-    exp_annotations: BTreeMap<String, String>,
+    exp_labels: Texts,
+    exp_annotations: Texts,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 struct RawExpressionTest {
-    expr: String,
-    eval_time: Span,
-    #[serde(default)]
-    exp_samples: Vec<RawSample>,
+    expr: Option<String>,
+    eval_time: Option<Span>,
+    exp_samples: List<RawSample>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 struct RawSample {
     labels: Option<Spanned<String>>,
-    value: Number,
+    value: Option<Number>,
 }
 
 struct Number(f64);
@@ -170,7 +170,7 @@ pub fn load(path: &Path) -> Result<TestFile, Vec<FileFault>> {
     };
     let raw: RawFile = yaml(&text, &name)?;
     let (mut rule_files, mut unmatched) = (Vec::new(), Vec::new());
-    for pattern in raw.rule_files {
+    for pattern in items(raw.rule_files) {
         let found = fitting(&path.parent().unwrap_or(Path::new("")).join(&pattern));
         if found.is_empty() {
             unmatched.push(pattern);
@@ -179,8 +179,9 @@ pub fn load(path: &Path) -> Result<TestFile, Vec<FileFault>> {
     }
     let evaluation_interval = raw.evaluation_interval.map(|span| span.0).filter(|it| !it.is_zero()).unwrap_or(INTERVAL);
     let mut faults = Vec::new();
-    let tests = raw.tests.into_iter().map(|test| unit_test(test, evaluation_interval, &name, &mut faults)).collect();
-    let (group_eval_order, fuzzy_compare) = (raw.group_eval_order, raw.fuzzy_compare);
+    let tests = items(raw.tests).map(|test| unit_test(test, evaluation_interval, &name, &mut faults)).collect();
+    let (group_eval_order, fuzzy_compare) =
+        (items(raw.group_eval_order).collect(), raw.fuzzy_compare.unwrap_or_default());
     if faults.is_empty() {
         Ok(TestFile { rule_files, unmatched, evaluation_interval, group_eval_order, fuzzy_compare, tests })
     } else {
@@ -189,50 +190,67 @@ pub fn load(path: &Path) -> Result<TestFile, Vec<FileFault>> {
 }
 
 fn unit_test(raw: RawTest, evaluation_interval: Duration, file: &str, faults: &mut Vec<FileFault>) -> UnitTest {
-    let mut fault = |at: &Spanned<String>, key: &str, reason: String| {
-        let line = Some(at.referenced.line() as usize);
-        let reason = format!("column {}: {reason}", at.referenced.column());
+    let name = raw.name.unwrap_or_default();
+    let mut fault = |at: Option<&Spanned<String>>, key: &str, reason: String| {
+        let line = at.map(|at| at.referenced.line() as usize);
+        let reason = match at {
+            Some(at) => format!("column {}: {reason}", at.referenced.column()),
+            None => format!("test {name:?}: {reason}"),
+        };
         faults.push(FileFault { line, key: key.to_owned(), ..FileFault::of_file(file, reason) });
     };
-    let mut series = Vec::new();
-    for raw in &raw.input_series {
-        match (labels(&raw.series.value), values(&raw.values.value)) {
-            (Ok(labels), Ok(values)) => series.push((Arc::new(labels), values)),
+    // Of a series that stands here twice the last counts, as with promtool.
+    let mut series: Vec<(Labels, Values)> = Vec::new();
+    let mut places: HashMap<Labels, usize> = HashMap::new();
+    for raw in items(raw.input_series) {
+        let Some(named) = &raw.series else {
+            fault(raw.values.as_ref(), "input_series", "an item needs series, such as up{job=\"a\"}".to_owned());
+            continue;
+        };
+        match (labels(&named.value), values(raw.values.as_ref().map_or("", |text| &text.value))) {
+            (Ok(labels), Ok(values)) => {
+                let labels = Arc::new(labels);
+                match places.get(&labels) {
+                    Some(place) => series[*place].1 = values,
+                    None => {
+                        places.insert(labels.clone(), series.len());
+                        series.push((labels, values));
+                    }
+                }
+            }
             (labels, values) => {
-                labels.err().into_iter().for_each(|reason| fault(&raw.series, "series", reason));
-                values.err().into_iter().for_each(|reason| fault(&raw.values, "values", reason));
+                labels.err().into_iter().for_each(|reason| fault(Some(named), "series", reason));
+                values.err().into_iter().for_each(|reason| fault(raw.values.as_ref(), "values", reason));
             }
         }
     }
     let mut alerts = Vec::new();
-    for raw in raw.alert_rule_test {
-        if raw.alertname.value.is_empty() {
-            fault(&raw.alertname, "alert_rule_test", "an item misses the required attribute alertname".to_owned());
+    for raw in items(raw.alert_rule_test) {
+        let time = raw.eval_time.map_or(Duration::ZERO, |span| span.0);
+        let alert = raw.alertname.as_ref().map_or("", |name| &name.value);
+        if alert.is_empty() {
+            let reason =
+                format!("an item misses the required attribute alertname at eval_time {}s", time.as_secs_f64());
+            fault(raw.alertname.as_ref(), "alert_rule_test", reason);
         }
-        let expected = raw.exp_alerts.into_iter().map(|alert| (alert.exp_labels, alert.exp_annotations)).collect();
-        alerts.push(AlertTest { time: raw.eval_time.0, name: raw.alertname.value, expected });
+        let expected = items(raw.exp_alerts).map(|alert| (texts(alert.exp_labels), texts(alert.exp_annotations)));
+        alerts.push(AlertTest { time, name: alert.to_owned(), expected: expected.collect() });
     }
     let mut expressions = Vec::new();
-    for raw in raw.promql_expr_test {
+    for raw in items(raw.promql_expr_test) {
         let mut expected = Vec::new();
-        for sample in raw.exp_samples {
-            match (labels(sample.labels.as_ref().map_or("", |text| &text.value)), &sample.labels) {
-                (Ok(labels), _) => expected.push((Arc::new(labels), sample.value.0)),
-                (Err(reason), Some(at)) => fault(at, "labels", reason),
-                (Err(_), None) => {}
+        for sample in items(raw.exp_samples) {
+            match labels(sample.labels.as_ref().map_or("", |text| &text.value)) {
+                Ok(labels) => expected.push((Arc::new(labels), sample.value.map_or(0.0, |number| number.0))),
+                Err(reason) => fault(sample.labels.as_ref(), "labels", reason),
             }
         }
-        expressions.push(ExpressionTest { time: raw.eval_time.0, expression: raw.expr, expected });
+        let time = raw.eval_time.map_or(Duration::ZERO, |span| span.0);
+        expressions.push(ExpressionTest { time, expression: raw.expr.unwrap_or_default(), expected });
     }
-    UnitTest {
-        name: raw.name,
-        interval: raw.interval.map(|span| span.0).filter(|it| !it.is_zero()).unwrap_or(evaluation_interval),
-        series,
-        external_labels: raw.external_labels,
-        external_url: raw.external_url,
-        alerts,
-        expressions,
-    }
+    let interval = raw.interval.map(|span| span.0).filter(|it| !it.is_zero()).unwrap_or(evaluation_interval);
+    let (external_labels, external_url) = (texts(raw.external_labels), raw.external_url.unwrap_or_default());
+    UnitTest { name, interval, series, external_labels, external_url, alerts, expressions }
 }
 
 /// Files that a path stands for: in its last part `*` is any text and `?` any letter.

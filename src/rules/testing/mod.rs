@@ -2,16 +2,19 @@
 //! that runs live makes of them.
 
 pub mod file;
+mod input;
 pub mod notation;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use self::file::{AlertTest, ExpressionTest, TestFile, UnitTest};
-use super::engine::{Engine, EngineError, Outcome, RuleSetup, alert_series};
+use self::input::{Input, Kept};
+use self::notation::Values;
+use super::engine::{Engine, EngineError, FailingPart, Outcome, RuleSetup, alert_series};
 use super::eval::check::refusals;
-use super::eval::{Evaluator, MemorySeries, MemorySource, is_close, same_number};
+use super::eval::{Evaluator, MemorySource, is_close, same_number};
 use super::live::{Labels, SeriesSpec};
 use super::ring::{END, Sample};
 use super::spec::GroupSpec;
@@ -71,17 +74,15 @@ struct Run<'a> {
     file: &'a TestFile,
     test: &'a UnitTest,
     engine: Engine,
-    /// Samples of the input that were not taken yet, by time.
-    waiting: std::iter::Peekable<std::vec::IntoIter<(Timestamp, u32, f64)>>,
-    /// Everything that expressions may select: what there is at the newest evaluation, as with promtool.
-    memory: HashMap<Labels, Vec<Sample>>,
+    input: Input<'a>,
+    memory: Kept,
     /// Series of alarms at the evaluation before.
     alerts: Vec<Labels>,
 }
 
 impl<'a> Run<'a> {
     fn new(file: &'a TestFile, test: &'a UnitTest, groups: Vec<GroupSpec>) -> Result<Self, Vec<EngineError>> {
-        let spec = |(id, (labels, _)): (u32, &(Labels, Vec<Option<f64>>))| SeriesSpec {
+        let spec = |(id, (labels, _)): (u32, &(Labels, Values))| SeriesSpec {
             id: Some(SeriesId(id)),
             labels: labels.clone(),
             scale: Scale::ONE,
@@ -95,20 +96,13 @@ impl<'a> Run<'a> {
                 external_labels: test.external_labels.clone(),
                 external_url: test.external_url.clone(),
             },
+            allows_fixed_times: true,
             ..RuleSetup::default()
         };
-        let mut waiting = Vec::new();
-        for (id, (_, values)) in (0..).zip(&test.series) {
-            for (number, value) in (0..).zip(values) {
-                let Some(value) = value else { continue };
-                waiting.push((Timestamp(number * millis(test.interval)), id, *value));
-            }
-        }
-        waiting.sort_by_key(|(time, ..)| *time);
-        let waiting = waiting.into_iter().peekable();
         // Evaluations are at whole multiples of the interval, the first of them at zero.
         let engine = Engine::new(setup, Timestamp(-1))?;
-        Ok(Self { file, test, engine, waiting, memory: HashMap::new(), alerts: Vec::new() })
+        let memory = Kept::of(&test.expressions, file.evaluation_interval);
+        Ok(Self { file, test, engine, input: Input::of(test), memory, alerts: Vec::new() })
     }
 
     fn run(mut self) -> Vec<Difference> {
@@ -119,12 +113,14 @@ impl<'a> Run<'a> {
         let mut time = 0;
         while time <= millis(end) {
             self.evaluate(Timestamp(time));
-            let failing: Vec<(String, String)> = self.engine.failing().collect();
+            // What a template cannot say is a text among others, as with promtool.
+            let mut failing = self.engine.failing();
+            failing.retain(|rule| rule.part != FailingPart::Template);
             if !failing.is_empty() {
                 let at = Duration::from_millis(time.unsigned_abs());
-                differences.extend(failing.into_iter().map(|(rule, error)| Difference {
-                    rule: Some(rule),
-                    error: Some(error),
+                differences.extend(failing.into_iter().map(|failing| Difference {
+                    rule: Some(failing.rule),
+                    error: Some(failing.reason),
                     ..self.difference(at)
                 }));
                 return differences;
@@ -133,11 +129,7 @@ impl<'a> Run<'a> {
             differences.extend(self.test.alerts.iter().filter(due).filter_map(|test| self.alert(test)));
             time += interval;
         }
-        let series = std::mem::take(&mut self.memory).into_iter().map(|(labels, mut samples)| {
-            samples.sort_by_key(|sample| sample.time);
-            MemorySeries { labels, samples, look_back: LOOK_BACK }
-        });
-        let source = MemorySource::new(series.collect());
+        let source = std::mem::take(&mut self.memory).into_source();
         differences.extend(self.test.expressions.iter().filter_map(|test| self.expression(test, &source)));
         differences
     }
@@ -157,9 +149,9 @@ impl<'a> Run<'a> {
 
     fn evaluate(&mut self, time: Timestamp) {
         let mut outcome = Outcome::default();
-        while let Some((at, id, value)) = self.waiting.next_if(|(at, ..)| *at <= time) {
+        while let Some((at, id, value)) = self.input.next_until(time) {
             let (sample, labels) = (Sample { time: at, value }, &self.test.series[id as usize].0);
-            self.memory.entry(labels.clone()).or_default().push(sample);
+            self.memory.push(labels, sample);
             if sample.is_value() {
                 let observed = vec![Observed::Good(Value::F64(value))];
                 self.engine.take(&[Row { series: [SeriesId(id)].into(), time: at, observed }], &mut outcome);
@@ -169,18 +161,18 @@ impl<'a> Run<'a> {
         }
         self.engine.advance(time, &mut outcome);
         for result in outcome.recorded {
-            self.memory.entry(result.labels).or_default().push(Sample { time, value: result.value });
+            self.memory.push(&result.labels, Sample { time, value: result.value });
         }
         for ended in outcome.ended {
-            self.memory.entry(ended).or_default().push(Sample { time, value: END });
+            self.memory.push(&ended, Sample { time, value: END });
         }
         let before = std::mem::take(&mut self.alerts);
-        for result in self.engine.views().iter().flat_map(|view| alert_series(view, time)) {
+        for result in self.engine.states().iter().flat_map(|view| alert_series(view, time)) {
             self.alerts.push(result.labels.clone());
-            self.memory.entry(result.labels).or_default().push(Sample { time, value: result.value });
+            self.memory.push(&result.labels, Sample { time, value: result.value });
         }
         for ended in before.into_iter().filter(|labels| !self.alerts.contains(labels)) {
-            self.memory.entry(ended).or_default().push(Sample { time, value: END });
+            self.memory.push(&ended, Sample { time, value: END });
         }
     }
 

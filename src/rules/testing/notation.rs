@@ -5,8 +5,36 @@ use std::collections::BTreeMap;
 use crate::rules::live::NAME;
 use crate::rules::ring::END;
 
-/// Most values of one series: what a test of a day at one second has, and more than memory is lost on by a typing error.
-const VALUES_MAX: usize = 1_000_000;
+/// The values of a series, one for each interval, as they are written: however many they are, they take no memory.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Values(Vec<Run>);
+
+/// Values of which each is so much more than the one before.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Run {
+    /// Nothing where there is no sample.
+    first: Option<f64>,
+    step: f64,
+    count: u64,
+}
+
+impl Values {
+    /// Each value; nothing where there is no sample, and [`END`] where the series ends.
+    pub fn iter(&self) -> impl Iterator<Item = Option<f64>> + '_ {
+        self.0.iter().flat_map(|run| {
+            // As promtool does it: the steps are added up, with what rounding makes of them.
+            let mut value = run.first;
+            (0..run.count).map(move |_| {
+                let now = value;
+                // Adding nothing would make another not-a-number of the mark of the end.
+                if run.step != 0.0 {
+                    value = value.map(|value| value + run.step);
+                }
+                now
+            })
+        })
+    }
+}
 
 /// The labels of a series, its name among them.
 ///
@@ -65,45 +93,38 @@ fn quoted(text: &str) -> Result<(String, &str), String> {
     Err(format!("{text:?} has no closing quote"))
 }
 
-/// The values of a series, one for each interval; nothing where there is no sample, and [`END`] where it ends.
+/// The values of a series.
 ///
 /// # Errors
 /// What is wrong with them.
-pub fn values(text: &str) -> Result<Vec<Option<f64>>, String> {
-    let mut values = Vec::new();
+pub fn values(text: &str) -> Result<Values, String> {
+    let mut runs = Vec::new();
     for word in text.split_whitespace() {
         if word.contains("{{") {
             return Err(format!("{word:?} is a native histogram, which does not exist here"));
         }
         let (begin, times) = match word.rsplit_once('x') {
             Some((begin, times)) if !begin.is_empty() => {
-                let times: usize =
-                    times.parse().map_err(|_| format!("{word:?}: a whole number belongs after the x"))?;
+                let times: u64 = times.parse().map_err(|_| format!("{word:?}: a whole number belongs after the x"))?;
                 (begin, Some(times))
             }
             _ => (word, None),
         };
-        if values.len() + times.unwrap_or(1) > VALUES_MAX {
-            return Err(format!("{word:?}: more than {VALUES_MAX} values"));
-        }
-        match begin {
-            "_" => values.extend(std::iter::repeat_n(None, times.unwrap_or(1))),
-            "stale" => values.extend(std::iter::repeat_n(Some(END), times.map_or(1, |times| times + 1))),
+        let and_first = times.unwrap_or(0).saturating_add(1);
+        runs.push(match begin {
+            "_" => Run { first: None, step: 0.0, count: times.unwrap_or(1) },
+            "stale" => Run { first: Some(END), step: 0.0, count: and_first },
             _ => {
-                let (mut value, step) = course(begin)
+                let (first, step) = course(begin)
                     .ok_or_else(|| format!("{word:?} is none of 5, 1+2x10, 1-2x10, 5x10, _, _x10, stale"))?;
-                // As promtool does it: the steps are added up, with what rounding makes of them.
-                for _ in 0..=times.unwrap_or(0) {
-                    values.push(Some(value));
-                    value += step;
-                }
                 if step != 0.0 && times.is_none() {
                     return Err(format!("{word:?}: it is not said how often, as in 1+2x10"));
                 }
+                Run { first: Some(first), step, count: and_first }
             }
-        }
+        });
     }
-    Ok(values)
+    Ok(Values(runs))
 }
 
 /// First value and step.
@@ -140,14 +161,16 @@ mod tests {
 
     #[test]
     fn values_are_written_out() {
-        let plain = |text: &str| -> Vec<f64> { values(text).unwrap().into_iter().flatten().collect() };
+        let plain = |text: &str| -> Vec<f64> { values(text).unwrap().iter().flatten().collect() };
 
         assert_eq!(plain("1 -2.5 1e3 +Inf"), [1.0, -2.5, 1000.0, f64::INFINITY]);
         assert_eq!(plain("0+10x3 5x2 1-1x1"), [0.0, 10.0, 20.0, 30.0, 5.0, 5.0, 5.0, 1.0, 0.0]);
-        assert_eq!(values("_ 1 _x2").unwrap(), [None, Some(1.0), None, None]);
-        assert!(is_end(values("stale").unwrap()[0].unwrap()));
+        assert_eq!(values("_ 1 _x2").unwrap().iter().collect::<Vec<_>>(), [None, Some(1.0), None, None]);
+        assert!(values("stalex1").unwrap().iter().all(|value| is_end(value.unwrap())));
+        assert_eq!(values("").unwrap().iter().count(), 0);
+        assert_eq!(values("1x99999999999 7").unwrap().iter().nth(1_000_001), Some(Some(1.0)));
         assert!(plain("NaN")[0].is_nan());
-        for wrong in ["x3", "1+2", "5xa", "hello", "{{schema:1}}", "1x99999999999"] {
+        for wrong in ["x3", "1+2", "5xa", "hello", "{{schema:1}}", "1x99999999999999999999"] {
             assert!(values(wrong).is_err(), "{wrong}");
         }
     }

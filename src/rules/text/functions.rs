@@ -1,391 +1,319 @@
-//! The functions of templates.
+//! The functions of templates: those of Go, and those of Prometheus.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
-use regex::Regex;
+use super::humane::humane;
+use super::kinds::{Argument, Kind};
+use super::moment::{Moment, Span};
+use super::numbers::shortest;
+use super::printf::formatted;
+use super::run::Circumstances;
+use super::texts::{html, js, path_of, title, url_encoded, without_domain, without_port};
+use super::things::Thing;
+use crate::model::go_regex::GoRegex;
 
-use super::Surroundings;
-use super::numbers::{exponential, fixed, general, shortest};
-use super::parse::{Node, Pipe, Term};
-use super::run::Thing;
-use crate::model::Timestamp;
+/// A function: its name, what it takes, and what it gives. The last argument may be given any number of times where
+/// the fourth says so.
+pub(super) struct Function {
+    pub name: &'static str,
+    pub takes: &'static [Argument],
+    pub gives: Kind,
+    pub takes_more: bool,
+}
 
-/// What templates of rules may call.
-const KNOWN: [&str; 36] = [
-    "and",
-    "or",
-    "not",
-    "eq",
-    "ne",
-    "lt",
-    "le",
-    "gt",
-    "ge",
-    "len",
-    "index",
-    "print",
-    "println",
-    "printf",
-    "html",
-    "js",
-    "urlquery",
-    "safeHtml",
-    "humanize",
-    "humanize1024",
-    "humanizeDuration",
-    "humanizePercentage",
-    "humanizeTimestamp",
-    "title",
-    "toUpper",
-    "toLower",
-    "match",
-    "reReplaceAll",
-    "stripPort",
-    "stripDomain",
-    "parseDuration",
-    "externalURL",
-    "pathPrefix",
-    "graphLink",
-    "tableLink",
-    "toTime",
-];
+const fn one(name: &'static str, takes: &'static [Argument], gives: Kind) -> Function {
+    Function { name, takes, gives, takes_more: false }
+}
 
-/// What asks a server: there is none.
-const QUERIES: [&str; 8] = ["query", "first", "label", "value", "strvalue", "sortByLabel", "args", "tmpl"];
+const fn many(name: &'static str, takes: &'static [Argument], gives: Kind) -> Function {
+    Function { name, takes, gives, takes_more: true }
+}
 
-/// Every function that is not known.
-pub(super) fn check(nodes: &[Node]) -> Result<(), String> {
-    fn pipe(commands: &Pipe) -> Result<(), String> {
-        commands.iter().flatten().try_for_each(|term| match term {
-            Term::Function(name) => known(name),
-            Term::Inner(inner, _) => pipe(inner),
-            _ => Ok(()),
-        })
-    }
-    nodes.iter().try_for_each(|node| match node {
-        Node::Text(_) => Ok(()),
-        Node::Output(commands) | Node::Set(_, commands) => pipe(commands),
-        Node::If(branches, otherwise) => {
-            branches.iter().try_for_each(|(condition, body)| pipe(condition).and_then(|()| check(body)))?;
-            check(otherwise)
-        }
-        Node::With(condition, body, otherwise) | Node::Range(_, condition, body, otherwise) => {
-            pipe(condition)?;
-            check(body)?;
-            check(otherwise)
-        }
+/// What templates may call: functions of Go's `text/template`, then those of Prometheus' package `template`.
+pub(super) static FUNCTIONS: [Function; 48] = {
+    use Argument::{Any, Integer, Number, Sample, Samples, Text};
+    const TEXT: Kind = Kind::UNKNOWN_TEXT;
+    [
+        many("and", &[Any, Any], Kind::Any),
+        many("or", &[Any, Any], Kind::Any),
+        one("not", &[Any], Kind::Bool),
+        many("eq", &[Any, Any, Any], Kind::Bool),
+        one("ne", &[Any, Any], Kind::Bool),
+        one("lt", &[Any, Any], Kind::Bool),
+        one("le", &[Any, Any], Kind::Bool),
+        one("gt", &[Any, Any], Kind::Bool),
+        one("ge", &[Any, Any], Kind::Bool),
+        one("len", &[Any], Kind::Integer),
+        many("index", &[Any, Any], Kind::Any),
+        many("slice", &[Text, Integer], TEXT),
+        many("print", &[Any], TEXT),
+        many("println", &[Any], TEXT),
+        many("printf", &[Text, Any], TEXT),
+        many("html", &[Any], TEXT),
+        many("js", &[Any], TEXT),
+        many("urlquery", &[Any], TEXT),
+        many("call", &[Any], Kind::Any),
+        one("query", &[Text], Kind::Samples),
+        one("first", &[Samples], Kind::Sample),
+        one("label", &[Text, Sample], TEXT),
+        one("value", &[Sample], Kind::Number),
+        one("strvalue", &[Sample], TEXT),
+        one("sortByLabel", &[Text, Samples], Kind::Samples),
+        many("args", &[Any], Kind::Arguments),
+        one("reReplaceAll", &[Text, Text, Text], TEXT),
+        one("match", &[Text, Text], Kind::Bool),
+        one("safeHtml", &[Text], TEXT),
+        one("title", &[Text], TEXT),
+        one("toUpper", &[Text], TEXT),
+        one("toLower", &[Text], TEXT),
+        one("graphLink", &[Text], TEXT),
+        one("tableLink", &[Text], TEXT),
+        one("urlQueryEscape", &[Text], TEXT),
+        one("stripPort", &[Text], TEXT),
+        one("stripDomain", &[Text], TEXT),
+        one("humanize", &[Number], TEXT),
+        one("humanize1024", &[Number], TEXT),
+        one("humanizeDuration", &[Number], TEXT),
+        one("humanizePercentage", &[Number], TEXT),
+        one("humanizeTimestamp", &[Number], TEXT),
+        one("toTime", &[Number], Kind::Moment),
+        one("toDuration", &[Number], Kind::Span),
+        one("now", &[], Kind::Number),
+        one("parseDuration", &[Text], Kind::Number),
+        one("externalURL", &[], TEXT),
+        one("pathPrefix", &[], TEXT),
+    ]
+};
+
+/// The function with this name.
+///
+/// # Errors
+/// There is none.
+pub(super) fn known(name: &str) -> Result<&'static Function, String> {
+    FUNCTIONS.iter().find(|function| function.name == name).ok_or_else(|| {
+        let meant = match name {
+            "labels" | "Labels" => "; {{ $labels.NAME }} is a label of the alarm",
+            "Value" | "val" => "; {{ $value }} is the value of the alarm",
+            _ => "",
+        };
+        format!("function {name:?} not defined{meant}")
     })
 }
 
-fn known(name: &str) -> Result<(), String> {
-    match name {
-        _ if KNOWN.contains(&name) => Ok(()),
-        _ if QUERIES.contains(&name) => Err(format!("{name} asks a server of Prometheus, and there is none here")),
-        _ => Err(format!("function \"{name}\" not defined")),
+impl Function {
+    /// Whether so many arguments can be given.
+    pub fn takes_count(&self, count: usize) -> Result<(), String> {
+        let least = self.takes.len() - usize::from(self.takes_more);
+        if count == least || (count > least && self.takes_more) {
+            return Ok(());
+        }
+        let (name, or_more) = (self.name, if self.takes_more { "at least " } else { "" });
+        let meant = match (name, count) {
+            ("value", 0) => "; write {{ $value }} for the value of the alarm",
+            ("label", 0) => "; write {{ $labels.NAME }} for a label of the alarm",
+            _ => "",
+        };
+        Err(format!("wrong number of args for {name}: want {or_more}{least} got {count}{meant}"))
+    }
+
+    /// Whether `kind` can be given as the argument at `position`.
+    pub fn takes(&self, position: usize, kind: &Kind) -> Result<(), String> {
+        let expected = self.takes.get(position).or(self.takes.last()).copied().unwrap_or(Argument::Any);
+        if expected.takes(kind) {
+            return Ok(());
+        }
+        let shown = kind.constant().map_or_else(|| kind.name().to_owned(), |text| format!("{text:?}"));
+        Err(format!("wrong argument for {}: expected {}; got {shown}", self.name, expected.name()))
     }
 }
 
-pub(super) fn call(name: &str, arguments: &[Thing], around: &Surroundings) -> Result<Thing, String> {
-    known(name)?;
-    let text = |thing: &Thing| match thing {
-        Thing::Text(text) => Ok(text.clone()),
-        other => Err(format!("{name} takes a text, not {}", other.shown())),
-    };
-    Ok(match (name, arguments) {
-        ("not", [thing]) => Thing::Bool(!thing.is_true()),
+/// Calls a function.
+pub(super) fn call(name: &str, things: &[Thing], around: &Circumstances<'_>) -> Result<Thing, String> {
+    let function = known(name)?;
+    function.takes_count(things.len())?;
+    for (position, thing) in things.iter().enumerate() {
+        function.takes(position, &Kind::of(thing))?;
+    }
+    match (name, things) {
+        ("not", [thing]) => Ok(Thing::Bool(!thing.is_true())),
         ("and" | "or", [.., last]) => {
-            let decides = arguments.iter().find(|thing| thing.is_true() == (name == "or"));
-            decides.unwrap_or(last).clone()
+            let decides = things.iter().find(|thing| thing.is_true() == (name == "or"));
+            Ok(decides.unwrap_or(last).clone())
         }
-        ("eq", [first, others @ ..]) if !others.is_empty() => {
-            let mut is_equal = false;
-            for other in others {
-                is_equal |= compare(first, other)? == Some(Ordering::Equal);
+        ("eq" | "ne" | "lt" | "le" | "gt" | "ge", [first, others @ ..]) => {
+            Ok(Thing::Bool(compared(name, first, others)?))
+        }
+        ("len" | "index" | "slice", _) => of_several(name, things),
+        ("query" | "first" | "label" | "value" | "strvalue" | "sortByLabel", _) => of_samples(name, things, around),
+        ("print" | "println" | "html" | "js" | "urlquery", _) => Ok(Thing::Text(printed(name, things))),
+        ("printf", [Thing::Text(format), things @ ..]) => Ok(Thing::Text(formatted(format, things))),
+        ("args", _) => {
+            let numbered = things.iter().enumerate().map(|(number, thing)| (format!("arg{number}"), thing.clone()));
+            Ok(Thing::Arguments(numbered.collect::<BTreeMap<_, _>>()))
+        }
+        ("match", [Thing::Text(pattern), Thing::Text(text)]) => Ok(Thing::Bool(GoRegex::new(pattern)?.is_match(text))),
+        ("reReplaceAll", [Thing::Text(pattern), Thing::Text(with), Thing::Text(text)]) => {
+            Ok(Thing::Text(GoRegex::new(pattern)?.replace_all(text, with)))
+        }
+        ("parseDuration", [Thing::Text(text)]) => {
+            Ok(Thing::Number(crate::model::promql::parse_span(text)?.as_secs_f64()))
+        }
+        ("externalURL", []) => Ok(Thing::Text(around.around.external_url.clone())),
+        ("pathPrefix", []) => Ok(Thing::Text(path_of(&around.around.external_url))),
+        ("now", []) => Ok(Thing::Number(around.now.0 as f64 / 1000.0)),
+        ("toTime", [thing]) => Ok(Thing::Moment(Moment::of_seconds(number(thing)?)?)),
+        ("toDuration", [thing]) => {
+            let nanos = number(thing)? * 1e9;
+            if !nanos.is_finite() || nanos.abs() >= i64::MAX as f64 {
+                return Err(format!("{} is no span of time that Go can show", shortest(nanos / 1e9)));
             }
-            Thing::Bool(is_equal)
+            Ok(Thing::Span(Span(nanos as i64)))
         }
-        ("ne" | "lt" | "le" | "gt" | "ge", [first, second]) => {
-            let order = compare(first, second)?;
-            Thing::Bool(match name {
-                "ne" => order != Some(Ordering::Equal),
-                "lt" => order == Some(Ordering::Less),
-                "le" => matches!(order, Some(Ordering::Less | Ordering::Equal)),
-                "gt" => order == Some(Ordering::Greater),
-                _ => matches!(order, Some(Ordering::Greater | Ordering::Equal)),
-            })
-        }
-        ("len", [Thing::Text(text)]) => Thing::Integer(i64::try_from(text.len()).unwrap_or(i64::MAX)),
-        ("len", [Thing::Map(map)]) => Thing::Integer(i64::try_from(map.len()).unwrap_or(i64::MAX)),
-        ("index", [Thing::Map(map), Thing::Text(key)]) => Thing::Text(map.get(key).cloned().unwrap_or_default()),
-        ("print", things) => Thing::Text(things.iter().map(Thing::shown).collect()),
-        ("println", things) => {
-            let shown: Vec<String> = things.iter().map(Thing::shown).collect();
-            Thing::Text(shown.join(" ") + "\n")
-        }
-        ("printf", [format, things @ ..]) => Thing::Text(formatted(&text(format)?, things)),
-        ("html" | "js" | "safeHtml", [thing]) => Thing::Text(thing.shown()),
-        ("urlquery" | "graphLink" | "tableLink", [thing]) => {
-            let encoded = url_encoded(&thing.shown());
-            Thing::Text(match name {
-                "graphLink" => format!("/graph?g0.expr={encoded}&g0.tab=0"),
-                "tableLink" => format!("/graph?g0.expr={encoded}&g0.tab=1"),
-                _ => encoded,
-            })
-        }
-        ("title", [thing]) => Thing::Text(title(&text(thing)?)),
-        ("toUpper", [thing]) => Thing::Text(text(thing)?.to_uppercase()),
-        ("toLower", [thing]) => Thing::Text(text(thing)?.to_lowercase()),
-        ("match", [pattern, thing]) => Thing::Bool(regex(&text(pattern)?)?.is_match(&text(thing)?)),
-        ("reReplaceAll", [pattern, with, thing]) => {
-            let replaced = regex(&text(pattern)?)?.replace_all(&text(thing)?, text(with)?.as_str()).into_owned();
-            Thing::Text(replaced)
-        }
-        ("stripPort", [thing]) => Thing::Text(without_port(&text(thing)?).0.to_owned()),
-        ("stripDomain", [thing]) => Thing::Text(without_domain(&text(thing)?)),
-        ("externalURL", []) => Thing::Text(around.external_url.clone()),
-        ("pathPrefix", []) => Thing::Text(path_of(&around.external_url)),
-        ("parseDuration", [thing]) => {
-            let span = crate::model::promql::parse_span(&text(thing)?)?;
-            Thing::Number(span.as_secs_f64())
-        }
-        (_, [thing]) if name.starts_with("humanize") || name == "toTime" => Thing::Text(humane(name, number(thing)?)?),
-        (name, arguments) => return Err(format!("wrong arguments for {name}: got {}", arguments.len())),
-    })
+        (_, [thing]) if name.starts_with("humanize") => Ok(Thing::Text(humane(name, number(thing)?)?)),
+        (_, [Thing::Text(text)]) => of_text(name, text),
+        _ => Err(format!("{name} is no function that can be called here")),
+    }
 }
 
-/// The order of two things of one kind; nothing where one is not a number.
-fn compare(first: &Thing, second: &Thing) -> Result<Option<Ordering>, String> {
-    let as_number = |thing: &Thing| match thing {
-        Thing::Number(number) => Some(*number),
-        Thing::Integer(number) => Some(*number as f64),
-        _ => None,
-    };
+fn of_text(name: &str, text: &str) -> Result<Thing, String> {
+    Ok(Thing::Text(match name {
+        "safeHtml" => text.to_owned(),
+        "title" => title(text),
+        "toUpper" => text.to_uppercase(),
+        "toLower" => text.to_lowercase(),
+        "stripPort" => without_port(text).0.to_owned(),
+        "stripDomain" => without_domain(text),
+        "urlQueryEscape" => url_encoded(text),
+        "graphLink" => format!("/graph?g0.expr={}&g0.tab=0", url_encoded(text)),
+        "tableLink" => format!("/graph?g0.expr={}&g0.tab=1", url_encoded(text)),
+        _ => return Err(format!("{name} is no function that can be called here")),
+    }))
+}
+
+/// As Go's `fmt.Sprint`: a blank stands between two things that are no texts.
+fn printed(name: &str, things: &[Thing]) -> String {
+    let mut out = String::new();
+    for (position, thing) in things.iter().enumerate() {
+        let both_no_text = |before: &Thing| !matches!(before, Thing::Text(_)) && !matches!(thing, Thing::Text(_));
+        let is_apart = position > 0 && (name == "println" || both_no_text(&things[position - 1]));
+        out += if is_apart { " " } else { "" };
+        out += &thing.shown();
+    }
+    match name {
+        "println" => out + "\n",
+        "html" => html(&out),
+        "js" => js(&out),
+        "urlquery" => url_encoded(&out),
+        _ => out,
+    }
+}
+
+fn of_several(name: &str, things: &[Thing]) -> Result<Thing, String> {
+    let length = |length: usize| Ok(Thing::Integer(i64::try_from(length).unwrap_or(i64::MAX)));
+    match (name, things) {
+        ("len", [Thing::Text(text)]) => length(text.len()),
+        ("len", [Thing::Map(map)]) => length(map.len()),
+        ("len", [Thing::Arguments(map)]) => length(map.len()),
+        ("len", [Thing::Samples(samples)]) => length(samples.len()),
+        ("index", [thing]) => Ok(thing.clone()),
+        ("index", [thing, key, more @ ..]) => {
+            let mut rest = vec![indexed(thing, key)?];
+            rest.extend(more.iter().cloned());
+            of_several(name, &rest)
+        }
+        ("slice", [Thing::Text(text), places @ ..]) => {
+            let place = |thing: Option<&Thing>, otherwise: usize| match thing {
+                Some(Thing::Integer(place)) => usize::try_from(*place).ok(),
+                _ => Some(otherwise),
+            };
+            let (from, to) = (place(places.first(), 0), place(places.get(1), text.len()));
+            let part = from.zip(to).and_then(|(from, to)| text.get(from..to));
+            part.map(|part| Thing::Text(part.to_owned())).ok_or_else(|| "slice: index out of range".to_owned())
+        }
+        (_, [thing, ..]) => Err(format!("{name} of type {}", thing.kind())),
+        _ => Err(format!("{name} takes an argument")),
+    }
+}
+
+fn indexed(thing: &Thing, key: &Thing) -> Result<Thing, String> {
+    match (thing, key) {
+        (Thing::Map(map), Thing::Text(key)) => Ok(Thing::Text(map.get(key).cloned().unwrap_or_default())),
+        (Thing::Arguments(map), Thing::Text(key)) => Ok(map.get(key).cloned().unwrap_or(Thing::Nil)),
+        (Thing::Samples(samples), Thing::Integer(at)) => {
+            let found = usize::try_from(*at).ok().and_then(|at| samples.get(at));
+            found.cloned().map(Thing::Sample).ok_or_else(|| format!("error calling index: index out of range: {at}"))
+        }
+        (Thing::Text(text), Thing::Integer(at)) => {
+            let found = usize::try_from(*at).ok().and_then(|at| text.as_bytes().get(at));
+            let found = found.map(|byte| Thing::Integer(i64::from(*byte)));
+            found.ok_or_else(|| format!("error calling index: index out of range: {at}"))
+        }
+        (thing, key) => Err(format!("can't index item of type {} with {}", thing.kind(), key.kind())),
+    }
+}
+
+fn of_samples(name: &str, things: &[Thing], around: &Circumstances<'_>) -> Result<Thing, String> {
+    match (name, things) {
+        ("query", [Thing::Text(expression)]) => around.query(expression).map(Thing::Samples),
+        ("first", [Thing::Samples(samples)]) => {
+            let first = samples.first().cloned().map(Thing::Sample);
+            first.ok_or_else(|| "error calling first: first() called on vector with no elements".to_owned())
+        }
+        ("label", [Thing::Text(label), Thing::Sample(sample)]) => {
+            Ok(Thing::Text(sample.labels.get(label).cloned().unwrap_or_default()))
+        }
+        ("value", [Thing::Sample(sample)]) => Ok(Thing::Number(sample.value)),
+        ("strvalue", [Thing::Sample(sample)]) => {
+            Ok(Thing::Text(sample.labels.get("__value__").cloned().unwrap_or_default()))
+        }
+        ("sortByLabel", [Thing::Text(label), Thing::Samples(samples)]) => {
+            let mut samples = samples.clone();
+            samples.sort_by(|a, b| a.labels.get(label).cmp(&b.labels.get(label)));
+            Ok(Thing::Samples(samples))
+        }
+        _ => Err(format!("{name} takes what query gives")),
+    }
+}
+
+fn compared(name: &str, first: &Thing, others: &[Thing]) -> Result<bool, String> {
+    let mut is_equal = false;
+    for other in others {
+        let order = order(first, other)?;
+        match name {
+            "eq" => is_equal |= order == Some(Ordering::Equal),
+            "ne" => return Ok(order != Some(Ordering::Equal)),
+            "lt" => return Ok(order == Some(Ordering::Less)),
+            "le" => return Ok(matches!(order, Some(Ordering::Less | Ordering::Equal))),
+            "gt" => return Ok(order == Some(Ordering::Greater)),
+            _ => return Ok(matches!(order, Some(Ordering::Greater | Ordering::Equal))),
+        }
+    }
+    Ok(is_equal)
+}
+
+/// The order of two things of one kind; nothing where one is not a number. Whole numbers and others may be compared,
+/// which Go does not allow.
+fn order(first: &Thing, second: &Thing) -> Result<Option<Ordering>, String> {
     match (first, second) {
         (Thing::Text(first), Thing::Text(second)) => Ok(Some(first.cmp(second))),
         (Thing::Bool(first), Thing::Bool(second)) => Ok(Some(first.cmp(second))),
-        (first, second) => match (as_number(first), as_number(second)) {
+        (first, second) => match (first.number(), second.number()) {
             (Some(first), Some(second)) => Ok(first.partial_cmp(&second)),
-            _ => Err("incompatible types for comparison".to_owned()),
+            _ => Err(incomparable(first.kind(), second.kind())),
         },
     }
 }
 
+/// That things of these kinds cannot be compared.
+pub(super) fn incomparable(first: &str, second: &str) -> String {
+    format!("incompatible types for comparison: {first} and {second}")
+}
+
 fn number(thing: &Thing) -> Result<f64, String> {
     match thing {
-        Thing::Number(number) => Ok(*number),
-        Thing::Integer(number) => Ok(*number as f64),
         Thing::Text(text) => text.trim().parse().map_err(|_| format!("{text:?} is no number")),
-        other => Err(format!("can't convert {} to a number", other.shown())),
+        Thing::Span(Span(nanos)) => Ok(*nanos as f64 / 1e9),
+        other => other.number().ok_or_else(|| format!("can't convert {} to a number", other.kind())),
     }
-}
-
-fn regex(pattern: &str) -> Result<Regex, String> {
-    Regex::new(pattern).map_err(|_| format!("{pattern:?} is no regular expression"))
-}
-
-fn humane(name: &str, value: f64) -> Result<String, String> {
-    if !value.is_finite() {
-        return Ok(shortest(value));
-    }
-    Ok(match name {
-        "humanize" if value == 0.0 => general(value, 4),
-        "humanize" => {
-            let (value, prefix) = scaled(value);
-            general(value, 4) + prefix
-        }
-        "humanize1024" => {
-            let (mut value, mut prefix) = (value, "");
-            if value.abs() > 1.0 {
-                for next in ["ki", "Mi", "Gi", "Ti", "Pi", "Ei", "Zi", "Yi"] {
-                    if value.abs() < 1024.0 {
-                        break;
-                    }
-                    (value, prefix) = (value / 1024.0, next);
-                }
-            }
-            general(value, 4) + prefix
-        }
-        "humanizeDuration" => span(value),
-        "humanizePercentage" => format!("{}%", general(value * 100.0, 4)),
-        _ => time(value)?,
-    })
-}
-
-/// A number between one and a thousand, and the prefix that makes up for it.
-fn scaled(value: f64) -> (f64, &'static str) {
-    let (mut value, mut prefix) = (value, "");
-    if value.abs() >= 1.0 {
-        for next in ["k", "M", "G", "T", "P", "E", "Z", "Y"] {
-            if value.abs() < 1000.0 {
-                break;
-            }
-            (value, prefix) = (value / 1000.0, next);
-        }
-    } else {
-        for next in ["m", "u", "n", "p", "f", "a", "z", "y"] {
-            if value.abs() >= 1.0 {
-                break;
-            }
-            (value, prefix) = (value * 1000.0, next);
-        }
-    }
-    (value, prefix)
-}
-
-fn span(value: f64) -> String {
-    if value == 0.0 {
-        return "0s".to_owned();
-    }
-    if value.abs() < 1.0 {
-        let (value, prefix) = scaled(value);
-        return format!("{}{prefix}s", general(value, 4));
-    }
-    let sign = if value < 0.0 { "-" } else { "" };
-    let whole = value.abs() as u64;
-    let (days, hours, minutes, seconds) = (whole / 86_400, whole / 3600 % 24, whole / 60 % 60, whole % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{sign}{}s", general(value.abs(), 4)),
-        (0, 0, _) => format!("{sign}{minutes}m {seconds}s"),
-        (0, ..) => format!("{sign}{hours}h {minutes}m {seconds}s"),
-        _ => format!("{sign}{days}d {hours}h {minutes}m {seconds}s"),
-    }
-}
-
-/// `2026-11-25 23:00:00 +0000 UTC`, with milliseconds where there are any.
-fn time(seconds: f64) -> Result<String, String> {
-    if seconds.abs() > 9.2e9 {
-        return Err(format!(
-            "{} cannot be represented as a nanoseconds timestamp since it overflows int64",
-            shortest(seconds)
-        ));
-    }
-    let millis = (seconds * 1000.0).trunc();
-    let shown = Timestamp(millis as i64).to_string();
-    let (date, clock) = shown.split_once('T').unwrap_or((&shown, ""));
-    let clock = clock.trim_end_matches('Z').trim_end_matches('0').trim_end_matches('.');
-    let clock = if clock.len() < 8 { format!("{clock}{}", &"00:00:00"[clock.len()..]) } else { clock.to_owned() };
-    Ok(format!("{date} {clock} +0000 UTC"))
-}
-
-/// Every word with a capital.
-fn title(text: &str) -> String {
-    let mut is_first = true;
-    let letter = |letter: char| {
-        let shown = if is_first { letter.to_uppercase().to_string() } else { letter.to_string() };
-        is_first = !(letter.is_alphanumeric() || matches!(letter, '_' | '\''));
-        shown
-    };
-    text.chars().map(letter).collect()
-}
-
-fn without_port(address: &str) -> (&str, &str) {
-    match address.rsplit_once(':') {
-        Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
-            (host.trim_start_matches('[').trim_end_matches(']'), port)
-        }
-        _ => (address, ""),
-    }
-}
-
-fn without_domain(address: &str) -> String {
-    let (host, port) = without_port(address);
-    let is_address = host.parse::<std::net::IpAddr>().is_ok();
-    let short = if is_address { host } else { host.split('.').next().unwrap_or(host) };
-    if port.is_empty() { short.to_owned() } else { format!("{short}:{port}") }
-}
-
-fn path_of(url: &str) -> String {
-    let after = url.split_once("://").map_or(url, |(_, after)| after);
-    after.find('/').map_or_else(String::new, |at| after[at..].to_owned())
-}
-
-fn url_encoded(text: &str) -> String {
-    let encoded = text.bytes().map(|byte| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
-        b' ' => "+".to_owned(),
-        _ => format!("%{byte:02X}"),
-    });
-    encoded.collect()
-}
-
-/// `printf`: flags, width and precision as in Go; what does not fit is shown with its kind.
-fn formatted(format: &str, things: &[Thing]) -> String {
-    let (mut out, mut things) = (String::new(), things.iter());
-    let mut rest = format;
-    while let Some((before, after)) = rest.split_once('%') {
-        out += before;
-        let flags: String = after.chars().take_while(|letter| "+-# 0".contains(*letter)).collect();
-        let after = &after[flags.len()..];
-        let width: String = after.chars().take_while(char::is_ascii_digit).collect();
-        let after = &after[width.len()..];
-        let (precision, after) = match after.strip_prefix('.') {
-            None => (None, after),
-            Some(after) => {
-                let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
-                (Some(digits.parse().unwrap_or(0).min(99)), &after[digits.len()..])
-            }
-        };
-        let Some(verb) = after.chars().next() else {
-            out += "%!(NOVERB)";
-            return out;
-        };
-        rest = &after[verb.len_utf8()..];
-        if verb == '%' {
-            out.push('%');
-            continue;
-        }
-        let shown = match things.next() {
-            Some(thing) => one(verb, thing, precision, flags.contains('+')),
-            None => format!("%!{verb}(MISSING)"),
-        };
-        out += &padded(&shown, width.parse().unwrap_or(0).min(999), &flags);
-    }
-    out += rest;
-    let left: Vec<String> = things.map(|thing| format!("{}={}", kind(thing), thing.shown())).collect();
-    if !left.is_empty() {
-        out += &format!("%!(EXTRA {})", left.join(", "));
-    }
-    out
-}
-
-fn one(verb: char, thing: &Thing, precision: Option<usize>, signed: bool) -> String {
-    let shown = match (verb, thing) {
-        ('v', Thing::Number(value)) => precision.map_or_else(|| shortest(*value), |digits| general(*value, digits)),
-        ('v', thing) => thing.shown(),
-        ('s', Thing::Text(text)) => precision.map_or_else(|| text.clone(), |most| text.chars().take(most).collect()),
-        ('q', Thing::Text(text)) => format!("{text:?}"),
-        ('t', Thing::Bool(is_true)) => is_true.to_string(),
-        ('d', Thing::Integer(value)) => value.to_string(),
-        ('x', Thing::Integer(value)) => format!("{value:x}"),
-        ('X', Thing::Integer(value)) => format!("{value:X}"),
-        ('f' | 'F', Thing::Number(value)) => fixed(*value, precision.unwrap_or(6)),
-        ('e', Thing::Number(value)) => exponential(*value, precision.unwrap_or(6)),
-        ('g', Thing::Number(value)) => precision.map_or_else(|| shortest(*value), |digits| general(*value, digits)),
-        (verb, thing) => return format!("%!{verb}({}={})", kind(thing), thing.shown()),
-    };
-    let is_number = matches!(thing, Thing::Number(_) | Thing::Integer(_));
-    if signed && is_number && !shown.starts_with(['-', '+']) { format!("+{shown}") } else { shown }
-}
-
-fn kind(thing: &Thing) -> &'static str {
-    match thing {
-        Thing::Text(_) => "string",
-        Thing::Number(_) => "float64",
-        Thing::Integer(_) => "int",
-        Thing::Bool(_) => "bool",
-        Thing::Map(_) => "map[string]string",
-        Thing::Nil => "<nil>",
-    }
-}
-
-fn padded(shown: &str, width: usize, flags: &str) -> String {
-    let missing = width.saturating_sub(shown.chars().count());
-    if flags.contains('-') {
-        return shown.to_owned() + &" ".repeat(missing);
-    }
-    if flags.contains('0') && shown.chars().any(|letter| letter.is_ascii_digit()) {
-        let (sign, digits) = shown.split_at(usize::from(shown.starts_with(['-', '+'])));
-        return format!("{sign}{}{digits}", "0".repeat(missing));
-    }
-    " ".repeat(missing) + shown
 }

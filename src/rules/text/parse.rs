@@ -1,20 +1,34 @@
-//! From the text of a template to its parts.
+//! From the pieces of a template to its parts. As in Go, names of functions and variables are checked on the way.
+
+use std::collections::BTreeMap;
+
+use super::functions;
+use super::lex::{Piece, Token, Word, pieces};
 
 /// A part of a template.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Node {
     Text(String),
-    Output(Pipe),
-    /// `$name := pipe`
-    Set(String, Pipe),
-    If(Vec<(Pipe, Vec<Node>)>, Vec<Node>),
+    /// Shown, unless it sets a variable.
+    Action(Pipe),
+    If(Pipe, Vec<Node>, Vec<Node>),
     With(Pipe, Vec<Node>, Vec<Node>),
-    /// Names of key and value, where they are named.
-    Range(Vec<String>, Pipe, Vec<Node>, Vec<Node>),
+    Range(Pipe, Vec<Node>, Vec<Node>),
+    /// Another template, with what it is about.
+    Template(String, Option<Pipe>),
+    Break,
+    Continue,
 }
 
 /// Commands, each of which gets the result of the one before as its last argument.
-pub(super) type Pipe = Vec<Command>;
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Pipe {
+    /// Variables that are set; two for a range.
+    pub names: Vec<String>,
+    /// They are new.
+    pub declares: bool,
+    pub commands: Vec<Command>,
+}
 
 /// A function or value, and arguments.
 pub(super) type Command = Vec<Term>;
@@ -26,153 +40,49 @@ pub(super) enum Term {
     Number(f64),
     Bool(bool),
     Nil,
-    /// `.` and `$name`, with the fields after it; the dot has no name.
-    Named(String, Vec<String>),
+    /// `.`
+    Dot,
+    /// `$name`
+    Variable(String),
     Function(String),
-    Inner(Pipe, Vec<String>),
+    Inner(Pipe),
+    /// Fields of something; the last may be a method.
+    Chain(Box<Term>, Vec<String>),
 }
 
-#[derive(Debug, Clone, PartialEq)]
-enum Token {
-    Text(String),
-    Number(String),
-    /// `.`, `.a.b`
-    Fields(Vec<String>),
-    Variable(String, Vec<String>),
-    Word(String),
-    Sign(&'static str),
+/// A text with its templates.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Template {
+    pub main: Vec<Node>,
+    /// Those that it defines by name.
+    pub defined: BTreeMap<String, Vec<Node>>,
 }
 
-/// What stands between braces, and the text between.
-enum Piece {
-    Text(String),
-    Action(Vec<Token>),
-}
+/// Variables that there are at the beginning: the first is all there is.
+pub(super) const VARIABLES: [&str; 5] = ["$", "$labels", "$externalLabels", "$externalURL", "$value"];
+
+/// Blocks and parentheses within each other: more than anybody writes.
+const DEPTH_MAX: usize = 100;
 
 /// The parts of a template.
-pub(super) fn parse(text: &str) -> Result<Vec<Node>, String> {
-    let mut pieces = pieces(text)?.into_iter();
-    let (nodes, end) = block(&mut pieces, 0)?;
+pub(super) fn parse(text: &str) -> Result<Template, String> {
+    let variables = VARIABLES.map(str::to_owned).to_vec();
+    let mut parser =
+        Parser { pieces: pieces(text)?.into_iter(), variables, defined: BTreeMap::new(), depth: 0, ranges: 0 };
+    let (main, end) = parser.block()?;
     match end {
-        End::Text => Ok(nodes),
+        End::Text => Ok(Template { main, defined: parser.defined }),
         End::Block => Err("unexpected {{end}}".to_owned()),
         End::Else(_) => Err("unexpected {{else}}".to_owned()),
     }
 }
 
-fn pieces(text: &str) -> Result<Vec<Piece>, String> {
-    let (mut pieces, mut rest, mut trims) = (Vec::new(), text, false);
-    loop {
-        let (before, after) = match rest.split_once("{{") {
-            Some((before, after)) => (before, Some(after)),
-            None => (rest, None),
-        };
-        let before = if trims { before.trim_start() } else { before };
-        let starts_trim = after.is_some_and(|after| after.starts_with("- ") || after.starts_with("-\n"));
-        let before = if starts_trim { before.trim_end() } else { before };
-        if !before.is_empty() {
-            pieces.push(Piece::Text(before.to_owned()));
-        }
-        let Some(after) = after else { return Ok(pieces) };
-        let after = if starts_trim { &after[1..] } else { after };
-        let end = end_of_action(after).ok_or("unclosed action")?;
-        let inside = &after[..end];
-        rest = &after[end + 2..];
-        trims = inside.ends_with(" -") || inside.ends_with("\n-");
-        let inside = inside.strip_suffix('-').filter(|_| trims).unwrap_or(inside).trim();
-        if inside.starts_with("/*") {
-            if !inside.ends_with("*/") {
-                return Err("unclosed comment".to_owned());
-            }
-            continue;
-        }
-        pieces.push(Piece::Action(tokens(inside)?));
-    }
-}
-
-/// Where the braces close, outside of quotes.
-fn end_of_action(text: &str) -> Option<usize> {
-    let (mut quote, mut is_escaped) = (None, false);
-    for (at, letter) in text.char_indices() {
-        match quote {
-            Some(open) => {
-                if is_escaped {
-                    is_escaped = false;
-                } else if letter == '\\' && open != '`' {
-                    is_escaped = true;
-                } else if letter == open {
-                    quote = None;
-                }
-            }
-            None if matches!(letter, '"' | '`' | '\'') && !text.starts_with("/*") => quote = Some(letter),
-            None if text[at..].starts_with("}}") => return Some(at),
-            None => {}
-        }
-    }
-    None
-}
-
-fn tokens(text: &str) -> Result<Vec<Token>, String> {
-    let (mut tokens, mut rest) = (Vec::new(), text.trim_start());
-    while let Some(first) = rest.chars().next() {
-        let (token, length) = match first {
-            '"' | '`' | '\'' => text_token(rest, first)?,
-            '(' => (Token::Sign("("), 1),
-            ')' => (Token::Sign(")"), 1),
-            '|' => (Token::Sign("|"), 1),
-            ',' => (Token::Sign(","), 1),
-            '=' => (Token::Sign("="), 1),
-            ':' if rest.starts_with(":=") => (Token::Sign(":="), 2),
-            '.' if !rest[1..].starts_with(|c: char| c.is_ascii_digit()) => {
-                let length = word_length(rest);
-                (Token::Fields(fields(&rest[1..length])), length)
-            }
-            '$' => {
-                let length = word_length(&rest[1..]) + 1;
-                let mut parts = rest[1..length].split('.').map(str::to_owned);
-                let name = format!("${}", parts.next().unwrap_or_default());
-                (Token::Variable(name, parts.filter(|part| !part.is_empty()).collect()), length)
-            }
-            '0'..='9' | '.' | '-' | '+' => {
-                let is_part = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+' | '_'));
-                let length = rest[1..].find(is_part).map_or(rest.len(), |at| at + 1);
-                (Token::Number(rest[..length].to_owned()), length)
-            }
-            letter if letter.is_alphabetic() || letter == '_' => {
-                let length = word_length(rest);
-                (Token::Word(rest[..length].to_owned()), length)
-            }
-            other => return Err(format!("unexpected {other:?} in {{{{{text}}}}}")),
-        };
-        tokens.push(token);
-        rest = rest[length..].trim_start();
-    }
-    Ok(tokens)
-}
-
-fn word_length(text: &str) -> usize {
-    text.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '.')).unwrap_or(text.len())
-}
-
-fn fields(text: &str) -> Vec<String> {
-    text.split('.').filter(|part| !part.is_empty()).map(str::to_owned).collect()
-}
-
-fn text_token(text: &str, quote: char) -> Result<(Token, usize), String> {
-    let (mut value, mut letters) = (String::new(), text.char_indices().skip(1));
-    while let Some((at, letter)) = letters.next() {
-        match letter {
-            _ if letter == quote => return Ok((Token::Text(value), at + 1)),
-            '\\' if quote != '`' => match letters.next() {
-                Some((_, 'n')) => value.push('\n'),
-                Some((_, 't')) => value.push('\t'),
-                Some((_, other)) => value.push(other),
-                None => {}
-            },
-            _ => value.push(letter),
-        }
-    }
-    Err(format!("unterminated quoted string {text}"))
+struct Parser {
+    pieces: std::vec::IntoIter<Piece>,
+    variables: Vec<String>,
+    defined: BTreeMap<String, Vec<Node>>,
+    depth: usize,
+    ranges: usize,
 }
 
 enum End {
@@ -182,153 +92,283 @@ enum End {
     Else(Vec<Token>),
 }
 
-/// Blocks within blocks: more than anybody writes.
-const DEPTH_MAX: usize = 32;
-
-fn block(pieces: &mut impl Iterator<Item = Piece>, depth: usize) -> Result<(Vec<Node>, End), String> {
-    if depth > DEPTH_MAX {
-        return Err("too many blocks within each other".to_owned());
-    }
-    let mut nodes = Vec::new();
-    while let Some(piece) = pieces.next() {
-        let tokens = match piece {
-            Piece::Text(text) => {
-                nodes.push(Node::Text(text));
-                continue;
-            }
-            Piece::Action(tokens) => tokens,
-        };
-        let word = match tokens.first() {
-            Some(Token::Word(word)) => word.as_str(),
-            _ => "",
-        };
-        let rest = tokens.get(1..).unwrap_or_default();
-        match word {
-            "end" => return Ok((nodes, End::Block)),
-            "else" => return Ok((nodes, End::Else(rest.to_vec()))),
-            "if" => nodes.push(if_block(pipe(rest)?, pieces, depth)?),
-            "with" => {
-                let (names, condition) = assigned(rest)?;
-                let (mut body, end) = block(pieces, depth + 1)?;
-                if let Some(name) = names.first() {
-                    body.insert(0, Node::Set(name.clone(), vec![vec![Term::Named(String::new(), Vec::new())]]));
+impl Parser {
+    fn block(&mut self) -> Result<(Vec<Node>, End), String> {
+        if self.depth > DEPTH_MAX {
+            return Err("too many blocks within each other".to_owned());
+        }
+        let mut nodes = Vec::new();
+        while let Some(piece) = self.pieces.next() {
+            let tokens = match piece {
+                Piece::Text(text) => {
+                    nodes.push(Node::Text(text));
+                    continue;
                 }
-                nodes.push(Node::With(condition, body, otherwise(end, pieces, depth)?));
+                Piece::Action(tokens) => tokens,
+            };
+            let (word, rest) = match tokens.split_first() {
+                Some((Token { word: Word::Name(name), .. }, rest)) => (name.as_str(), rest),
+                Some(_) => ("", &tokens[..]),
+                None => return Err("missing value for command".to_owned()),
+            };
+            match word {
+                "end" | "else" => {
+                    self.end_of_block(word, rest)?;
+                    return Ok((nodes, if word == "end" { End::Block } else { End::Else(rest.to_vec()) }));
+                }
+                "if" => nodes.push(self.control(word, rest, Node::If)?),
+                "with" => nodes.push(self.control(word, rest, Node::With)?),
+                "range" => nodes.push(self.control(word, rest, Node::Range)?),
+                "define" => self.define(rest)?,
+                "template" => nodes.push(self.template(rest)?),
+                "block" => nodes.push(self.define_here(rest)?),
+                "break" | "continue" if rest.is_empty() => {
+                    if self.ranges == 0 {
+                        return Err(format!("{{{{{word}}}}} outside {{{{range}}}}"));
+                    }
+                    nodes.push(if word == "break" { Node::Break } else { Node::Continue });
+                }
+                _ => nodes.push(Node::Action(self.pipe(&tokens, "command")?)),
             }
-            "range" => {
-                let (names, list) = assigned(rest)?;
-                let (body, end) = block(pieces, depth + 1)?;
-                nodes.push(Node::Range(names, list, body, otherwise(end, pieces, depth)?));
+        }
+        if self.depth > 0 { Err("a block is not closed by {{end}}".to_owned()) } else { Ok((nodes, End::Text)) }
+    }
+
+    fn end_of_block(&self, word: &str, rest: &[Token]) -> Result<(), String> {
+        let goes_on = matches!(rest.first(), Some(Token { word: Word::Name(name), .. }) if matches!(name.as_str(), "if" | "with"));
+        if rest.is_empty() || (word == "else" && goes_on) {
+            return Ok(());
+        }
+        Err(if word == "end" {
+            "{{end}} takes nothing beside".to_owned()
+        } else {
+            "{{else}} takes if or with and a condition, or nothing".to_owned()
+        })
+    }
+
+    /// `if`, `with` or `range`, up to its end. Variables of its pipe are known in it.
+    fn control(
+        &mut self,
+        word: &str,
+        tokens: &[Token],
+        node: fn(Pipe, Vec<Node>, Vec<Node>) -> Node,
+    ) -> Result<Node, String> {
+        let known = self.variables.len();
+        let pipe = self.pipe(tokens, word)?;
+        if pipe.names.len() > 1 && word != "range" {
+            return Err("only range sets two variables".to_owned());
+        }
+        self.depth += 1;
+        self.ranges += usize::from(word == "range");
+        let (body, end) = self.block()?;
+        self.ranges -= usize::from(word == "range");
+        let otherwise = match end {
+            End::Block | End::Text => Vec::new(),
+            End::Else(rest) => self.otherwise(word, &rest)?,
+        };
+        self.depth -= 1;
+        self.variables.truncate(known);
+        Ok(node(pipe, body, otherwise))
+    }
+
+    fn otherwise(&mut self, word: &str, rest: &[Token]) -> Result<Vec<Node>, String> {
+        match rest.split_first() {
+            Some((Token { word: Word::Name(next), .. }, rest)) if next == word && word != "range" => {
+                // The end of this block ends that one too.
+                let node = if word == "if" { Node::If } else { Node::With };
+                Ok(vec![self.control(word, rest, node)?])
             }
-            "define" | "template" | "block" | "break" | "continue" => {
-                return Err(format!("{word} is not known in the templates of rules"));
-            }
-            _ => match assigned(&tokens)? {
-                (names, found) if names.is_empty() => nodes.push(Node::Output(found)),
-                (mut names, found) if names.len() == 1 => nodes.push(Node::Set(names.remove(0), found)),
-                _ => return Err("only range sets two variables".to_owned()),
+            Some(_) => Err(format!("{{{{else}}}} of {{{{{word}}}}} does not go on with that")),
+            None => match self.block()? {
+                (nodes, End::Block) => Ok(nodes),
+                _ => Err("{{else}} is not closed by {{end}}".to_owned()),
             },
         }
     }
-    if depth > 0 { Err("a block is not closed by {{end}}".to_owned()) } else { Ok((nodes, End::Text)) }
-}
 
-fn if_block(condition: Pipe, pieces: &mut impl Iterator<Item = Piece>, depth: usize) -> Result<Node, String> {
-    let mut branches = Vec::new();
-    let mut condition = condition;
-    loop {
-        let (body, end) = block(pieces, depth + 1)?;
-        branches.push((condition, body));
-        match end {
-            End::Else(tokens) if matches!(tokens.first(), Some(Token::Word(word)) if word == "if") => {
-                condition = pipe(&tokens[1..])?;
+    fn define(&mut self, tokens: &[Token]) -> Result<(), String> {
+        if self.depth > 0 {
+            return Err("{{define}} stands outside of other blocks".to_owned());
+        }
+        let [Token { word: Word::Text(name), .. }] = tokens else {
+            return Err("{{define}} takes a name in quotes".to_owned());
+        };
+        self.body_of(name.clone())
+    }
+
+    /// Reads a template up to its end: it knows none of the variables around it.
+    fn body_of(&mut self, name: String) -> Result<(), String> {
+        let around = std::mem::replace(&mut self.variables, vec![VARIABLES[0].to_owned()]);
+        let ranges = std::mem::take(&mut self.ranges);
+        self.depth += 1;
+        let (body, end) = self.block()?;
+        self.depth -= 1;
+        (self.variables, self.ranges) = (around, ranges);
+        if !matches!(end, End::Block) {
+            return Err("unexpected {{else}}".to_owned());
+        }
+        self.defined.insert(name, body);
+        Ok(())
+    }
+
+    fn template(&mut self, tokens: &[Token]) -> Result<Node, String> {
+        let Some((Token { word: Word::Text(name), .. }, rest)) = tokens.split_first() else {
+            return Err("{{template}} takes a name in quotes".to_owned());
+        };
+        let about = if rest.is_empty() { None } else { Some(self.pipe(rest, "template")?) };
+        Ok(Node::Template(name.clone(), about))
+    }
+
+    /// `block`: a template that is defined where it is used.
+    fn define_here(&mut self, tokens: &[Token]) -> Result<Node, String> {
+        let node = self.template(tokens)?;
+        if let Node::Template(name, _) = &node {
+            self.body_of(name.clone())?;
+        }
+        Ok(node)
+    }
+
+    /// `$a, $b := commands`, or only the commands.
+    fn pipe(&mut self, tokens: &[Token], of: &str) -> Result<Pipe, String> {
+        let assigns = |token: &Token| matches!(token.word, Word::Sign(":=" | "="));
+        let Some(at) = tokens.iter().position(assigns) else {
+            return Ok(Pipe { names: Vec::new(), declares: false, commands: self.commands(tokens, of)? });
+        };
+        let name = |token: &Token| match &token.word {
+            Word::Variable(name) => Some(Ok(name.clone())),
+            Word::Sign(",") => None,
+            _ => Some(Err("only a variable such as $name can be set".to_owned())),
+        };
+        let names: Vec<String> = tokens[..at].iter().filter_map(name).collect::<Result<_, _>>()?;
+        if names.is_empty() || names.len() > 2 || (names.len() == 2 && of != "range") {
+            return Err("a variable such as $name stands before :=, and only range sets two".to_owned());
+        }
+        let declares = tokens[at].word == Word::Sign(":=");
+        let commands = self.commands(&tokens[at + 1..], of)?;
+        if declares {
+            self.variables.extend(names.iter().cloned());
+        } else {
+            names.iter().try_for_each(|name| self.known(name))?;
+        }
+        Ok(Pipe { names, declares, commands })
+    }
+
+    fn known(&self, name: &str) -> Result<(), String> {
+        if self.variables.iter().any(|known| known == name) {
+            return Ok(());
+        }
+        let meant = match name {
+            "$label" => "; $labels is meant?",
+            "$values" | "$val" => "; $value is meant?",
+            _ if self.variables.len() == 1 => {
+                "; a template that is defined knows only what it is called with: {{template \"name\" .}} and .Labels"
             }
-            end => return Ok(Node::If(branches, otherwise(end, pieces, depth)?)),
+            _ => "",
+        };
+        Err(format!("undefined variable {name:?}{meant}"))
+    }
+
+    fn commands(&self, tokens: &[Token], of: &str) -> Result<Vec<Command>, String> {
+        let mut position = 0;
+        let found = self.commands_at(tokens, &mut position, 0, of)?;
+        if position < tokens.len() { Err("unexpected right paren".to_owned()) } else { Ok(found) }
+    }
+
+    fn commands_at(&self, tokens: &[Token], at: &mut usize, depth: usize, of: &str) -> Result<Vec<Command>, String> {
+        if depth > DEPTH_MAX {
+            return Err("too many parentheses within each other".to_owned());
+        }
+        let (mut commands, mut command) = (Vec::new(), Vec::new());
+        while let Some(token) = tokens.get(*at) {
+            match &token.word {
+                Word::Sign("|") => {
+                    commands.push(std::mem::take(&mut command));
+                    *at += 1;
+                }
+                Word::Sign(")") if depth > 0 => break,
+                Word::Sign(")") => return Ok(commands),
+                Word::Sign("(") => {
+                    *at += 1;
+                    let inner = self.commands_at(tokens, at, depth + 1, "parenthesized pipeline")?;
+                    if tokens.get(*at).is_none_or(|token| token.word != Word::Sign(")")) {
+                        return Err("unclosed left paren".to_owned());
+                    }
+                    *at += 1;
+                    let pipe = Pipe { names: Vec::new(), declares: false, commands: inner };
+                    command.push(chained(Term::Inner(pipe), tokens, at)?);
+                }
+                word => {
+                    let term = self.term(word)?;
+                    *at += 1;
+                    command.push(chained(term, tokens, at)?);
+                }
+            }
+        }
+        // Nothing behind the last sign of a pipe is as if that were not there.
+        if !command.is_empty() || commands.is_empty() {
+            commands.push(command);
+        }
+        if commands.iter().any(Vec::is_empty) {
+            return Err(if commands.len() == 1 {
+                format!("missing value for {of}")
+            } else {
+                "missing value for command".to_owned()
+            });
+        }
+        if commands.iter().any(|command| command[0] == Term::Nil) {
+            return Err("nil is not a command".to_owned());
+        }
+        match commands.iter().skip(1).position(|command| is_constant(&command[0])) {
+            Some(stage) => Err(format!("non executable command in pipeline stage {}", stage + 2)),
+            None => Ok(commands),
         }
     }
-}
 
-fn otherwise(end: End, pieces: &mut impl Iterator<Item = Piece>, depth: usize) -> Result<Vec<Node>, String> {
-    match end {
-        End::Block => Ok(Vec::new()),
-        End::Else(tokens) if tokens.is_empty() => match block(pieces, depth + 1)? {
-            (nodes, End::Block) => Ok(nodes),
-            _ => Err("{{else}} is not closed by {{end}}".to_owned()),
-        },
-        End::Else(_) => Err("{{else}} takes if and a condition, or nothing".to_owned()),
-        End::Text => Err("a block is not closed by {{end}}".to_owned()),
-    }
-}
-
-/// `$a, $b := pipe`, or only the pipe.
-fn assigned(tokens: &[Token]) -> Result<(Vec<String>, Pipe), String> {
-    let Some(at) = tokens.iter().position(|token| matches!(token, Token::Sign(":=" | "="))) else {
-        return Ok((Vec::new(), pipe(tokens)?));
-    };
-    let name = |token: &Token| match token {
-        Token::Variable(name, fields) if fields.is_empty() => Some(Ok(name.clone())),
-        Token::Sign(",") => None,
-        _ => Some(Err("only a variable such as $name can be set".to_owned())),
-    };
-    let names: Vec<String> = tokens[..at].iter().filter_map(name).collect::<Result<_, _>>()?;
-    Ok((names, pipe(&tokens[at + 1..])?))
-}
-
-fn pipe(tokens: &[Token]) -> Result<Pipe, String> {
-    let mut position = 0;
-    let found = pipe_at(tokens, &mut position, 0)?;
-    if position < tokens.len() { Err("unexpected )".to_owned()) } else { Ok(found) }
-}
-
-fn pipe_at(tokens: &[Token], position: &mut usize, depth: usize) -> Result<Pipe, String> {
-    if depth > DEPTH_MAX {
-        return Err("too many parentheses within each other".to_owned());
-    }
-    let (mut commands, mut command) = (Vec::new(), Vec::new());
-    while let Some(token) = tokens.get(*position) {
-        *position += 1;
-        let term = match token {
-            Token::Sign("|") => {
-                commands.push(std::mem::take(&mut command));
-                continue;
+    fn term(&self, word: &Word) -> Result<Term, String> {
+        Ok(match word {
+            Word::Text(text) => Term::Text(text.clone()),
+            Word::Integer(number) => Term::Integer(*number),
+            Word::Number(number) => Term::Number(*number),
+            Word::Fields(fields) if fields.is_empty() => Term::Dot,
+            Word::Fields(fields) => Term::Chain(Box::new(Term::Dot), fields.clone()),
+            Word::Variable(name) => {
+                self.known(name)?;
+                Term::Variable(name.clone())
             }
-            Token::Sign(")") if depth > 0 => {
-                *position -= 1;
-                break;
-            }
-            Token::Sign("(") => {
-                let inner = pipe_at(tokens, position, depth + 1)?;
-                if tokens.get(*position) != Some(&Token::Sign(")")) {
-                    return Err("unclosed left paren".to_owned());
-                }
-                *position += 1;
-                let mut after = Vec::new();
-                if let Some(Token::Fields(names)) = tokens.get(*position).filter(|_| !inner.is_empty()) {
-                    after.clone_from(names);
-                    *position += usize::from(!after.is_empty());
-                }
-                Term::Inner(inner, after)
-            }
-            Token::Sign(sign) => return Err(format!("unexpected {sign}")),
-            Token::Text(text) => Term::Text(text.clone()),
-            Token::Number(number) => number_term(number)?,
-            Token::Fields(fields) => Term::Named(String::new(), fields.clone()),
-            Token::Variable(name, fields) => Term::Named(name.clone(), fields.clone()),
-            Token::Word(word) => match word.as_str() {
+            Word::Name(name) => match name.as_str() {
                 "true" => Term::Bool(true),
                 "false" => Term::Bool(false),
                 "nil" => Term::Nil,
-                _ => Term::Function(word.clone()),
+                _ => {
+                    functions::known(name)?;
+                    Term::Function(name.clone())
+                }
             },
-        };
-        command.push(term);
+            Word::Sign(sign) => return Err(format!("unexpected {sign}")),
+        })
     }
-    commands.push(command);
-    if commands.iter().any(Vec::is_empty) { Err("missing value for command".to_owned()) } else { Ok(commands) }
 }
 
-fn number_term(text: &str) -> Result<Term, String> {
-    let integer = text.parse().map(Term::Integer).ok();
-    let number = || text.parse().map(Term::Number).ok();
-    integer.or_else(number).ok_or_else(|| format!("bad number syntax: {text:?}"))
+/// A term with the fields that stand right behind it.
+fn chained(term: Term, tokens: &[Token], at: &mut usize) -> Result<Term, String> {
+    let Some(Token { word: Word::Fields(fields), is_apart: false }) = tokens.get(*at) else { return Ok(term) };
+    if fields.is_empty() || is_constant(&term) {
+        return Err("unexpected . behind a term".to_owned());
+    }
+    *at += 1;
+    Ok(match term {
+        Term::Chain(of, mut before) => {
+            before.extend(fields.iter().cloned());
+            Term::Chain(of, before)
+        }
+        term => Term::Chain(Box::new(term), fields.clone()),
+    })
+}
+
+/// What cannot take what comes through a pipe.
+fn is_constant(term: &Term) -> bool {
+    match term {
+        Term::Text(_) | Term::Integer(_) | Term::Number(_) | Term::Bool(_) | Term::Nil | Term::Dot => true,
+        Term::Variable(_) | Term::Function(_) | Term::Inner(_) | Term::Chain(..) => false,
+    }
 }
