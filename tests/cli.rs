@@ -330,7 +330,7 @@ async fn tail_shows_readings_in_columns_and_only_those_wanted() {
     for line in five.out.lines() {
         // Time, tag and value end where they always end, so that a column can be followed down the screen.
         assert!(line[26..].starts_with("press-1/voltage_l") && line.ends_with(" V"), "{line}");
-        assert_eq!(line.len(), 26 + 44 + 1 + 14 + 2, "{line}");
+        assert_eq!(line.len(), 26 + 32 + 1 + 14 + 2, "{line}");
     }
     let devices: Vec<Value> = json.json_lines().into_iter().map(|reading| reading["device"].clone()).collect();
     assert_eq!(devices, ["scale", "scale"]);

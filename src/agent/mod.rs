@@ -3,6 +3,7 @@
 //! The only place that joins channels. A configuration can be replaced while it runs: links that did not change keep
 //! their pollers, and with them their schedules, connections and queued readings.
 
+mod admission;
 mod advice;
 mod epochs;
 mod fallback;
@@ -10,6 +11,7 @@ pub mod learned;
 mod links;
 mod notify;
 mod online;
+mod reload;
 mod remote;
 mod rules;
 mod runtime_directory;
@@ -46,6 +48,7 @@ use crate::rules::spec::GroupSpec;
 use crate::settings::FileFault;
 use crate::supervisor::{Stage, Supervisor, TaskEnd};
 use crate::uplink::{ForwardTable, Uplink, UplinkSettings};
+pub use admission::admit;
 use epochs::EpochFollower;
 use learned::Keeper;
 use links::{RunningLink, Start};
@@ -76,9 +79,6 @@ const DIAGNOSTICS_UNTIL: Duration = Duration::from_millis(4500);
 
 /// Beyond its timeout, what a link that is taken out of service needs to hand on its readings.
 const POLL_PATIENCE: Duration = Duration::from_millis(1500);
-
-/// For an uplink or a session that is replaced: longer than both take to say goodbye.
-const REPLACE_PATIENCE: Duration = Duration::from_millis(2500);
 
 /// A running agent.
 pub struct Agent {
@@ -150,6 +150,8 @@ impl Agent {
             RuleParts { buffer: buffer.clone(), clock: clock.clone(), catalogue: catalogue.clone(), actions: asked };
         let (ingest, live, rules) = Ingest::new(queue, rule_parts);
         let parts = watch::Sender::new(Parts::default());
+        let file = surroundings.config_file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
+        parts.send_modify(|parts| parts.configuration.file = file);
         let remote = Remote::new(surroundings);
         let board = Board {
             site: config.gateway.site.clone(),
@@ -158,6 +160,7 @@ impl Agent {
             started_monotonic: clock.monotonic(),
             card_endurance_bytes: config.store.card_endurance_bytes,
             clock: clock.clone(),
+            catalogue: catalogue.subscribe(),
             ingest: ingest.status(),
             rules: rules.status(),
             actions: actions.status(),
@@ -285,6 +288,9 @@ impl Agent {
         // The running links keep what they were started with; a second copy of every series is not worth its memory.
         let mut wanted = std::mem::take(&mut self.config.links);
         let series = self.register_series(&mut wanted).await?;
+        let mut tags: Vec<SeriesId> = series.iter().flatten().flatten().copied().collect();
+        tags.sort_unstable();
+        self.parts.send_modify(|parts| parts.series = tags.into());
         self.forward.send_replace(Arc::new(links::forward_table(&wanted, &series, &self.config.forward)));
         let setup = rules::setup(&self.groups, &self.config.writes, &self.config.gateway, &wanted, &series);
         if let Err(errors) = self.rules.replace(setup).await {
@@ -354,48 +360,6 @@ impl Agent {
             parts.links = self.links.iter().map(|link| link.handle.status()).collect();
             parts.warnings = warnings;
         });
-    }
-
-    /// Replaces the configuration, all of it or nothing. What belongs to the start of the process (identity, store,
-    /// socket, clock) stays as it is until a restart; the keys concerned are returned.
-    ///
-    /// # Errors
-    /// What cannot be put in force; everything is as before.
-    pub async fn reload(&mut self, mut config: Config) -> anyhow::Result<Vec<&'static str>> {
-        let fixed = [
-            ("gateway", self.config.gateway != config.gateway),
-            ("clock", self.config.clock != config.clock),
-            ("store", self.config.store != config.store),
-        ];
-        let ignored = fixed.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect();
-        // What can fail comes first.
-        let groups = load_rules(&config).map_err(|faults| {
-            faults.iter().for_each(|fault| tracing::error!(%fault, "rules not reloaded; those in force stay"));
-            anyhow::anyhow!("the rules have faults:\n{}", listed(&faults))
-        })?;
-        let is_switched = self.config.remote.is_on() != config.remote.is_on();
-        let uplink_differs = self.config.mqtt != config.mqtt || is_switched;
-        if uplink_differs {
-            let topics = Topics::new(&config.mqtt.prefix, &self.config.gateway.site, &self.config.gateway.id)?;
-            online::session_settings(&config.mqtt, &topics, &self.config.gateway).check()?;
-        }
-        self.register_series(&mut config.links).await?;
-        self.answering = trial::answering(&self.board.snapshot(), &self.answering);
-        self.groups = groups;
-        // What cannot be changed while the agent runs stays.
-        let own = std::mem::replace(&mut self.config, config);
-        (self.config.gateway, self.config.clock, self.config.store) = (own.gateway, own.clock, own.store);
-        self.apply_remote().await;
-        if uplink_differs {
-            for task in std::mem::take(&mut self.uplink_tasks) {
-                self.supervisor.stop_task(task, REPLACE_PATIENCE).await;
-            }
-            self.start_uplink().await?;
-        }
-        self.apply_links().await?;
-        self.apply_permissions();
-        self.tell_permissions();
-        Ok(ignored)
     }
 
     /// Takes snapshots of every stage.

@@ -79,7 +79,7 @@ impl Agent {
                 self.remote.running = None;
                 self.remote.deeds.send_replace(None);
                 self.reach.send_modify(|reach| reach.guard = None);
-                self.supervisor.stop_task(task, super::REPLACE_PATIENCE).await;
+                self.supervisor.stop_task(task, super::reload::REPLACE_PATIENCE).await;
             }
             (true, Some(_)) | (false, None) => {}
         }

@@ -56,10 +56,11 @@ enum Why {
 }
 
 /// Runs the agent until SIGTERM or SIGINT, or until it is to be started again. SIGHUP reads the configuration at `path`
-/// again.
+/// again. `loaded` is the configuration to start with, and why the remote one could not be laid over it.
 ///
 /// Fails when a task ends by itself: systemd restarts the service then.
-pub async fn run(path: &Path, config: Config, log: LogHandle) -> anyhow::Result<Ended> {
+pub async fn run(path: &Path, loaded: (Config, Vec<String>), log: LogHandle) -> anyhow::Result<Ended> {
+    let (config, overlay_refused) = loaded;
     let mut signals = Signals {
         terminate: signal(SignalKind::terminate())?,
         interrupt: signal(SignalKind::interrupt())?,
@@ -67,6 +68,7 @@ pub async fn run(path: &Path, config: Config, log: LogHandle) -> anyhow::Result<
     };
     let notifier = Notifier::from_environment();
     let mut agent = Agent::start_in(Surroundings { log, config_file: Some(path.to_owned()) }, config).await?;
+    agent.note_reloaded(Vec::new(), overlay_refused);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "lineside started");
     notifier.ready("polling");
     let mut watchdog = tokio::time::interval(notifier.watchdog.unwrap_or(Duration::from_secs(3600)));
@@ -138,24 +140,33 @@ async fn settle(agent: &mut Agent, trial: Option<Trial>) -> Option<Trial> {
 /// A configuration with faults changes nothing; the faults go to the log.
 async fn reload(agent: &mut Agent, path: &Path) {
     let loaded = match Revisions::load(path) {
-        Ok((loaded, troubles)) => {
-            for trouble in troubles {
-                tracing::error!(trouble, "the configuration from afar is not in force, the owner's own is");
-            }
-            loaded
-        }
+        Ok(loaded) => loaded,
         Err(error) => {
             for fault in &error.faults {
                 tracing::error!(%fault, "configuration not reloaded");
             }
-            return;
+            return agent.note_refused(error.faults.iter().map(ToString::to_string).collect());
         }
     };
-    match agent.reload(loaded).await {
-        Ok(ignored) if ignored.is_empty() => tracing::info!("configuration reloaded"),
-        Ok(ignored) => {
-            tracing::warn!(sections = ignored.join(", "), "configuration reloaded; these sections need a restart");
+    let (config, troubles) = loaded;
+    if let Err(error) = super::admit(&path.display().to_string(), &config) {
+        error.faults.iter().for_each(|fault| tracing::error!(%fault, "configuration not reloaded"));
+        return agent.note_refused(error.faults.iter().map(ToString::to_string).collect());
+    }
+    for trouble in &troubles {
+        tracing::error!(trouble, "the configuration from afar is not in force, the owner's own is");
+    }
+    match agent.reload(config).await {
+        Ok(waiting) => {
+            match waiting.is_empty() {
+                true => tracing::info!("configuration reloaded"),
+                false => tracing::warn!(keys = waiting.join(", "), "configuration reloaded; these keys need a restart"),
+            }
+            agent.note_reloaded(waiting, troubles);
         }
-        Err(error) => tracing::error!(%error, "configuration not reloaded"),
+        Err(error) => {
+            tracing::error!(%error, "configuration not reloaded");
+            agent.note_refused(vec![format!("{error:#}")]);
+        }
     }
 }

@@ -59,8 +59,9 @@ impl Trial {
         let before = agent.board().snapshot();
         let renewed = agent.links_to_renew(&config);
         let broker_differs = previous.mqtt != config.mqtt;
-        if let Err(error) = agent.reload(config).await {
-            return refused(vec![Reason::new(OVERLAY_FILE, "", format!("{error:#}"))], reply);
+        match agent.reload(config).await {
+            Ok(waiting) => agent.note_reloaded(waiting, Vec::new()),
+            Err(error) => return refused(vec![Reason::new(OVERLAY_FILE, "", format!("{error:#}"))], reply),
         }
         fail_point::reached("config-applied");
         let expected: HashSet<String> =

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::table::Table;
+use super::screen::{LocalTime, write_wrapped};
 use super::{ConfigOption, Exit, Failure, plural, write_json, written};
 use crate::commands::audit::{self, AuditLine, AuditLines};
 use crate::config;
@@ -67,7 +67,7 @@ impl AuditCommand {
                 let AuditLines { lines: all, faults } = place.lines()?;
                 faults.iter().for_each(|fault| eprintln!("{fault}"));
                 let latest = &all[all.len().saturating_sub(lines)..];
-                written(if place.json { write_json(&mut out, &latest) } else { table(latest).write(&mut out, 0) })?;
+                written(if place.json { write_json(&mut out, &latest) } else { write_lines(&mut out, latest) })?;
                 Ok(if latest.is_empty() || !faults.is_empty() { Exit::Findings } else { Exit::Done })
             }
             Deed::Verify { place } => {
@@ -92,11 +92,11 @@ impl AuditCommand {
     }
 }
 
-fn table(lines: &[AuditLine]) -> Table {
-    let mut table = Table::new(["number", "time", "kind", "by", "what"]);
-    for line in lines {
+/// Each line with its time in UTC and where the reader is; a long one goes on below.
+fn write_lines(out: &mut impl Write, lines: &[AuditLine]) -> std::io::Result<()> {
+    let local = LocalTime::of_system();
+    lines.iter().try_for_each(|line| {
         let AuditLine { number, time, kind, by, text, .. } = line;
-        table.row([number.to_string(), time.to_string(), kind.clone(), by.clone(), text.clone()]);
-    }
-    table
+        write_wrapped(out, &format!("{number:>6}  {}  {kind}  {by}  {text}", local.beside(*time)))
+    })
 }

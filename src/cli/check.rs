@@ -9,16 +9,17 @@ use clap::Args;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::table::{Table, bytes};
-use super::{ConfigOption, Exit, Failure, findings, plural, write_json, written};
+use super::table::Table;
+use super::{ConfigOption, Exit, Failure, files, findings, plural, write_json, written};
 use crate::agent::{self, learned};
+use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, DeviceConfig, LinkConfig};
 use crate::modbus::timing::{self, GroupLoad, LinkLoad, Relief};
 use crate::model::UnitId;
 use crate::poll::forecast::{IntervalForecast, forecast};
 use crate::poll::learned::LearnedDevices;
 use crate::profile::{Protocol, TextProfile};
-use crate::settings::{FileFault, show_duration, show_size};
+use crate::settings::{FileFault, show_duration};
 
 /// Check a configuration and show the poll plan: requests, registers and predicted load of each link.
 ///
@@ -109,15 +110,23 @@ impl Check {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let path = self.file.unwrap_or(self.config.config);
         let file = path.display().to_string();
-        let loaded = config::load(&path).and_then(|config| checked_store(&file, config));
-        let loaded = loaded.and_then(|config| agent::check_broker(&file, &config).map(|()| config));
-        let report = match loaded.and_then(checked_rules) {
-            Ok((config, unmatched)) => report(file, &config, unmatched),
-            Err(error) if self.json => {
-                let (warnings, notes, links) = (Vec::new(), Vec::new(), Vec::new());
-                Report { file, ok: false, faults: error.faults, warnings, notes, links }
+        let loaded = config::load(&path);
+        let admitted = loaded.and_then(|config| agent::admit(&file, &config).map(|groups| (config, groups)));
+        let report = match admitted {
+            Ok((config, groups)) => {
+                let mut more = files::warnings(&path, &config, SystemClock::new(true).wall());
+                more.extend(agent::unmatched_selectors(&groups, &config));
+                more.extend(agent::doubtful_interlocks(&groups, &config));
+                report(file, &config, more)
             }
-            Err(error) => return Err(Failure::Refused(error.to_string())),
+            Err(error) => {
+                let (warnings, notes, links) = (files::unfilled(&path), Vec::new(), Vec::new());
+                let report = Report { file, ok: false, faults: error.faults, warnings, notes, links };
+                if !self.json {
+                    return Err(Failure::Refused(refusal(&report)));
+                }
+                report
+            }
         };
         let mut out = anstream::stdout().lock();
         written(match self.json {
@@ -132,40 +141,18 @@ impl Check {
     }
 }
 
-/// The configuration, when its rules can be put in force, and what looks wrong with them.
-fn checked_rules(config: Config) -> Result<(Config, Vec<String>), config::ConfigError> {
-    match agent::load_rules(&config) {
-        Ok(groups) => {
-            let mut unmatched = agent::unmatched_selectors(&groups, &config);
-            unmatched.extend(agent::doubtful_interlocks(&groups, &config));
-            Ok((config, unmatched))
-        }
-        Err(faults) => Err(config::ConfigError { faults }),
-    }
+/// Every fault, and what may have led to it.
+fn refusal(report: &Report) -> String {
+    let faults = report.faults.iter().map(ToString::to_string);
+    let warnings = report.warnings.iter().map(|warning| format!("warning: {warning}"));
+    faults.chain(warnings).collect::<Vec<_>>().join("\n")
 }
 
-/// The configuration, when its store can be as large as it may become. The agent starts all the same: it takes what room
-/// there is, and a disk may be missing for a while.
-fn checked_store(file: &str, config: Config) -> Result<Config, config::ConfigError> {
-    let Some(disk_bytes) = findings::disk_bytes(&config.store.path) else { return Ok(config) };
-    let limit_bytes = config.store.limit_bytes;
-    if limit_bytes <= disk_bytes {
-        return Ok(config);
-    }
-    let place = config.store.path.display();
-    let fault = FileFault {
-        key: "store.limit".to_owned(),
-        value: Some(format!("{:?}", show_size(limit_bytes))),
-        ..FileFault::of_file(file, format!("must fit on the disk of {place}, which has {}", bytes(disk_bytes)))
-    };
-    Err(config::ConfigError { faults: vec![fault] })
-}
-
-fn report(file: String, config: &Config, unmatched: Vec<String>) -> Report {
+fn report(file: String, config: &Config, more: Vec<String>) -> Report {
     let learned = learned::load(&learned::place(&config.store.path));
     let links = config.links.iter().map(|link| link_report(link, &learned)).collect();
     let (mut warnings, notes) = (findings::warnings(config), findings::notes(config));
-    warnings.extend(unmatched);
+    warnings.extend(more);
     Report { file, ok: true, faults: Vec::new(), warnings, notes, links }
 }
 

@@ -7,6 +7,7 @@ use rustix::fs::{Access, access, statvfs};
 
 use super::table::bytes;
 use crate::agent;
+use crate::commands::revisions::Revisions;
 use crate::commands::write::{Installation, resolve};
 use crate::config::{Config, Endpoint, LinkConfig, MqttConfig, SerialSettings, StoreConfig};
 use crate::database::EngineKind;
@@ -24,7 +25,20 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
 
 /// What is in order, but may not be what was meant.
 pub(super) fn notes(config: &Config) -> Vec<String> {
-    config.links.iter().filter_map(never_idle).collect()
+    let mut notes: Vec<String> = config.links.iter().filter_map(never_idle).collect();
+    notes.extend(revision_in_force(&config.store));
+    notes
+}
+
+/// The agent does not run by the file alone.
+fn revision_in_force(store: &StoreConfig) -> Option<String> {
+    match Revisions::in_force_at(&store.path) {
+        Ok(0) => None,
+        Ok(revision) => Some(format!(
+            "revision {revision} from afar is in force; this file is its base. `lineside config history` shows it"
+        )),
+        Err(trouble) => Some(format!("nobody can say whether a revision from afar is in force: {trouble}")),
+    }
 }
 
 /// Permissions to write that are not in force, and the pin that would put them there.
@@ -79,12 +93,6 @@ fn store(store: &StoreConfig) -> Vec<String> {
         ));
     }
     warnings
-}
-
-/// Size of the disk that `path` is on, or will be on; nothing when the system does not say.
-pub(super) fn disk_bytes(path: &Path) -> Option<u64> {
-    let disk = statvfs(existing(path)).ok()?;
-    Some(disk.f_blocks.saturating_mul(disk.f_frsize)).filter(|bytes| *bytes > 0)
 }
 
 /// The directory itself, or the nearest one above it that exists.

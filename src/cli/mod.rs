@@ -12,6 +12,7 @@ mod config;
 mod decode;
 #[cfg(feature = "demo")]
 mod demo;
+mod files;
 mod findings;
 mod forget;
 mod guess;
@@ -22,6 +23,7 @@ mod read;
 mod rules;
 mod run;
 mod scan;
+mod screen;
 mod simulate;
 mod status;
 mod store;

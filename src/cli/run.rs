@@ -8,7 +8,6 @@ use super::{ConfigOption, Exit, Failure, runtime};
 use crate::agent::{self, service};
 use crate::buffer::BufferError;
 use crate::commands::revisions::Revisions;
-use crate::config;
 use crate::logging;
 
 /// Run the agent in the foreground until SIGTERM or Ctrl-C. SIGHUP reads the configuration again.
@@ -22,19 +21,16 @@ impl Run {
     pub fn run(self) -> Result<Exit, Failure> {
         let loaded = Revisions::load(&self.config.config);
         let (config, troubles) = loaded.map_err(|error| Failure::Refused(error.to_string()))?;
-        if let Err(faults) = agent::load_rules(&config) {
-            return Err(Failure::Refused(config::ConfigError { faults }.to_string()));
-        }
         // Fails only when a provider is there already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let file = self.config.config.display().to_string();
-        agent::check_broker(&file, &config).map_err(|fault| Failure::Refused(fault.to_string()))?;
+        agent::admit(&file, &config).map_err(|fault| Failure::Refused(fault.to_string()))?;
         let log = logging::start("info");
-        for trouble in troubles {
+        for trouble in &troubles {
             tracing::error!(trouble, "the configuration from afar is not in force, the owner's own is");
         }
         let runtime = runtime()?;
-        let ended = runtime.block_on(service::run(&self.config.config, config, log));
+        let ended = runtime.block_on(service::run(&self.config.config, (config, troubles), log));
         // A thread that still encodes a batch must not delay the exit: the records are in the store.
         runtime.shutdown_background();
         match ended {

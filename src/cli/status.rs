@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::client::AgentClient;
+use super::screen::{width, write_digest, write_problems, write_wrapped};
 use super::table::{Table, bytes, count, span};
 use super::{AgentOption, Exit, Failure, write_json, written};
 use crate::diagnostics::problems::Problem;
@@ -49,9 +50,9 @@ impl StatusCommand {
         let mut out = anstream::stdout().lock();
         written(match self.json {
             true => write_json(&mut out, &status),
-            false => write_status(&mut out, &status, &problems),
+            false => shown(&status, &problems).and_then(|text| write_wrapped(&mut out, &text)),
         })?;
-        Ok(if problems.is_empty() { Exit::Done } else { Exit::Findings })
+        Ok(if problems.iter().any(|problem| problem.severity.is_trouble()) { Exit::Findings } else { Exit::Done })
     }
 }
 
@@ -60,8 +61,15 @@ pub(super) fn problems(status: &Value) -> Vec<Problem> {
     list(&status["problems"]).filter_map(|problem| Problem::deserialize(problem).ok()).collect()
 }
 
+/// The whole status, in lines that may be too long.
+fn shown(status: &Value, problems: &[Problem]) -> io::Result<String> {
+    let mut text = Vec::new();
+    write_status(&mut text, status, problems)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
 pub(super) fn write_status(out: &mut impl Write, status: &Value, problems: &[Problem]) -> io::Result<()> {
-    let (bold, alert) = (Style::new().bold(), AnsiColor::Red.on_default());
+    let bold = Style::new().bold();
     let up = Duration::from_millis(number(&status["time"]).saturating_sub(number(&status["started"])));
     writeln!(
         out,
@@ -73,16 +81,16 @@ pub(super) fn write_status(out: &mut impl Write, status: &Value, problems: &[Pro
         text(&status["clock"]),
         bytes(number(&status["process"]["memory_bytes"])),
     )?;
-    for problem in problems {
-        writeln!(out, "  {alert}{}{alert:#}", problem.text)?;
-    }
+    write_digest(out, problems)?;
     writeln!(out)?;
     for link in list(&status["links"]) {
         write_link(out, link)?;
     }
     write_rules(out, status)?;
     write_store(out, status)?;
-    write_uplink(out, status)
+    write_uplink(out, status)?;
+    writeln!(out)?;
+    write_problems(out, problems)
 }
 
 fn write_rules(out: &mut impl Write, status: &Value) -> io::Result<()> {
@@ -166,50 +174,33 @@ fn write_link(out: &mut impl Write, link: &Value) -> io::Result<()> {
     if !late.is_empty() {
         writeln!(out, "  late at worst: {}", late.join("; "))?;
     }
-    let mut table = Table::new([
-        "device",
-        "state",
-        "requests",
-        "answers",
-        "timeouts",
-        "bad CRC",
-        "bad frames",
-        "exceptions",
-        "late",
-        "round trip",
-        "longest",
-    ]);
+    // The counters of each kind of failure stand with `--device`.
+    let mut table = Table::new(["device", "state", "answers", "timeouts", "bad frames", "refused", "round trip"]);
     let alert = AnsiColor::Red.on_default();
     for device in list(&link["devices"]) {
-        let counter = |key: &str| count(number(&device[key]));
-        let (mean, longest) = round_trip(&device["round_trip"]);
+        let counter = |keys: &[&str]| count(keys.iter().map(|key| number(&device[*key])).sum());
         let style = if device["state"] == "answering" { Style::new() } else { alert };
         let cells = [
             text(&device["name"]),
             device::state(device),
-            counter("requests"),
-            counter("answers"),
-            counter("timeouts"),
-            counter("crc_errors"),
-            counter("bad_frames"),
-            counter("exceptions"),
-            counter("stale_dropped"),
-            mean,
-            longest,
+            counter(&["answers"]),
+            counter(&["timeouts"]),
+            counter(&["crc_errors", "bad_frames"]),
+            counter(&["exceptions"]),
+            round_trip(&device["round_trip"]),
         ];
         table.styled_row(style, cells);
     }
-    table.write(out, 2)?;
+    table.write_cut(out, 2, width())?;
     writeln!(out)
 }
 
-/// Mean and longest.
-fn round_trip(trip: &Value) -> (String, String) {
+/// The mean.
+fn round_trip(trip: &Value) -> String {
     let answers: u64 = list(&trip["buckets"]).map(number).sum();
-    let milliseconds = |microseconds: u64| format!("{:.1} ms", microseconds as f64 / 1000.0);
     match number(&trip["total_us"]).checked_div(answers) {
-        Some(mean) => (milliseconds(mean), milliseconds(number(&trip["max_us"]))),
-        None => ("-".to_owned(), "-".to_owned()),
+        Some(mean) => format!("{:.1} ms", mean as f64 / 1000.0),
+        None => "-".to_owned(),
     }
 }
 

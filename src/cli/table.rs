@@ -4,6 +4,9 @@ use std::io::{self, Write};
 
 use anstyle::Style;
 
+/// Text in a table is not cut to less than this.
+const CELL_LEAST: usize = 8;
+
 /// A table that aligns itself: text to the left, columns of numbers for the most part to the right.
 #[derive(Debug, Default)]
 pub(super) struct Table {
@@ -60,6 +63,34 @@ impl Table {
         self.rows.iter().for_each(|(_, cells)| layout.note(cells));
         writeln!(out, "{}", layout.line(&self.header, indent))?;
         self.rows.iter().try_for_each(|(style, cells)| writeln!(out, "{style}{}{style:#}", layout.line(cells, indent)))
+    }
+
+    /// Writes header and rows in lines of at most `width` characters: text is cut where it has to be, numbers are not.
+    pub fn write_cut(&self, out: &mut impl Write, indent: usize, width: usize) -> io::Result<()> {
+        let mut cells: Vec<Vec<String>> = self.rows.iter().map(|(_, cells)| cells.clone()).collect();
+        let columns = self.header.len();
+        let mut layout = Layout::new(&self.header);
+        cells.iter().for_each(|row| layout.note(row));
+        let is_numeric = |column: usize| layout.columns[column].numbers >= layout.columns[column].words;
+        loop {
+            let widest = |column: usize| {
+                let own = self.header[column].chars().count();
+                cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0).max(own)
+            };
+            let taken = indent + (0..columns).map(widest).sum::<usize>() + 2 * columns.saturating_sub(1);
+            let texts = (0..columns).filter(|column| !is_numeric(*column));
+            let longest =
+                texts.max_by_key(|column| widest(*column).saturating_sub(self.header[*column].chars().count()));
+            let Some(column) = longest.filter(|_| taken > width) else { break };
+            let least = self.header[column].chars().count().max(CELL_LEAST);
+            let room = widest(column).saturating_sub(taken - width).max(least);
+            if room >= widest(column) {
+                break;
+            }
+            cells.iter_mut().for_each(|row| row[column] = super::screen::cut(&row[column], room));
+        }
+        let rows = self.rows.iter().zip(cells).map(|((style, _), cells)| (*style, cells)).collect();
+        Self { header: self.header.clone(), rows }.write(out, indent)
     }
 }
 

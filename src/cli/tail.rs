@@ -7,10 +7,14 @@ use anstyle::{AnsiColor, Style};
 use clap::Args;
 
 use super::client::AgentClient;
+use super::screen::{LocalTime, width, write_wrapped};
 use super::{AgentOption, Exit, Failure, reader_has_gone};
 use crate::diagnostics::protocol::{Notice, Request, ShownReading};
 
-/// Show readings as they are taken, with their quality.
+/// Columns that units take at most; a longer one makes a line of its own.
+const UNIT_WIDTH: usize = 6;
+
+/// Show readings as they are taken, with their quality; what rules record, too.
 #[derive(Debug, Args)]
 pub(super) struct Tail {
     /// Only readings of this device.
@@ -40,6 +44,7 @@ impl Tail {
         }
         let mut client = AgentClient::ask(&socket, &Request::Tail)?;
         let mut out = anstream::stdout().lock();
+        let columns = Columns { local: LocalTime::of_system(), width: width() };
         let mut left = self.count.unwrap_or(u64::MAX);
         while left > 0 {
             let Some(line) = client.next_line()? else {
@@ -50,7 +55,7 @@ impl Tail {
                     left -= 1;
                     match self.json {
                         true => writeln!(out, "{line}"),
-                        false => write_reading(&mut out, &reading),
+                        false => columns.write(&mut out, &reading),
                     }
                 }
                 Ok(_) => continue,
@@ -95,13 +100,47 @@ fn note(line: &str) -> std::io::Result<()> {
     Ok(())
 }
 
-/// One line: time, tag, value and unit, quality when there is something to say.
-fn write_reading(out: &mut impl Write, reading: &ShownReading) -> std::io::Result<()> {
-    let style = style(&reading.quality);
-    let quality = if reading.quality == "good" { "" } else { &reading.quality };
-    let tag = format!("{}/{}", reading.device, reading.point);
-    let line = format!("{:>14} {:<6} {quality}", shown_value(&reading.value, reading.state.as_deref()), reading.unit);
-    writeln!(out, "{}  {tag:<44} {style}{}{style:#}", reading.time, line.trim_end())
+/// Columns of a line, each of which ends where it always ends.
+struct Columns {
+    local: LocalTime,
+    width: usize,
+}
+
+impl Columns {
+    /// One line: time, tag, value and unit, quality when there is something to say. Where that is too long, the tag has a
+    /// line of its own.
+    fn write(&self, out: &mut impl Write, reading: &ShownReading) -> std::io::Result<()> {
+        let style = style(&reading.quality);
+        let quality = if reading.quality == "good" { "" } else { &reading.quality };
+        let local = self.local.clock(reading.time).map(|clock| format!(" {clock}")).unwrap_or_default();
+        let head = format!("{}{local}  ", reading.time);
+        let tag = tag(reading);
+        let line =
+            format!("{:>14} {:<6} {quality}", shown_value(&reading.value, reading.state.as_deref()), reading.unit);
+        let line = line.trim_end();
+        let tag_width = self.width.saturating_sub(head.len() + 1 + 14 + 1 + UNIT_WIDTH);
+        let is_short =
+            tag.chars().count() <= tag_width && head.len() + tag_width + 1 + line.chars().count() <= self.width;
+        match is_short {
+            true => writeln!(out, "{head}{tag:<tag_width$} {style}{line}{style:#}"),
+            false => {
+                write_wrapped(out, &format!("{head}{tag}"))?;
+                write_wrapped(out, &format!("  {style}{line}{style:#}"))
+            }
+        }
+    }
+}
+
+/// `press-1/flow`; for what a rule records of several devices `line:flow:sum{line="press"}`.
+fn tag(reading: &ShownReading) -> String {
+    if !reading.device.is_empty() {
+        return format!("{}/{}", reading.device, reading.point);
+    }
+    let labels: Vec<String> = reading.labels.iter().map(|(key, value)| format!("{key}={value:?}")).collect();
+    match labels.is_empty() {
+        true => reading.point.clone(),
+        false => format!("{}{{{}}}", reading.point, labels.join(",")),
+    }
 }
 
 /// Red for bad, yellow for uncertain.
@@ -117,11 +156,19 @@ pub(super) fn style(quality: &str) -> Style {
 pub(super) fn shown_value(value: &serde_json::Value, state: Option<&str>) -> String {
     let number = match value {
         serde_json::Value::Null => "-".to_owned(),
-        serde_json::Value::String(text) => text.clone(),
+        // From a device: it must not move the cursor.
+        serde_json::Value::String(text) => text.chars().flat_map(printable).collect(),
         other => other.to_string(),
     };
     match state {
         Some(state) => format!("{number} ({state})"),
         None => number,
+    }
+}
+
+fn printable(character: char) -> Vec<char> {
+    match character.is_control() {
+        true => character.escape_default().collect(),
+        false => vec![character],
     }
 }

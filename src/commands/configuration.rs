@@ -11,6 +11,7 @@ use super::gate::Refusal;
 use super::lent::Lent;
 use super::revisions::{Reason, Revision, Revisions, Standing};
 use super::{AgentOrder, Commands, TrialOrder, Verdict, fail_point};
+use crate::diagnostics::configuration::RefusedRevision;
 use crate::diagnostics::protocol::Notice;
 use crate::mqtt::{Bytes, Delivery, Message, Received};
 
@@ -65,6 +66,7 @@ impl Commands {
         }
         step.standing = Standing::Refused;
         step.reasons = vec![Reason::new("", "", refusal.to_string())];
+        self.keep_refused(&step);
         self.report(Some(step));
     }
 
@@ -153,6 +155,7 @@ impl Commands {
         if standing == Standing::Refused {
             self.count(|status| *status.refused.entry("configuration").or_default() += 1);
         }
+        self.keep_refused(&step);
         let noted = self.note_step(step.clone()).await;
         fail_point::reached("config-settled");
         tracing::info!(revision = step.revision, ?standing, "configuration settled");
@@ -241,7 +244,15 @@ impl Commands {
         if let Some(asker) = self.configurations.asker.take() {
             let _ = asker.send(Err(Notice::Refused(reason.reason.clone())));
         }
-        self.report(Some(Revision { standing: Standing::Refused, reasons: vec![reason], ..step }));
+        let step = Revision { standing: Standing::Refused, reasons: vec![reason], ..step };
+        self.keep_refused(&step);
+        self.report(Some(step));
+    }
+
+    /// Keeps for the list of problems that a revision was refused, until a later one is in force.
+    fn keep_refused(&self, step: &Revision) {
+        let refused = refused_revision(step);
+        self.count(|status| status.refused_revision = refused);
     }
 
     /// Publishes what is in force and what became of the last one, retained; what is still under way gives way to it.
@@ -301,6 +312,21 @@ impl Commands {
             "reasons": latest.map(|step| step.reasons.clone()).unwrap_or_default(),
         })
     }
+}
+
+/// A revision that was refused or rolled back, as the list of problems has it.
+pub(super) fn refused_revision(step: &Revision) -> Option<RefusedRevision> {
+    let rolled_back = match step.standing {
+        Standing::Trial | Standing::Confirmed => return None,
+        Standing::RolledBack => true,
+        Standing::Refused => false,
+    };
+    let reason = |reason: &Reason| {
+        let words = [&reason.file, &reason.key, &reason.reason].into_iter().filter(|word| !word.is_empty());
+        words.map(String::as_str).collect::<Vec<_>>().join(": ")
+    };
+    let reasons = step.reasons.iter().map(reason).collect();
+    Some(RefusedRevision { revision: step.revision, by: step.by.clone(), time: step.time, rolled_back, reasons })
 }
 
 fn tried(step: &Revision) -> Value {

@@ -12,6 +12,7 @@
 //!   durably that it is about to be. A command whose id is known gets its old answer, marked as a duplicate.
 //! - A command that was begun when the agent ended is *unknown* afterwards. It is never begun again.
 //! - What changes anything is refused while the journal cannot be read or written.
+//! - Every refusal is answered, in its turn: the pace of answers is bounded, and so is the line before it.
 //! - A flood costs messages, not polls: they are taken one at a time, between everything else this thread does, and what
 //!   does not fit the queue is dropped and counted.
 //! - Journal, audit log, leases, pace and revisions are written by threads that may block, never by that of all tasks.
@@ -31,6 +32,7 @@ pub mod journal;
 mod lent;
 mod log_file;
 pub mod order;
+mod refusals;
 mod reply;
 pub mod revisions;
 mod saying;
@@ -40,7 +42,6 @@ pub mod verb;
 pub mod write;
 mod writes;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +66,7 @@ use execute::Services;
 use gate::{Gate, Genuine, Now, Refusal};
 use journal::Journal;
 use lent::Lent;
+use refusals::Refusals;
 use reply::Reply;
 use revisions::{Reason, Revisions};
 use verb::Verb;
@@ -207,20 +209,6 @@ enum Asker {
     Rule(oneshot::Sender<Result<(), String>>),
 }
 
-/// How many refusals were answered in this second.
-struct Refusals {
-    since: Instant,
-    answered: u32,
-    /// Those to whom a key belongs, by its name.
-    of_keys: HashMap<String, u32>,
-}
-
-impl Refusals {
-    fn new() -> Self {
-        Self { since: Instant::now(), answered: 0, of_keys: HashMap::new() }
-    }
-}
-
 impl Commands {
     /// Opens the journal. What was under way when the agent ended is unknown from now on. Blocks.
     pub fn new(parts: CommandParts, status: watch::Sender<Option<RemoteStatus>>) -> (Self, CommandDoors) {
@@ -247,7 +235,10 @@ impl Commands {
         }
         let counters = journal.counters();
         let config_revision = revisions.as_ref().map_or(0, Revisions::revision);
-        status.send_replace(Some(RemoteStatus { config_revision, ..RemoteStatus::new(journal.trouble(), concerns) }));
+        let latest = revisions.as_ref().ok().and_then(Revisions::latest);
+        let refused_revision = latest.and_then(configuration::refused_revision);
+        let remote = RemoteStatus::new(journal.trouble(), concerns);
+        status.send_replace(Some(RemoteStatus { config_revision, refused_revision, ..remote }));
         parts.services.log.keep_lines();
         let commands = Self {
             parts,
@@ -265,7 +256,7 @@ impl Commands {
             running: JoinSet::new(),
             answers: JoinSet::new(),
             forwards: JoinSet::new(),
-            refusals: Refusals::new(),
+            refusals: Refusals::new(Instant::now()),
             log_until: None,
             status,
         };
@@ -278,6 +269,7 @@ impl Commands {
         self.report(None);
         self.settle_unfinished().await;
         loop {
+            let next_answer = self.next_answer();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -289,6 +281,7 @@ impl Commands {
                 }
                 Some(_) = self.configurations.reports.join_next() => {}
                 Some(Ok(returned)) = self.returns.join_next() => self.has_returned(returned).await,
+                () = wait_until(next_answer) => self.answer_waiting(),
                 () = wait_until(self.log_until) => self.restore_log_level(),
                 () = wait_until(self.returning.next()) => self.look_at_leases(),
                 Ok(()) = self.parts.permissions.changed() => {

@@ -38,6 +38,12 @@ impl Reply {
         reply
     }
 
+    /// Bytes that the sender made it take.
+    pub fn size(&self) -> usize {
+        let topics: usize = self.topics.iter().map(String::len).sum();
+        topics + self.correlation_data.as_ref().map_or(0, Bytes::len)
+    }
+
     /// Answers to the command `id`, wherever it came from.
     pub fn to_id(outlet: &Outlet, id: &str) -> Self {
         Self { outlet: outlet.clone(), topics: vec![outlet.topics.answer(id)], correlation_data: None }

@@ -136,6 +136,19 @@ impl Revisions {
         Ok(laid_over.map_or_else(|troubles| (base, troubles), |config| (config, Vec::new())))
     }
 
+    /// The remote revision in force for a gateway whose store is at `store`; 0 is the owner's own file. Changes nothing
+    /// there.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn in_force_at(store: &Path) -> Result<u64, String> {
+        let directory = store.join("remote");
+        if !directory.join("revisions").exists() {
+            return Ok(0);
+        }
+        Ok(Self::look(&directory)?.revision())
+    }
+
     /// The step by which the configuration in force was confirmed; nothing for the owner's own.
     pub fn in_force(&self) -> Option<&Revision> {
         let confirmed = self.steps.iter().rev().find(|step| step.standing == Standing::Confirmed);

@@ -1,24 +1,21 @@
 //! The part of the task that says what became of commands, and writes down who did what.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
+use super::Commands;
 use super::answer::{Answer, State};
 use super::audit::{self, AuditLine};
 use super::gate::{Genuine, Refusal};
 use super::journal::Entry;
+use super::refusals::Sender;
 use super::reply::Reply;
-use super::{Commands, Refusals, order};
 
-/// Refusals that strangers get an answer to in a second; the others are only counted.
-const REFUSALS_ANSWERED: u32 = 5;
-
-/// The same for each key: whoever has one is not to be left waiting because of strangers, and asks in good faith.
-const REFUSALS_ANSWERED_OF_KEY: u32 = 50;
-
-/// Answers on their way at once; those of a flood of refusals are left out.
+/// Answers on their way at once; the others wait.
 const ANSWERS_AT_ONCE: usize = 16;
+
+/// Longest id that an answer is published under, in bytes: longer than one that a command may have, so that its sender
+/// learns that.
+const ANSWERED_ID_MAX: usize = 128;
 
 impl Commands {
     pub(super) fn repeat(&mut self, known: &Entry, reply: &Reply) {
@@ -32,29 +29,21 @@ impl Commands {
             result: end.map(|end| end.result.clone()).unwrap_or_default(),
             ..self.bare(&known.id, State::Duplicate)
         };
-        self.say(answer, reply);
+        self.say(Sender::Known, answer, reply);
     }
 
     pub(super) async fn refuse(&mut self, id: &str, genuine: Option<&Genuine>, refusal: &Refusal, reply: &Reply) {
         self.note_refusal(refusal, genuine.map_or("", |genuine| genuine.key.as_str())).await;
-        let now = Instant::now();
-        if now >= self.refusals.since + Duration::from_secs(1) {
-            self.refusals = Refusals { since: now, ..Refusals::new() };
-        }
-        let (answered, most) = match genuine {
-            Some(genuine) => (self.refusals.of_keys.entry(genuine.key.clone()).or_default(), REFUSALS_ANSWERED_OF_KEY),
-            None => (&mut self.refusals.answered, REFUSALS_ANSWERED),
-        };
-        if *answered >= most || !order::is_id(id) {
+        if !is_answerable(id) {
             return;
         }
-        *answered += 1;
         let state = if matches!(refusal, Refusal::Expired { .. }) { State::Expired } else { State::Rejected };
         let answer = match genuine {
             Some(genuine) => self.answer(genuine, state),
             None => self.bare(id, state),
         };
-        self.say(Answer { reason: Some(refusal.to_string()), ..answer }, reply);
+        let sender = if genuine.is_some() { Sender::Known } else { Sender::Stranger };
+        self.say(sender, Answer { reason: Some(refusal.to_string()), ..answer }, reply);
     }
 
     pub(super) async fn note_refusal(&mut self, refusal: &Refusal, by: &str) {
@@ -71,9 +60,24 @@ impl Commands {
         }
     }
 
-    pub(super) fn say(&mut self, answer: Answer, reply: &Reply) {
-        if self.answers.len() < ANSWERS_AT_ONCE {
-            let reply = reply.clone();
+    /// Has an answer published, at once or in its turn.
+    fn say(&mut self, sender: Sender, answer: Answer, reply: &Reply) {
+        if !self.refusals.wait(sender, answer, reply.clone()) {
+            self.count(|status| status.unanswered += 1);
+        }
+        self.answer_waiting();
+    }
+
+    /// When the next waiting answer is due, and there is room for it.
+    pub(super) fn next_answer(&self) -> Option<Instant> {
+        self.refusals.due().filter(|_| self.answers.len() < ANSWERS_AT_ONCE)
+    }
+
+    /// Publishes the waiting answers that are due.
+    pub(super) fn answer_waiting(&mut self) {
+        while self.answers.len() < ANSWERS_AT_ONCE
+            && let Some((answer, reply)) = self.refusals.take(Instant::now())
+        {
             self.answers.spawn(async move { reply.send(&answer).await });
         }
     }
@@ -103,4 +107,10 @@ impl Commands {
             }
         });
     }
+}
+
+/// Whether an answer can be published under this id, whether or not a command may have it.
+fn is_answerable(id: &str) -> bool {
+    let is_plain = |c: char| !c.is_control() && !matches!(c, '+' | '#' | '/');
+    (1..=ANSWERED_ID_MAX).contains(&id.len()) && id.chars().all(is_plain)
 }

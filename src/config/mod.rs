@@ -3,6 +3,7 @@
 //! [`load`] reads `lineside.toml` and reports every fault of it at once. `check` and `run` use the same code.
 
 mod devices;
+mod fixed;
 mod forward;
 pub mod link;
 mod links;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use fixed::{FixedKeys, fixed_keys};
 pub use forward::{Changes, Forward, SelectedForward};
 pub use link::{Accepted, DeviceConfig, Endpoint, LinkConfig, Parity, SerialSettings, TagConfig, bracketed};
 pub use overlay::{OVERLAY_FILE, lay_over, named};

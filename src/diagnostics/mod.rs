@@ -1,8 +1,10 @@
 //! What the agent says about itself: one snapshot of every stage, for the local socket and for the health message.
 
+pub mod configuration;
 pub mod deeds;
 pub mod health;
 mod lendable;
+pub mod points;
 pub mod problem_reporter;
 pub mod problems;
 pub mod process;
@@ -19,13 +21,15 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::actions::ActionsStatus;
-use crate::buffer::{BufferStatus, Watermarks};
+use crate::buffer::{BufferStatus, Catalogue, Watermarks};
 use crate::clock::Clock;
 use crate::ingest::{IngestStatus, RulesStatus};
-use crate::model::{BootId, ClockState, Name, Timestamp};
+use crate::model::{BootId, ClockState, Name, SeriesId, Timestamp};
 use crate::mqtt::SessionStatus;
 use crate::poll::LinkStatus;
 use crate::uplink::UplinkStatus;
+use configuration::ConfigurationStatus;
+use points::BadPointsOfDevice;
 use problems::Problem;
 use process::ProcessStatus;
 use wear::WearStatus;
@@ -49,10 +53,15 @@ pub struct Status {
     pub clock: ClockState,
     /// Everything that needs a person, the most urgent first.
     pub problems: Vec<Problem>,
+    /// How the owner's file stands.
+    pub configuration: ConfigurationStatus,
     /// What the configuration in force deserves a warning for.
     pub warnings: Vec<String>,
     /// Links and their devices.
     pub links: Vec<LinkStatus>,
+    /// Points that give no value, by device and reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub bad_points: Vec<BadPointsOfDevice>,
     /// Readings taken.
     pub ingest: IngestStatus,
     /// Rules evaluated, where there are any.
@@ -82,6 +91,8 @@ pub struct Status {
 /// The parts of the agent that change when a configuration is loaded.
 #[derive(Clone, Default)]
 pub struct Parts {
+    /// The series of every configured tag, sorted.
+    pub series: Arc<[SeriesId]>,
     /// One for each link.
     pub links: Vec<watch::Receiver<LinkStatus>>,
     /// The uplink and its session.
@@ -90,6 +101,8 @@ pub struct Parts {
     pub mqtt: Option<watch::Receiver<SessionStatus>>,
     /// What the configuration in force deserves a warning for.
     pub warnings: Vec<String>,
+    /// How the owner's file stands.
+    pub configuration: ConfigurationStatus,
 }
 
 /// Takes snapshots.
@@ -107,6 +120,8 @@ pub struct Board {
     pub card_endurance_bytes: Option<u64>,
     /// Source of times.
     pub clock: Arc<dyn Clock>,
+    /// What each series is called.
+    pub catalogue: watch::Receiver<Arc<Catalogue>>,
     /// Readings taken.
     pub ingest: watch::Receiver<IngestStatus>,
     /// What alarms asked to have done.
@@ -129,6 +144,8 @@ impl Board {
     /// The state of every stage now.
     pub fn snapshot(&self) -> Status {
         let parts = self.parts.borrow().clone();
+        let ingest = self.ingest.borrow().clone();
+        let time = self.clock.wall();
         let process = ProcessStatus::now();
         let store = self.store.borrow().clone();
         let up = self.clock.monotonic().saturating_sub(self.started_monotonic);
@@ -137,14 +154,16 @@ impl Board {
             version: env!("CARGO_PKG_VERSION"),
             site: self.site.to_string(),
             gateway: self.gateway.to_string(),
-            time: self.clock.wall(),
+            time,
             started: self.started,
             boot: self.clock.boot(),
             clock: self.clock.state(),
             problems: Vec::new(),
+            configuration: parts.configuration,
             warnings: parts.warnings,
             links: parts.links.iter().map(|link| link.borrow().clone()).collect(),
-            ingest: self.ingest.borrow().clone(),
+            bad_points: points::lasting(&ingest.bad_points, &parts.series, &self.catalogue.borrow(), time),
+            ingest,
             actions: self.rules.borrow().as_ref().map(|_| self.actions.borrow().clone()),
             rules: self.rules.borrow().clone(),
             remote: self.remote.borrow().clone(),

@@ -175,10 +175,13 @@ pub struct StoredCatalogue {
 pub struct ShownReading {
     /// When it was taken.
     pub time: Timestamp,
-    /// Which device.
+    /// Which device; empty for what a rule records of several.
     pub device: String,
-    /// Which point.
+    /// Which point, or the name of what a rule records.
     pub point: String,
+    /// Labels of what a rule records of several devices.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// Engineering value: a number, true or false, or text; null when the reading is bad.
     pub value: serde_json::Value,
     /// Unit of the value; empty when it has none.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::configuration::RefusedRevision;
+
 /// Counters of remote commands since the start of the agent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct RemoteStatus {
@@ -19,8 +21,13 @@ pub struct RemoteStatus {
     pub repeated: u64,
     /// Refusals by kind.
     pub refused: BTreeMap<&'static str, u64>,
+    /// Refusals that got no answer, because too many waited for one.
+    pub unanswered: u64,
     /// Revision of the configuration in force; 0 is the owner's own.
     pub config_revision: u64,
+    /// The last remote configuration, when it was refused or rolled back; nothing once a later one is in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused_revision: Option<RefusedRevision>,
     /// Why nothing that changes anything is carried out, if so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,

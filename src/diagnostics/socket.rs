@@ -2,7 +2,7 @@
 //!
 //! Permissions of the socket file decide who may ask (owner and group); nothing listens on the network.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -207,8 +207,9 @@ async fn tail(mut reader: OwnedReadHalf, writer: &mut OwnedWriteHalf, services: 
 }
 
 async fn send_rows(writer: &mut OwnedWriteHalf, rows: &[Row], services: &Services) -> io::Result<()> {
-    let catalogue = services.directory.borrow().catalogue.clone();
-    let info_of = |id| catalogue.as_ref().and_then(|catalogue| catalogue.get(id).cloned());
+    // Not that of the directory: rules record series that no configuration names.
+    let catalogue = services.board.catalogue.borrow().clone();
+    let info_of = |id| catalogue.get(id).cloned();
     let mut lines = Vec::new();
     for reading in rows.iter().flat_map(|row| shown(row, &info_of)) {
         serde_json::to_writer(&mut lines, &reading)?;
@@ -232,11 +233,21 @@ pub fn show(info: &SeriesInfo, time: crate::model::Timestamp, observed: &Observe
         time,
         device: info.labels.get("device").cloned().unwrap_or_default(),
         point: info.name.clone(),
+        labels: labels_of_recorded(info),
         value: value.map_or(serde_json::Value::Null, |value| shown_value(info, value)),
         unit: info.unit.clone(),
         state,
         quality: observed.quality().to_string(),
     }
+}
+
+/// What tells apart the series that a rule records, where it is not the device.
+fn labels_of_recorded(info: &SeriesInfo) -> BTreeMap<String, String> {
+    if info.labels.contains_key("device") {
+        return BTreeMap::new();
+    }
+    let others = info.labels.iter().filter(|(key, _)| !matches!(key.as_str(), "site" | "gateway"));
+    others.map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 fn shown_value(info: &SeriesInfo, value: &Value) -> serde_json::Value {

@@ -2,6 +2,7 @@
 //!
 //! Readers of the live stream (`tail`) are served on the side: they may miss rows, the store never does.
 
+pub mod bad_points;
 mod built_in;
 mod rules;
 mod rules_status;
@@ -20,6 +21,7 @@ use crate::model::{AlarmRecord, Observed, Row, Timestamp};
 use crate::poll::PollCycle;
 use crate::rules::alarm::NotPossible;
 use crate::rules::engine::{Acted, EngineError, RuleSetup};
+use bad_points::BadPoints;
 pub use rules::{RuleParts, RulesHandle, Wanted};
 use rules::{RuleRequest, Rules};
 pub use rules_status::RulesStatus;
@@ -49,6 +51,9 @@ pub struct IngestStatus {
     pub bad: u64,
     /// Alarm transitions of the pollers.
     pub alarms: u64,
+    /// Points whose newest reading is bad.
+    #[serde(skip)]
+    pub bad_points: BadPoints,
 }
 
 impl IngestStatus {
@@ -60,6 +65,7 @@ impl IngestStatus {
     fn count(&mut self, cycle: &PollCycle) {
         self.cycles += 1;
         self.alarms += cycle.alarms.len() as u64;
+        cycle.rows.iter().for_each(|row| self.bad_points.take(row));
         for observed in cycle.rows.iter().flat_map(|row| &row.observed) {
             match observed {
                 Observed::Good(_) => self.good += 1,
@@ -293,7 +299,8 @@ impl Ingest {
             tracing::warn!(%error, "the latest readings are missing in the windows of the rules");
         }
         let (has_rules, is_needed) = (!setup.groups.is_empty(), !setup.is_empty());
-        let mut rules = Rules::start(self.parts.clone(), setup, &remembered, self.built_ins.state()).await?;
+        let mut rules =
+            Rules::start((self.parts.clone(), self.live.clone()), setup, &remembered, self.built_ins.state()).await?;
         self.built_ins.active().for_each(|alarm| rules.note_foreign(alarm));
         self.rules_status.send_replace(has_rules.then(|| rules.status.clone()));
         self.rules = is_needed.then(|| Box::new(rules));

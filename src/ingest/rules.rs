@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use super::LiveRows;
 use super::built_in::State;
 use super::rules_status::{NAMED_MAX, RulesStatus};
 use super::timeline::Timeline;
@@ -167,6 +168,8 @@ pub struct RuleParts {
 pub(super) struct Rules {
     engine: Engine,
     parts: RuleParts,
+    /// Readers of the live stream see what is recorded, too.
+    live: broadcast::Sender<LiveRows>,
     timeline: Timeline,
     ids: HashMap<Labels, SeriesId>,
     saved: Timestamp,
@@ -181,7 +184,7 @@ impl Rules {
     /// Puts the rules of `setup` in force: takes up `remembered`, rebuilds windows from the store, and makes up for
     /// evaluations that were missed. What comes of that is appended.
     pub async fn start(
-        parts: RuleParts,
+        (parts, live): (RuleParts, broadcast::Sender<LiveRows>),
         setup: RuleSetup,
         remembered: &[u8],
         built_ins: State,
@@ -197,6 +200,7 @@ impl Rules {
         let mut rules = Self {
             engine,
             parts,
+            live,
             timeline,
             ids,
             saved: now,
@@ -370,6 +374,7 @@ impl Rules {
         self.status.transitions += transitions.len() as u64;
         self.status.recorded += recorded.len() as u64;
         alarms.extend(transitions);
+        let polled = rows.len();
         for result in recorded {
             if let Some(id) = self.id_of(&result.labels).await {
                 let observed = if result.value.is_finite() {
@@ -379,6 +384,10 @@ impl Rules {
                 };
                 rows.push(Row { series: [id].into(), time: result.time, observed: vec![observed] });
             }
+        }
+        if rows.len() > polled && self.live.receiver_count() > 0 {
+            // An error means that the last reader has just gone.
+            let _ = self.live.send(Arc::new(rows[polled..].to_vec()));
         }
         let now = self.timeline.now(&self.parts.clock);
         let is_changed = is_changed || std::mem::take(&mut self.is_unsaved);

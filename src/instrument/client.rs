@@ -22,6 +22,9 @@ use super::pattern::{LineReader, LineReading};
 /// Bytes taken from the port at once: 45 ms of a line at 115,200 baud.
 const CHUNK: usize = 512;
 
+/// Bytes of a line that is shown because nothing understands it.
+const SHOWN_MAX: usize = 80;
+
 /// How many timeouts in all to wait for an instrument to fall silent. One that talks without end never does.
 const QUIET_WITHIN: u32 = 4;
 
@@ -85,6 +88,8 @@ pub struct Heard {
     pub time: Timestamp,
     /// What the line says.
     pub reading: LineReading,
+    /// The line as it came, printable and cut to 80 bytes, where it says nothing that is understood.
+    pub raw: Option<Box<str>>,
 }
 
 /// An open port and the lines that come through it.
@@ -158,6 +163,13 @@ impl Instrument<SerialStream> {
     }
 }
 
+/// Bytes as people can read them.
+fn printable(line: &[u8]) -> Box<str> {
+    let shown = &line[..line.len().min(SHOWN_MAX)];
+    let more = if shown.len() < line.len() { "..." } else { "" };
+    format!("{}{more}", shown.escape_ascii()).into()
+}
+
 /// What tells one device file from a later one at the same path.
 fn file_identity(path: &Path) -> Option<(u64, u64, u64)> {
     std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino(), file.rdev()))
@@ -190,11 +202,15 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Instrument<P> {
             let frame = self.cutter.take(&mut input);
             self.unread.start = self.unread.end - input.len();
             if let Some(frame) = frame {
-                let reading = match frame {
-                    Frame::Line(line) => self.reader.read(line),
-                    Frame::TooLong => LineReading::Garbage,
+                let (reading, line) = match frame {
+                    Frame::Line(line) => (self.reader.read(line), line),
+                    Frame::TooLong => (LineReading::Garbage, &[][..]),
                 };
-                return Ok(Heard { time: self.read_at, reading });
+                let raw = match reading {
+                    LineReading::NoMatch | LineReading::BadChecksum { .. } => Some(printable(line)),
+                    LineReading::Points { .. } | LineReading::Ignored | LineReading::Garbage => None,
+                };
+                return Ok(Heard { time: self.read_at, reading, raw });
             }
             self.fill().await?;
         }

@@ -19,6 +19,7 @@
 pub mod backoff;
 mod connection;
 mod echo;
+mod expiry;
 mod explained;
 mod failure;
 mod handle;
@@ -40,6 +41,7 @@ mod v5;
 mod validity;
 mod visitor;
 
+pub use expiry::expiry_warnings;
 pub use handle::SessionHandle;
 pub use message::{Delivery, Inbox, Message, Received};
 pub use session::Session;

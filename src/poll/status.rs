@@ -68,6 +68,17 @@ pub struct IntervalStatus {
     pub predicted_late_max_ms: u64,
 }
 
+/// Lines without meaning.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UnmatchedLines {
+    /// When the first came.
+    pub since: Timestamp,
+    /// How many came.
+    pub count: u64,
+    /// The last, printable.
+    pub last: String,
+}
+
 /// A snapshot of one device.
 #[derive(Debug, Clone, Serialize)]
 pub struct DeviceStatus {
@@ -111,6 +122,9 @@ pub struct DeviceStatus {
     pub last_answer: Option<Timestamp>,
     /// Why the last request that failed did.
     pub last_error: Option<String>,
+    /// Lines of a text instrument that no pattern of its profile fits, since the last one that fitted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unmatched: Option<UnmatchedLines>,
     /// From sending a request to its answer.
     pub round_trip: RoundTrip,
     /// What was learned of it, and how long its answers are waited for.
@@ -170,6 +184,7 @@ impl DeviceStatus {
             asked_anew: 0,
             last_answer: None,
             last_error: None,
+            unmatched: None,
             round_trip: RoundTrip::default(),
             learned: LearnedStatus::default(),
         }

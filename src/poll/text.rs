@@ -251,6 +251,7 @@ impl TextPoller {
             heard = self.ask_once(request).await?;
         }
         if let Some(failure) = unreadable(&heard.reading) {
+            self.report.not_understood(&heard);
             return Ok((self.shapes.full_bad_row(heard.time, failure.fault), Some(failure)));
         }
         self.port.proved_good();
@@ -289,6 +290,7 @@ impl TextPoller {
         };
         if let Some(failure) = unreadable(&heard.reading) {
             self.report.misunderstood(&failure);
+            self.report.not_understood(heard);
         } else if let Some(row) = &row {
             self.port.proved_good();
             cycle.alarms.extend(self.succeed(row));

@@ -478,3 +478,43 @@ async fn what_comes_right_after_the_repair_of_a_broken_one_has_to_prove_itself()
 
     assert_eq!((output.status.code(), report["state"].as_str()), (Some(1), Some("rolled-back")), "{output:?}");
 }
+
+#[tokio::test]
+async fn a_refused_revision_is_a_problem_until_a_later_one_is_in_force_and_that_one_is_named() {
+    let mut plant = Plant::plain("").await;
+    let bench = Bench::new(&plant.engineer);
+    let problem = |status: &Value, key: &str| {
+        let problems = status["problems"].as_array().unwrap();
+        problems
+            .iter()
+            .find(|problem| problem["key"] == key)
+            .map(|problem| problem["text"].as_str().unwrap().to_owned())
+    };
+    let faulty = bench.files("a", &[("configuration.toml", "[store]\npath = \"/\"\n")]);
+    let (output, _) = bench.push(plant.broker.port(), &faulty, &["--revision", "5"]).await;
+    assert_eq!(output.status.code(), Some(2));
+
+    let status = plant.site.status().await;
+    let text = problem(&status, "revision-refused/5").unwrap_or_else(|| panic!("{}", status["problems"]));
+    assert!(text.starts_with("configuration revision 5 of engineer was refused: configuration.toml: store"), "{text}");
+    assert!(plant.site.shown().await.contains("configuration revision 5 of engineer was refused"));
+    // It outlives a restart: nobody has mended it.
+    plant.agent.kill();
+    plant.agent = plant.site.start();
+    plant.agent.logged("lineside started").await;
+    plant.site.until("the problem again", |status| problem(status, "revision-refused/5").is_some()).await;
+    plant.agent.logged("connected to the broker").await;
+
+    let good = bench.files("b", &[("configuration.toml", &plant_of(&plant.endpoint, "500ms", COUNTER))]);
+    let (output, report) = bench.push(plant.broker.port(), &good, &["--revision", "6"]).await;
+    assert!(output.status.success(), "{output:?} {report}");
+
+    let status = plant.site.until("a revision in force", |status| problem(status, "revision-in-force").is_some()).await;
+    assert_eq!(problem(&status, "revision-refused/5"), None);
+    let text = problem(&status, "revision-in-force").unwrap();
+    assert!(text.starts_with("revision 6 from afar is in force; ") && text.ends_with("is only its base"), "{text}");
+    // That is no trouble, and `check` says it too.
+    let said = plant.site.lineside(&["check"]).await;
+    let said = String::from_utf8(said.stdout).unwrap();
+    assert!(said.contains("revision 6 from afar is in force; this file is its base"), "{said}");
+}

@@ -271,3 +271,55 @@ async fn each_of_many_at_once_is_answered_to_whom_the_key_belongs() {
         }
     }
 }
+
+#[tokio::test]
+async fn forty_strangers_within_a_second_are_all_answered() {
+    let mut plant = Plant::start().await;
+    let stranger = Signer::new("engineer", "engineer");
+    let mut ids: std::collections::BTreeSet<String> = (0..40).map(|number| format!("s{number}")).collect();
+    // One whose id no command may have learns that too.
+    ids.insert("seven.of.nine".to_owned());
+
+    for id in &ids {
+        plant.commander.send(id, &stranger.sign(&status(id))).await;
+    }
+
+    while !ids.is_empty() {
+        let received = plant.commander.next().await;
+        let Ok(answer) = serde_json::from_slice::<Answer>(&received.payload) else { continue };
+        assert_eq!(answer.state, State::Rejected, "{answer:?}");
+        assert!(answer.reason.is_some(), "{answer:?}");
+        ids.remove(&answer.id);
+    }
+    assert_eq!(plant.site.status().await["remote"]["unanswered"], 0);
+}
+
+#[tokio::test]
+async fn the_last_refusal_that_is_answered_in_a_flood_says_that_no_more_are() {
+    let mut plant = Plant::start().await;
+    let stranger = Signer::new("engineer", "engineer");
+    let flood: Vec<_> = (0..400).map(|number| format!("s{number}")).collect();
+    let flood: Vec<_> = flood.iter().map(|id| raw(id, stranger.sign(&status(id)).as_bytes())).collect();
+
+    // When messages come faster than they are answered, until some are left out.
+    let told = async {
+        loop {
+            for message in &flood {
+                plant.commander.publish(message.clone()).await;
+            }
+            if plant.site.status().await["remote"]["unanswered"].as_u64() > Some(0) {
+                return;
+            }
+        }
+    };
+    super::support::within("refusals that are left out", told).await;
+
+    // Then an answer says so.
+    loop {
+        let received = plant.commander.next().await;
+        let Ok(answer) = serde_json::from_slice::<Answer>(&received.payload) else { continue };
+        if answer.reason.is_some_and(|reason| reason.ends_with("the next ones get no answer: send fewer")) {
+            return;
+        }
+    }
+}

@@ -186,6 +186,11 @@ impl Configuration {
         self
     }
 
+    /// The text of the file.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
     /// And lines in the section of the store.
     pub fn store(self, lines: &str) -> Self {
         Self(self.0.replacen("[store]", &format!("[store]\n{lines}"), 1))

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use anstyle::{AnsiColor, Style};
 use serde_json::Value;
 
+use super::super::screen::{write_problems, write_wrapped};
 use super::super::table::{Table, count};
 use super::super::{Exit, Failure, write_json, written};
 use super::{list, number, problems, text};
@@ -24,9 +25,13 @@ pub(super) fn show(status: &Value, name: &str, as_json: bool) -> Result<Exit, Fa
     let mut out = anstream::stdout().lock();
     written(match as_json {
         true => write_json(&mut out, device),
-        false => write(&mut out, link, device, &problems),
+        false => {
+            let mut text = Vec::new();
+            write(&mut text, link, device, &problems)
+                .and_then(|()| write_wrapped(&mut out, &String::from_utf8_lossy(&text)))
+        }
     })?;
-    let is_well = problems.is_empty() && device["state"] == "answering";
+    let is_well = !problems.iter().any(|problem| problem.severity.is_trouble()) && device["state"] == "answering";
     Ok(if is_well { Exit::Done } else { Exit::Findings })
 }
 
@@ -56,8 +61,10 @@ fn write(out: &mut impl Write, link: &Value, device: &Value, problems: &[Problem
     write_identity(out, &device["identity"])?;
     write_counters(out, device)?;
     write_learned(out, &device["learned"])?;
-    let alert = AnsiColor::Red.on_default();
-    problems.iter().try_for_each(|problem| writeln!(out, "  {alert}{problem}{alert:#}"))
+    match problems.is_empty() {
+        true => Ok(()),
+        false => write_problems(out, problems),
+    }
 }
 
 fn write_identity(out: &mut impl Write, identity: &Value) -> io::Result<()> {
@@ -77,8 +84,7 @@ fn write_identity(out: &mut impl Write, identity: &Value) -> io::Result<()> {
 }
 
 fn write_counters(out: &mut impl Write, device: &Value) -> io::Result<()> {
-    let mut table =
-        Table::new(["requests", "answers", "timeouts", "bad CRC", "bad frames", "exceptions", "late", "link"]);
+    let mut table = Table::new(["requests", "answers", "timeouts", "bad CRC", "frames", "exceptions", "late", "link"]);
     let keys =
         ["requests", "answers", "timeouts", "crc_errors", "bad_frames", "exceptions", "stale_dropped", "link_failures"];
     table.row(keys.map(|key| count(number(&device[key]))));
@@ -102,7 +108,7 @@ fn write_counters(out: &mut impl Write, device: &Value) -> io::Result<()> {
     if number(&device["answers"]) == 0 || number(&device["requests"]) == 0 {
         return Ok(());
     }
-    let mut table = Table::new(["round trip", "shortest", "mean", "half below", "95 % below", "99 % below", "longest"]);
+    let mut table = Table::new(["round trip", "shortest", "mean", "50 % in", "95 % in", "99 % in", "longest"]);
     let figures = ["min_us", "mean_us", "p50_us", "p95_us", "p99_us", "max_us"].map(ms);
     let [min, mean, half, p95, p99, max] = figures;
     table.row([String::new(), min, mean, half, p95, p99, max]);

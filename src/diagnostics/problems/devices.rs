@@ -4,16 +4,20 @@ use std::time::Duration;
 
 use super::{About, Area, Problem, Severity, named};
 use crate::diagnostics::Status;
+use crate::diagnostics::points::BadPointsOfDevice;
 use crate::modbus::exception::{Treatment, treatment};
-use crate::model::Timestamp;
+use crate::model::{Fault, Timestamp};
 use crate::poll::LinkStatus;
-use crate::poll::status::{DeviceState, DeviceStatus, IdentityState};
+use crate::poll::status::{DeviceState, DeviceStatus, IdentityState, UnmatchedLines};
 
 /// A device that has only ever refused, so often, is hardly the one that its profile is for.
 const REFUSALS_AT_LEAST: u64 = 3;
 
 /// More silent devices than this on one link are one problem: that of the link.
 const SILENT_APART_MAX: usize = 5;
+
+/// Lines in a row without a meaning: one may have been cut by the start.
+const UNMATCHED_LEAST: u64 = 3;
 
 /// A device whose last request failed is given so long to answer the next one.
 const FAILING_MAX: Duration = Duration::from_secs(10);
@@ -23,7 +27,53 @@ const STRAY_AT_LEAST: u64 = 5;
 const STRAY_SHARE: f64 = 0.02;
 
 pub(super) fn problems(status: &Status) -> Vec<Problem> {
-    status.links.iter().flat_map(|link| of_link(link, status.time)).collect()
+    let mut problems: Vec<Problem> = status.links.iter().flat_map(|link| of_link(link, status.time)).collect();
+    let devices: Vec<&DeviceStatus> = status.links.iter().flat_map(|link| &link.devices).collect();
+    let explains = |bad: &&BadPointsOfDevice| {
+        let device = devices.iter().find(|device| device.name.as_str() == bad.device);
+        device.is_none_or(|device| explains_all(device, status.time))
+    };
+    problems.extend(status.bad_points.iter().filter(|bad| !explains(bad)).map(of_points));
+    problems
+}
+
+/// The device as a whole has a problem that says why its points are bad.
+fn explains_all(device: &DeviceStatus, now: Timestamp) -> bool {
+    let is_another = device.identity.as_ref().is_some_and(|identity| identity.state == IdentityState::WrongDevice);
+    is_silent(device, now) || is_another || refuses_all(device) || is_misunderstood(device)
+}
+
+/// Points of a device that are bad for one reason.
+fn of_points(bad: &BadPointsOfDevice) -> Problem {
+    let BadPointsOfDevice { device, reason, fault, count, points, since } = bad;
+    let more = if *count > points.len() { format!(" and {} more", count - points.len()) } else { String::new() };
+    let points_are = if *count == 1 { "point" } else { "points" };
+    let names = format!("{}{more}", points.join(", "));
+    let (text, remedy) = match fault {
+        Fault::Exception(code) if matches!(treatment(*code), Treatment::Avoid | Treatment::Divide) => (
+            format!("{device} refuses {count} {points_are} ({names}): {reason}"),
+            format!(
+                "leave them out with `tags`, or correct the profile; `lineside forget {device}` asks for them at once"
+            ),
+        ),
+        _ => (
+            format!("{count} {points_are} of {device} are bad all the time ({names}): {reason}"),
+            format!("`lineside read {device}` shows them; compare with the manual of the device"),
+        ),
+    };
+    let about = match &points[..] {
+        [only] if *count == 1 => About::Point { device: device.clone(), point: only.clone() },
+        _ => About::Device { device: device.clone() },
+    };
+    Problem::new(Area::Devices, Severity::Major, format!("points-bad/{device}/{reason}"), text)
+        .about(about)
+        .since(Some(*since))
+        .remedy(remedy)
+}
+
+/// Lines come, and nothing in the profile understands any of them.
+fn is_misunderstood(device: &DeviceStatus) -> bool {
+    device.unmatched.as_ref().is_some_and(|lines| lines.count >= UNMATCHED_LEAST)
 }
 
 fn of_link(link: &LinkStatus, now: Timestamp) -> Vec<Problem> {
@@ -110,9 +160,19 @@ fn scan_of(endpoint: &str) -> Option<String> {
 }
 
 fn of_silence(device: &DeviceStatus) -> Problem {
+    if let Some(lines) = device.unmatched.as_ref().filter(|_| is_misunderstood(device)) {
+        return of_lines(device, lines);
+    }
     let why = device.last_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
     let problem = on_device(device, Severity::Major, "device-silent", format!("{} does not answer{why}", device.name));
     problem.since(device.last_answer).remedy("check its power, its wiring and its unit id")
+}
+
+fn of_lines(device: &DeviceStatus, lines: &UnmatchedLines) -> Problem {
+    let text =
+        format!("no pattern of its profile fits the lines that {} sends, the last: \"{}\"", device.name, lines.last);
+    let remedy = "compare the line with the profile: unit, format and terminator are set on the instrument";
+    on_device(device, Severity::Major, "lines-not-understood", text).since(Some(lines.since)).remedy(remedy)
 }
 
 fn of_device(device: &DeviceStatus) -> Vec<Problem> {
@@ -125,6 +185,12 @@ fn of_device(device: &DeviceStatus) -> Vec<Problem> {
              `lineside identify {name} --trace` asks it"
         );
         problems.push(on_device(device, Severity::Major, "device-refuses", text));
+    }
+    // One that is silent as well was told of already.
+    if let Some(lines) =
+        device.unmatched.as_ref().filter(|_| is_misunderstood(device) && device.state == DeviceState::Answering)
+    {
+        problems.push(of_lines(device, lines));
     }
     let Some(identity) = &device.identity else { return problems };
     match identity.state {

@@ -15,6 +15,7 @@
 //! One file for each area. A stage that has something to say keeps the fact as a typed field of its own status; the file
 //! of its area turns it into a problem.
 
+mod configuration;
 mod devices;
 mod machine;
 mod mqtt;
@@ -46,6 +47,18 @@ pub enum Severity {
     Major,
     /// Everything works; somebody should look at it in time.
     Minor,
+    /// Nothing is wrong: a fact that a person on the spot should know.
+    Notice,
+}
+
+impl Severity {
+    /// True where something is wrong: exit codes and the colours of a fleet follow it.
+    pub fn is_trouble(self) -> bool {
+        match self {
+            Self::Critical | Self::Major | Self::Minor => true,
+            Self::Notice => false,
+        }
+    }
 }
 
 impl Display for Severity {
@@ -54,6 +67,7 @@ impl Display for Severity {
             Self::Critical => "critical",
             Self::Major => "major",
             Self::Minor => "minor",
+            Self::Notice => "notice",
         })
     }
 }
@@ -184,6 +198,7 @@ pub fn list(status: &Status) -> Vec<Problem> {
     problems.extend(mqtt::problems(status));
     problems.extend(devices::problems(status));
     problems.extend(rules::problems(status));
+    problems.extend(configuration::problems(status));
     problems.extend(machine::problems(status));
     bounded(problems)
 }
@@ -223,6 +238,15 @@ fn printable(text: &str) -> String {
 /// A short name for a text that has no other.
 fn digest(text: &str) -> String {
     format!("{:08x}", crc32c::crc32c(text.as_bytes()))
+}
+
+/// The first reason, and the number of the others.
+fn joined(reasons: &[String]) -> String {
+    match reasons {
+        [] => "no reason is known".to_owned(),
+        [only] => only.clone(),
+        [first, more @ ..] => format!("{first} (and {} more faults; the log has them all)", more.len()),
+    }
 }
 
 /// `a, b, c and 9 more`.

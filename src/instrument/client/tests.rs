@@ -75,7 +75,7 @@ async fn the_time_of_an_answer_is_when_its_end_came() {
         far.write_all(b"00 g\r\n").await.unwrap();
     };
     let (heard, ()) = tokio::join!(scale.ask(b"SI\r\n", PATIENCE), device);
-    assert_eq!(heard.unwrap(), Heard { time: Timestamp(200), reading: weight(1.0) });
+    assert_eq!(heard.unwrap(), Heard { time: Timestamp(200), reading: weight(1.0), raw: None });
 }
 
 #[tokio::test(start_paused = true)]
@@ -120,7 +120,7 @@ async fn an_answer_that_is_late_is_not_taken_for_the_next_one() {
     };
     let (heard, ()) = tokio::join!(asked, device);
     // then the second request went out after a time of quiet and got its own answer.
-    assert_eq!(heard.unwrap(), Heard { time: Timestamp(1300), reading: weight(1.0) });
+    assert_eq!(heard.unwrap(), Heard { time: Timestamp(1300), reading: weight(1.0), raw: None });
     assert_eq!(scale.take_late_lines(), 1);
 }
 

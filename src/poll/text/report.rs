@@ -6,10 +6,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::config::LinkConfig;
+use crate::instrument::Heard;
 use crate::model::{AlarmRecord, Fault, Name, Timestamp, Transition};
 use crate::poll::alarm::{Matter, device_alarm};
 use crate::poll::health::DeviceState;
-use crate::poll::status::{DeviceStatus, LinkStatus, Load};
+use crate::poll::status::{DeviceStatus, LinkStatus, Load, UnmatchedLines};
 
 use super::port::Failure;
 
@@ -81,6 +82,7 @@ impl Report {
             device.state = DeviceState::Answering;
             device.answers += 1;
             device.last_answer = Some(time);
+            device.unmatched = None;
         });
         if !std::mem::take(&mut self.is_silent) {
             return None;
@@ -88,6 +90,19 @@ impl Report {
         tracing::info!(link = %self.link, device = %self.device, "device answers again");
         let summary = format!("{} on {} answers again", self.device, self.link);
         Some(device_alarm(Matter::Silent, &self.link, &self.device, time, Transition::Cleared, summary))
+    }
+
+    /// A line came that nothing in the profile understands.
+    pub fn not_understood(&self, heard: &Heard) {
+        let Some(raw) = &heard.raw else { return };
+        self.device(|device| {
+            let before = device.unmatched.take();
+            device.unmatched = Some(UnmatchedLines {
+                since: before.as_ref().map_or(heard.time, |before| before.since),
+                count: before.as_ref().map_or(1, |before| before.count + 1),
+                last: raw.to_string(),
+            });
+        });
     }
 
     /// Something came that could not be used; whether the device is silent is not decided by it.
