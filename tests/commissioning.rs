@@ -260,3 +260,172 @@ async fn a_device_is_watched_and_its_registers_are_shown() {
         assert_eq!((ended.status.code(), text(&ended).1.as_str()), (Some(0), ""), "{form:?}");
     }
 }
+
+/// One device on its own endpoint, its map in the configuration.
+async fn with_map(servers: &mut Servers, device: Device, common: &str, points: &str) -> Installation {
+    let endpoint = servers.tcp(Framing::Tcp, vec![device], Keep::Counters).await.unwrap();
+    let links = format!(
+        "[clock]\ntrust = \"local\"\n[[link]]\nname = \"hall\"\ntcp = \"{}\"\ntimeout = \"5s\"\n[[device]]\nname = \"meter\"\n\
+         link = \"hall\"\nunit_id = 1\nprofile = \"generic\"\ninterval = \"500ms\"\nmodbus = {{ {common} }}\npoint = [\n{points}]\n",
+        place(&endpoint)
+    );
+    Installation::new(NO_BROKER, &[], &links)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn registers_of_every_form_are_read_and_a_value_is_whole_or_bad() {
+    // Given what struct.pack and the manuals of such devices give
+    let mut servers = Servers::default();
+    let words: [(Table, u16, &[u16]); 9] = [
+        (Table::HoldingRegisters, 0, &[0x6947, 0x6874, 0x6275, 0, 0x0053, 0x004E, 0x0034, 0x0032]),
+        (Table::HoldingRegisters, 20, &[0x6643, 0x33B3]),
+        (Table::HoldingRegisters, 30, &[0x0012, 0x3456, 12, 3456, 789, 0x84D2, 0xF612, 0x4D33]),
+        (Table::HoldingRegisters, 40, &[0x2402, 0x2912, 0x3456, 0x2413, 0x2912, 0x3456]),
+        (Table::HoldingRegisters, 50, &[1]),
+        (Table::HoldingRegisters, 200, &[2]),
+        (Table::HoldingRegisters, 60, &[1, 2, 3]),
+        (Table::HoldingRegisters32, 5001, &[1, 2, 3, 4]),
+        (Table::HoldingRegisters32, 7001, &[0x4366, 0xB333]),
+    ];
+    let points = r#"
+  { name = "swapped", address = 0, encoding = "string", registers = 4, byte_order = "low-first" },
+  { name = "wide", address = 4, encoding = "wide-string", registers = 4 },
+  { name = "narrow", address = 4, encoding = "string", registers = 4 },
+  { name = "badc", address = 20, encoding = "f32", byte_order = "low-first" },
+  { name = "bcd", address = 30, encoding = "bcd32" },
+  { name = "decimal", address = 32, encoding = "u48-m10k" },
+  { name = "signed", address = 35, encoding = "sm16" },
+  { name = "half", address = 36, bits = "8..15", signed = true },
+  { name = "float", address = 37, encoding = "f16" },
+  { name = "time", address = 40, layout = "YM Dh ms", digits = "bcd" },
+  { name = "no_time", address = 43, layout = "YM Dh ms", digits = "bcd" },
+  { name = "apart", addresses = [50, 200], encoding = "u32" },
+  { name = "half_there", addresses = [50, 300], encoding = "u32" },
+  { name = "long", address = 60, encoding = "u48" },
+  { name = "enron", table = "holding32", address = 5002, encoding = "u32" },
+  { name = "enron_float", table = "holding32", address = 7001, encoding = "f32" },
+"#;
+    let device = Device::of_registers(1, words);
+    let installation = with_map(&mut servers, device, "table = \"holding\", encoding = \"u16\"", points).await;
+
+    let read = installation.lineside(&["read", "meter", "--json"]).await;
+
+    let (found, said) = text(&read);
+    let shown: std::collections::BTreeMap<String, String> = found
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .map(|line| {
+            let value = if line["value"].is_null() { line["quality"].to_string() } else { line["value"].to_string() };
+            (line["point"].as_str().unwrap().to_owned(), value)
+        })
+        .collect();
+    let expected = [
+        ("swapped", "\"Github\""),
+        ("wide", "\"SN42\""),
+        ("narrow", "\"bad: garbage\""),
+        ("badc", "230.7"),
+        ("bcd", "123456"),
+        ("decimal", "1234560789"),
+        ("signed", "-1234"),
+        ("half", "-10"),
+        ("float", "20.796875"),
+        ("time", "1709210096"),
+        ("no_time", "\"bad: out of range\""),
+        ("apart", "65538"),
+        ("half_there", "\"bad: exception 2 (illegal data address)\""),
+        ("long", "4295098371"),
+        ("enron", "196612"),
+        ("enron_float", "230.7"),
+    ];
+    for (point, value) in expected {
+        let number = |text: &str| text.parse::<f64>().ok();
+        let same = shown[point] == value || number(&shown[point]).is_some_and(|read| number(value) == Some(read));
+        assert!(same, "{point}: {} and not {value}\n{said}", shown[point]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_out_of_a_manual_is_taken_where_that_is_said_and_explained_where_it_is_refused() {
+    let mut servers = Servers::default();
+    let words: [(Table, u16, &[u16]); 2] =
+        [(Table::HoldingRegisters, 0, &[0x4366, 0xB333]), (Table::InputRegisters, 12, &[7])];
+    let points = r#"
+  { name = "voltage_v", address = 40001, encoding = "f32" },
+  { name = "current_a", address = 30013, table = "input" },
+"#;
+    let device = || Device::of_registers(1, words);
+
+    let said = with_map(&mut servers, device(), "encoding = \"u16\", addressing = \"modicon\"", points).await;
+    let unsaid = with_map(&mut servers, device(), "encoding = \"u16\", table = \"holding\"", points).await;
+    let wrong = points.replace(", table = \"input\"", "");
+    let in_wrong_table = with_map(&mut servers, device(), "encoding = \"u16\", table = \"holding\"", &wrong).await;
+
+    let (read, _) = text(&said.lineside(&["read", "meter"]).await);
+    assert!(read.contains("230.7") && !read.contains("note"), "{read}");
+    let refused = unsaid.lineside(&["read", "meter"]).await;
+    let (read, _) = text(&refused);
+    assert!(read.contains("voltage_v at 40001: if the manual counts from 40001, this is address 0"), "{read}");
+    assert!(read.contains("current_a at 30013: if the manual counts from 30001, this is address 12"), "{read}");
+    let (checked, _) = text(&in_wrong_table.lineside(&["check"]).await);
+    assert!(checked.contains("warning: device meter: current_a at 30013"), "{checked}");
+    assert!(checked.contains("this is input register address 12"), "{checked}");
+    let agent = unsaid.start().await;
+    let problem = loop {
+        let status = agent.status().await;
+        let problems = status["problems"].as_array().cloned().unwrap_or_default();
+        let refuses = problems.into_iter().find(|problem| problem["key"] == "device-refuses/meter");
+        match refuses {
+            Some(problem) => break problem["text"].as_str().unwrap().to_owned(),
+            None => tokio::task::yield_now().await,
+        }
+    };
+    assert!(problem.contains("if the manual counts from 40001, this is address 0"), "{problem}");
+    assert_eq!(agent.stop().await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn profiles_are_listed_and_shown_and_lines_of_text_may_be_described_in_the_configuration() {
+    let own = "manufacturer = \"Acme\"\nmodel = \"PM5\"\nmodbus = { table = \"input\", encoding = \"u16\" }\n\
+               point = [{ name = \"a_v\", address = 0 }]\n";
+    let links = "[[link]]\nname = \"scale\"\ntext = { port = \"/dev/ttyS0\" }\n[[device]]\nname = \"balance\"\n\
+                 link = \"scale\"\nprofile = \"generic\"\n[device.text]\nask = \"S\\r\\n\"\n[[device.text.pattern]]\n\
+                 expression = '''^S S +(?<weight_g>[0-9.]+) g$'''\n[[device.point]]\nname = \"weight_g\"\nunit = \"g\"\n";
+    let installation = Installation::new(NO_BROKER, &[("acme-pm5", own)], links);
+
+    let (checked, said) = text(&installation.lineside(&["check"]).await);
+    assert!(checked.contains("no faults; 1 link, 1 device, 1 tag"), "{checked}{said}");
+    let listed = installation.lineside(&["profiles", "list"]).await;
+    let (list, said) = text(&listed);
+    assert_eq!(listed.status.code(), Some(0), "{list}{said}");
+    assert!(list.lines().any(|line| line.starts_with("acme-pm5") && line.ends_with("site")), "{list}");
+    assert!(list.lines().any(|line| line.starts_with("eastron-sdm630") && line.ends_with("shipped")), "{list}");
+    let (shown, _) = text(&installation.lineside(&["profiles", "show", "acme-pm5"]).await);
+    assert_eq!(shown, own);
+    let (shown, _) = text(&installation.lineside(&["profiles", "show", "eastron-sdm630"]).await);
+    assert_eq!(Some(shown.as_str()), lineside::profile::shipped::text("eastron-sdm630"));
+    let missing = installation.lineside(&["profiles", "show", "eastron-sdm63"]).await;
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(text(&missing).1.contains("did you mean \"eastron-sdm630\"?"), "{missing:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sunspec_device_is_proposed_with_the_profile_that_reads_its_models() {
+    let mut servers = Servers::default();
+    // Marker, then the common model with its 66 registers.
+    let mut common = vec![0_u16; 70];
+    common[..4].copy_from_slice(&[0x5375, 0x6E53, 1, 66]);
+    let mut inverter = vec![0_u16; 54];
+    (inverter[0], inverter[1], inverter[52]) = (103, 50, 0xFFFF);
+    let words: [(Table, u16, &[u16]); 2] =
+        [(Table::HoldingRegisters, 40000, &common), (Table::HoldingRegisters, 40070, &inverter)];
+    let device = Device::of_registers(1, words);
+    let endpoint = servers.tcp(Framing::Tcp, vec![device], Keep::Counters).await.unwrap();
+
+    let scan = lineside(&["scan", "--tcp", &place(&endpoint), "--units", "1", "--timeout", "2s"]).await;
+    let identify = lineside(&["identify", "--tcp", &place(&endpoint)]).await;
+
+    let (found, said) = text(&scan);
+    assert!(found.contains("unit_id = 1\nprofile = \"sunspec-inverter\""), "{found}{said}");
+    assert!(text(&identify).0.contains("sunspec-inverter"), "{identify:?}");
+    assert_eq!(identify.status.code(), Some(0));
+}

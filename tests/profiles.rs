@@ -266,6 +266,8 @@ fn table_name(table: Table) -> &'static str {
         Table::DiscreteInputs => "discrete",
         Table::HoldingRegisters => "holding",
         Table::InputRegisters => "input",
+        Table::HoldingRegisters32 => "holding32",
+        Table::InputRegisters32 => "input32",
     }
 }
 

@@ -9,14 +9,18 @@ use super::table::bytes;
 use crate::agent;
 use crate::commands::revisions::Revisions;
 use crate::commands::write::{Installation, resolve};
-use crate::config::{Config, Endpoint, LinkConfig, MqttConfig, SerialSettings, StoreConfig};
+use crate::config::{Config, DeviceConfig, Endpoint, LinkConfig, MqttConfig, SerialSettings, StoreConfig, TagConfig};
 use crate::database::EngineKind;
 use crate::modbus::timing;
+use crate::model::UnitId;
+use crate::profile::{Protocol, address};
 
 /// What is likely to go wrong: with the plan on any machine, with the files on this one.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = agent::warnings(&config.links);
     warnings.extend(config.links.iter().filter_map(missing_port));
+    warnings.extend(config.links.iter().flat_map(reserved_units));
+    warnings.extend(config.links.iter().flat_map(|link| &link.devices).flat_map(addresses_in_wrong_table));
     warnings.extend(store(&config.store));
     warnings.extend(password_in_clear(&config.mqtt));
     warnings.extend(writes(config));
@@ -39,6 +43,39 @@ fn revision_in_force(store: &StoreConfig) -> Option<String> {
         )),
         Err(trouble) => Some(format!("nobody can say whether a revision from afar is in force: {trouble}")),
     }
+}
+
+/// Unit ids that the specification reserves (Modbus over Serial Line 1.02, 2.2). On TCP 255 means the device itself.
+fn reserved_units(link: &LinkConfig) -> Vec<String> {
+    let is_tcp = matches!(link.endpoint, Endpoint::Tcp { .. });
+    let reserved = |device: &&DeviceConfig| {
+        device.unit.is_some_and(|unit| unit.is_reserved() && !(is_tcp && unit.get() == u8::MAX))
+    };
+    let warning = |device: &DeviceConfig| {
+        format!(
+            "device {}: unit_id = {} is one of 248 to 255, which the specification reserves: some devices have one all \
+             the same, and some gateways do not let it pass",
+            device.name,
+            device.unit.map_or(0, UnitId::get)
+        )
+    };
+    link.devices.iter().filter(reserved).map(warning).collect()
+}
+
+/// Points whose address looks like one out of a manual, of another table than they are in.
+fn addresses_in_wrong_table(device: &DeviceConfig) -> Vec<String> {
+    let Protocol::Modbus(modbus) = &device.profile.protocol else { return Vec::new() };
+    if device.profile.is_shipped() {
+        return Vec::new();
+    }
+    let warning = |tag: &TagConfig| {
+        let point = modbus.points.get(tag.point)?;
+        let (table, _) = address::looks_like(point.address).filter(|(table, _)| *table != point.table)?;
+        let hint = modbus.explain_refusal(point)?;
+        let is_doubtful = !table.holds_bits() || point.table.holds_bits();
+        is_doubtful.then(|| format!("device {}: {} at {}: {hint}", device.name, point.name, point.address))
+    };
+    device.tags.iter().filter_map(warning).collect()
 }
 
 /// Permissions to write that are not in force, and the pin that would put them there.

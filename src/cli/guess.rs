@@ -15,7 +15,7 @@ use crate::modbus::client::Client;
 use crate::modbus::exception::{Treatment, treatment};
 use crate::modbus::guess::{Guess, Shown, guess};
 use crate::model::UnitId;
-use crate::profile::{Encoding, WordOrder};
+use crate::profile::{ByteOrder, WordOrder, encoding_name};
 
 /// Registers asked for at once; fewer where the device refuses.
 const AT_ONCE: u16 = 60;
@@ -164,7 +164,7 @@ impl GuessCommand {
     }
 
     fn proposal(&self, guess: &Guess) -> Proposal {
-        let encoding = encoding_word(guess.encoding);
+        let encoding = encoding_name(guess.encoding);
         let word_order = (guess.encoding.width() > 1).then_some(match guess.word_order {
             WordOrder::HighFirst => "high-first",
             WordOrder::LowFirst => "low-first",
@@ -176,6 +176,9 @@ impl GuessCommand {
         );
         if word_order == Some("low-first") {
             point += ", word_order = \"low-first\"";
+        }
+        if guess.byte_order == ByteOrder::LowFirst {
+            point += ", byte_order = \"low-first\"";
         }
         if guess.scale != 1.0 {
             point += &format!(", scale = {}", guess.scale);
@@ -210,19 +213,4 @@ impl GuessCommand {
 fn tolerance(text: &str) -> Result<f64, &'static str> {
     let tolerance = text.parse().ok().filter(|tolerance: &f64| tolerance.is_finite() && *tolerance >= 0.0);
     tolerance.ok_or("must be a number, 0 or more, such as 0.05")
-}
-
-fn encoding_word(encoding: Encoding) -> &'static str {
-    match encoding {
-        Encoding::U16 => "u16",
-        Encoding::I16 => "i16",
-        Encoding::U32 => "u32",
-        Encoding::I32 => "i32",
-        Encoding::U64 => "u64",
-        Encoding::I64 => "i64",
-        Encoding::F32 => "f32",
-        Encoding::F64 => "f64",
-        Encoding::Bit(_) | Encoding::Bits { .. } => "bits",
-        Encoding::Text { .. } => "text",
-    }
 }

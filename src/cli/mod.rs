@@ -18,6 +18,7 @@ mod forget;
 mod guess;
 mod identify;
 mod loan;
+mod profiles;
 mod progress;
 mod read;
 mod rules;
@@ -106,6 +107,7 @@ enum Command {
     Identify(identify::Identify),
     Guess(guess::GuessCommand),
     Forget(forget::Forget),
+    Profiles(profiles::Profiles),
     Write(write::Write),
     Writes(write::Writes),
     Decode(decode::Decode),
@@ -191,6 +193,7 @@ pub fn main() -> ExitCode {
         Command::Identify(command) => command.run(),
         Command::Guess(command) => command.run(),
         Command::Forget(command) => command.run(),
+        Command::Profiles(command) => command.run(),
         Command::Write(command) => command.run(),
         Command::Writes(command) => command.run(),
         Command::Decode(command) => command.run(),

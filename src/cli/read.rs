@@ -24,12 +24,15 @@ use crate::clock::SystemClock;
 use crate::config::{self, Config, Endpoint, LinkConfig};
 use crate::diagnostics::protocol::{Notice, Request, ShownReading};
 use crate::diagnostics::socket::shown;
-use crate::model::{Name, Row, SeriesId, SeriesInfo};
+use crate::model::{Fault, Name, Quality, Row, SeriesId, SeriesInfo};
 use crate::poll::learned::LearnedDevices;
 use crate::poll::text::TextPoller;
 use crate::poll::{LinkHandle, PollCycle, Poller};
 use crate::profile::Protocol;
 use raw::RawRange;
+
+/// Exception code of an address that a device does not have (Modbus Application Protocol 1.1b3, 7).
+const ILLEGAL_ADDRESS: u8 = 2;
 
 /// Read one device, or a range of raw registers, now.
 ///
@@ -167,7 +170,32 @@ impl Read {
             }
         }
         *before = now;
-        if self.redraws() { table.write_within(out, WIDTH) } else { table.write(out, 0) }
+        match self.redraws() {
+            true => table.write_within(out, WIDTH)?,
+            false => table.write(out, 0)?,
+        }
+        self.address_notes(readings).iter().try_for_each(|note| writeln!(out, "{note}"))
+    }
+
+    /// What a refusal may mean where the address of a point looks like one out of a manual.
+    fn address_notes(&self, readings: &[ShownReading]) -> Vec<String> {
+        let refused = Quality::from(Fault::Exception(ILLEGAL_ADDRESS)).to_string();
+        let refused: Vec<&ShownReading> = readings.iter().filter(|reading| reading.quality == refused).collect();
+        let Some(first) = refused.first() else { return Vec::new() };
+        let Ok(config) = config::load(&self.agent.config.config) else { return Vec::new() };
+        let devices = config.links.iter().flat_map(|link| &link.devices);
+        let profile =
+            devices.filter(|device| device.name.as_str() == first.device).map(|device| &device.profile).next();
+        let Some(Protocol::Modbus(modbus)) = profile.filter(|profile| !profile.is_shipped()).map(|it| &it.protocol)
+        else {
+            return Vec::new();
+        };
+        let note = |reading: &&ShownReading| {
+            let point = modbus.points.iter().find(|point| point.name == reading.point)?;
+            let hint = modbus.explain_refusal(point)?;
+            Some(format!("note: {} at {}: {hint}", point.name, point.address))
+        };
+        refused.iter().filter_map(note).collect()
     }
 
     fn readings_of_agent(&self, mut client: AgentClient) -> Result<Vec<ShownReading>, Failure> {

@@ -190,13 +190,17 @@ pub(super) fn register_address(text: &str) -> Result<u16, &'static str> {
     address.map_err(|_| "must be a number from 0 to 65535, or from 0x0 to 0xffff")
 }
 
-/// The four tables, as words.
+/// The tables, as words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum TableWord {
     Coil,
     Discrete,
     Holding,
     Input,
+    /// Registers of 32 bits, read with function 3.
+    Holding32,
+    /// Registers of 32 bits, read with function 4.
+    Input32,
 }
 
 impl TableWord {
@@ -210,6 +214,8 @@ impl TableWord {
             Self::Discrete => profile::Table::DiscreteInputs,
             Self::Holding => profile::Table::HoldingRegisters,
             Self::Input => profile::Table::InputRegisters,
+            Self::Holding32 => profile::Table::HoldingRegisters32,
+            Self::Input32 => profile::Table::InputRegisters32,
         }
     }
 
@@ -219,6 +225,8 @@ impl TableWord {
             profile::Table::DiscreteInputs => Self::Discrete,
             profile::Table::HoldingRegisters => Self::Holding,
             profile::Table::InputRegisters => Self::Input,
+            profile::Table::HoldingRegisters32 => Self::Holding32,
+            profile::Table::InputRegisters32 => Self::Input32,
         }
     }
 }

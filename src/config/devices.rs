@@ -116,7 +116,10 @@ fn device(
     let profile_item = section.require("profile", "the name of a profile, for example \"eastron-sdm630\"");
     let is_generic = profile_item.as_ref().is_some_and(|item| item.as_word() == Some(own_map::GENERIC));
     let found = match &profile_item {
-        Some(_) if is_generic => own_map.read(&mut section),
+        Some(_) if is_generic => {
+            let is_text = link.map(|link| matches!(link.endpoint, Endpoint::Text(_)));
+            own_map.read(&mut section, is_text)
+        }
         item => {
             own_map.refuse();
             item.as_ref().and_then(|item| profiles.get(item))

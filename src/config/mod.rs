@@ -25,7 +25,7 @@ pub use link::{Accepted, DeviceConfig, Endpoint, LinkConfig, Parity, SerialSetti
 pub use overlay::{OVERLAY_FILE, lay_over, named};
 pub use remote::{KeyConfig, RemoteConfig, Role};
 pub use site::host_and_port;
-pub use write::{Compared, Comparison, Condition, Interlock, Lease, WriteConfig};
+pub use write::{Compared, Comparison, Condition, Interlock, Lease, WriteConfig, WriteFunction};
 
 use crate::database::EngineKind;
 use crate::model::Name;

@@ -39,9 +39,34 @@ pub struct WriteConfig {
     pub tolerance: f64,
     /// To which value it returns, and after how long at most; for ever without it.
     pub lease: Option<Lease>,
-    /// Write one register with function 16, one coil with function 15.
-    pub multiple: bool,
+    /// With which function of Modbus it is written.
+    pub function: WriteFunction,
 }
+
+/// With which function of Modbus a device is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WriteFunction {
+    /// 5 for a coil, 6 for one register, 16 for several.
+    #[default]
+    Single,
+    /// 15 for coils, 16 for registers, also for one.
+    Multiple,
+    /// 22, mask write: the bits of a point that shares its register, and no others.
+    Mask,
+    /// Reads the register, changes the bits of a point that shares it, and writes it with 6: what somebody else changes
+    /// in between is lost.
+    ReadModifyWrite,
+    /// 23: writes registers and reads them in the same request.
+    ReadWrite,
+}
+
+const FUNCTIONS: [(&str, WriteFunction); 5] = [
+    ("single", WriteFunction::Single),
+    ("multiple", WriteFunction::Multiple),
+    ("mask", WriteFunction::Mask),
+    ("read-modify-write", WriteFunction::ReadModifyWrite),
+    ("read-write", WriteFunction::ReadWrite),
+];
 
 /// A value that does not stay.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -197,8 +222,7 @@ fn one(mut section: Section<'_, '_>) -> Option<WriteConfig> {
         (None, Some(_)) => section.missing("lease", "after how long at most the value returns to the safe one"),
         (_, _) => {}
     }
-    let functions = [("single", false), ("multiple", true)];
-    let multiple = section.choice("function", &functions).unwrap_or(false);
+    let function = section.choice("function", &FUNCTIONS).unwrap_or_default();
     section.finish();
     Some(WriteConfig {
         device: device?,
@@ -215,7 +239,7 @@ fn one(mut section: Section<'_, '_>) -> Option<WriteConfig> {
             safe,
             without_broker: without_broker.unwrap_or(WITHOUT_BROKER),
         }),
-        multiple,
+        function,
     })
 }
 

@@ -1,6 +1,8 @@
 //! An engineering value as the registers a device would show: the inverse of decoding.
 
+use super::number;
 use crate::model::ValueKind;
+use crate::profile::clock::ClockLayout;
 use crate::profile::{Encoding, Point, WordOrder};
 
 /// What a simulated point shall show.
@@ -50,6 +52,9 @@ pub fn encode(
         Quantity::Number(_) if point.encoding.kind() == ValueKind::Text => Err(EncodeError::WrongKind),
         Quantity::Number(value) => {
             let raw = raw_number(point, value, factor);
+            if let Encoding::Clock(layout) = point.encoding {
+                return encode_clock(point, layout, raw, words);
+            }
             let pattern = pattern(point.encoding, raw)?;
             if point.sentinels.contains(&pattern) {
                 return Err(EncodeError::ReadsAsSentinel { raw: pattern });
@@ -58,6 +63,16 @@ pub fn encode(
             Ok(())
         }
     }
+}
+
+/// The bits of its register that belong to `point`, set, in the order of bytes that goes on the wire.
+pub fn bits_of(point: &Point) -> u16 {
+    let bits = match point.encoding {
+        Encoding::Bit(bit) => 1_u16.checked_shl(u32::from(bit)).unwrap_or(0),
+        Encoding::Bits { first, length } | Encoding::SignedBits { first, length } => ones(length) << first,
+        _ => u16::MAX,
+    };
+    point.byte_order.of(bits)
 }
 
 /// The number before scale, offset and power of ten; a bit has none of them.
@@ -90,12 +105,40 @@ fn pattern(encoding: Encoding, raw: f64) -> Result<u64, EncodeError> {
         }
         Encoding::U64 => within(0.0, below_2_64).map(|()| rounded as u64),
         Encoding::I64 => within(-below_2_63, below_2_63).map(|()| (rounded as i64).cast_unsigned()),
+        Encoding::U48 => within(0.0, BELOW_2_48).map(|()| rounded as u64),
+        Encoding::I48 => {
+            within(-BELOW_2_47 - 1.0, BELOW_2_47).map(|()| (rounded as i64).cast_unsigned() & (u64::MAX >> 16))
+        }
+        Encoding::F16 => number::half_of(raw).map(u64::from).ok_or(EncodeError::DoesNotFit { raw }),
         Encoding::F32 => Ok(u64::from((raw as f32).to_bits())),
         Encoding::F64 => Ok(raw.to_bits()),
         Encoding::Bit(_) => Ok(u64::from(raw != 0.0)),
         Encoding::Bits { length, .. } => within(0.0, f64::from(ones(length))).map(|()| rounded as u64),
-        Encoding::Text { .. } => Err(EncodeError::WrongKind),
+        Encoding::SignedBits { length, .. } => {
+            let most = f64::from(ones(length) >> 1);
+            within(-most - 1.0, most).map(|()| u64::from((rounded as i16).cast_unsigned() & ones(length)))
+        }
+        Encoding::SignMagnitude { registers } => {
+            digits(raw, |whole| number::to_sign_magnitude(whole, 16 * u32::from(registers.clamp(1, 3))))
+        }
+        Encoding::Bcd { registers } => digits(raw, |whole| number::to_bcd(whole, 4 * u32::from(registers))),
+        Encoding::Modulo10000 { registers, signed } => {
+            digits(raw, |whole| number::to_modulo_10000(whole, registers, signed))
+        }
+        Encoding::Text { .. } | Encoding::WideText { .. } | Encoding::Clock(_) => Err(EncodeError::WrongKind),
     }
+}
+
+/// The largest numbers of 48 bits without and with a sign.
+const BELOW_2_48: f64 = 281_474_976_710_655.0;
+const BELOW_2_47: f64 = 140_737_488_355_327.0;
+
+/// The pattern that `write` makes of the whole number nearest to `raw`.
+fn digits(raw: f64, write: impl Fn(i64) -> Option<u64>) -> Result<u64, EncodeError> {
+    // Whole numbers beyond are not told apart by doubles.
+    let is_exact = raw.abs() <= 9_007_199_254_740_992.0;
+    let pattern = is_exact.then(|| write(raw.round() as i64)).flatten();
+    pattern.ok_or(EncodeError::DoesNotFit { raw })
 }
 
 /// A number with the lowest `length` bits set.
@@ -105,20 +148,33 @@ fn ones(length: u8) -> u16 {
 
 /// Puts a right-aligned bit pattern into the registers.
 fn place(point: &Point, pattern: u64, words: &mut [u16]) {
+    let order = point.byte_order;
+    let replace = |word: u16, bits: u16, first: u8| {
+        let kept = order.of(word) & !(bits << first);
+        order.of(kept | (pattern as u16) << first)
+    };
     match point.encoding {
         Encoding::Bit(_) if point.table.holds_bits() => words[0] = pattern as u16,
-        Encoding::Bit(bit) => words[0] = words[0] & !(1 << bit) | (pattern as u16) << bit,
-        Encoding::Bits { first, length } => {
-            words[0] = words[0] & !(ones(length) << first) | (pattern as u16) << first;
+        Encoding::Bit(bit) => words[0] = replace(words[0], 1, bit),
+        Encoding::Bits { first, length } | Encoding::SignedBits { first, length } => {
+            words[0] = replace(words[0], ones(length), first);
         }
         Encoding::U16
         | Encoding::I16
         | Encoding::U32
         | Encoding::I32
+        | Encoding::U48
+        | Encoding::I48
         | Encoding::U64
         | Encoding::I64
+        | Encoding::F16
         | Encoding::F32
         | Encoding::F64
+        | Encoding::SignMagnitude { .. }
+        | Encoding::Bcd { .. }
+        | Encoding::Modulo10000 { .. }
+        | Encoding::Clock(_)
+        | Encoding::WideText { .. }
         | Encoding::Text { .. } => {
             let width = usize::from(point.encoding.width());
             for (position, word) in words[..width].iter_mut().enumerate() {
@@ -126,24 +182,44 @@ fn place(point: &Point, pattern: u64, words: &mut [u16]) {
                     WordOrder::HighFirst => width - 1 - position,
                     WordOrder::LowFirst => position,
                 };
-                *word = (pattern >> (16 * significance)) as u16;
+                *word = order.of(pattern.checked_shr(16 * significance as u32).unwrap_or(0) as u16);
             }
         }
     }
 }
 
-fn encode_text(point: &Point, text: &str, words: &mut [u16]) -> Result<(), EncodeError> {
-    let Encoding::Text { registers } = point.encoding else { return Err(EncodeError::WrongKind) };
-    let mut bytes = text.bytes().chain(std::iter::repeat(0));
-    for word in &mut words[..usize::from(registers)] {
-        *word = u16::from_be_bytes([bytes.next().unwrap_or(0), bytes.next().unwrap_or(0)]);
+fn encode_clock(point: &Point, layout: ClockLayout, raw: f64, words: &mut [u16]) -> Result<(), EncodeError> {
+    let number = layout.show(raw.round() as i64, words).map_err(|_| EncodeError::DoesNotFit { raw })?;
+    match number {
+        Some(number) => place(point, number, words),
+        None => words.iter_mut().for_each(|word| *word = point.byte_order.of(*word)),
     }
     Ok(())
+}
+
+fn encode_text(point: &Point, text: &str, words: &mut [u16]) -> Result<(), EncodeError> {
+    match point.encoding {
+        Encoding::Text { registers } => {
+            let mut bytes = text.bytes().chain(std::iter::repeat(0));
+            for word in &mut words[..usize::from(registers)] {
+                let pair = [bytes.next().unwrap_or(0), bytes.next().unwrap_or(0)];
+                *word = point.byte_order.of(u16::from_be_bytes(pair));
+            }
+            Ok(())
+        }
+        Encoding::WideText { registers } => {
+            let mut units = text.encode_utf16().chain(std::iter::repeat(0));
+            words[..usize::from(registers)].fill_with(|| point.byte_order.of(units.next().unwrap_or(0)));
+            Ok(())
+        }
+        _ => Err(EncodeError::WrongKind),
+    }
 }
 
 fn encode_sentinel(point: &Point, words: &mut [u16]) -> Result<(), EncodeError> {
     let pattern = match (point.sentinels.first(), point.encoding) {
         (Some(sentinel), _) => *sentinel,
+        (None, Encoding::F16) => 0x7E00,
         (None, Encoding::F32) => u64::from(f32::NAN.to_bits()),
         (None, Encoding::F64) => f64::NAN.to_bits(),
         (None, _) => return Err(EncodeError::WrongKind),

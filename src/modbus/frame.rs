@@ -11,10 +11,6 @@ use super::error::{Came, Mismatch, PollError, StreamFault};
 use super::objects;
 use super::write;
 
-/// Most registers one request reads (Modbus Application Protocol 1.1b3, 6.3).
-pub const REGISTERS_MAX: u16 = 125;
-/// Most bits one request reads (Modbus Application Protocol 1.1b3, 6.1).
-pub const BITS_MAX: u16 = 2000;
 /// Longest frame, either framing: 260 bytes on TCP (Modbus Messaging on TCP/IP 1.0b, 4.1), 256 on RTU.
 pub const FRAME_MAX: usize = 260;
 /// Bytes of a read request on RTU.
@@ -45,17 +41,16 @@ pub struct ReadRequest {
 }
 
 impl ReadRequest {
-    /// Refuses a count that no answer can carry: 1 to 125 registers, 1 to 2000 bits.
+    /// Refuses a count that no answer can carry: 1 to 125 registers (62 of 32 bits), 1 to 2000 bits.
     pub fn check(&self) -> Result<(), PollError> {
-        let limit = if self.table.holds_bits() { BITS_MAX } else { REGISTERS_MAX };
+        let limit = self.table.items_per_read();
         let fits = (1..=limit).contains(&self.count);
         if fits { Ok(()) } else { Err(PollError::Refused { count: self.count, limit }) }
     }
 
     /// Data bytes of the answer, after the byte count.
     pub fn data_bytes(&self) -> usize {
-        let count = usize::from(self.count);
-        if self.table.holds_bits() { count.div_ceil(8) } else { 2 * count }
+        self.table.data_bytes(self.count)
     }
 
     /// The request as a Modbus TCP frame.
@@ -79,7 +74,8 @@ impl ReadRequest {
         [self.unit.get(), self.table.read_function(), a0, a1, c0, c1]
     }
 
-    /// Checks an answer and puts its words into `into` (cleared first): registers, or one word 0 or 1 for each bit.
+    /// Checks an answer and puts its words into `into` (cleared first): registers, high word first where they have 32 bits, or
+    /// one word 0 or 1 for each bit.
     ///
     /// `pdu` begins with the function code and ends with the last data byte.
     pub fn take_answer(&self, unit: u8, pdu: &[u8], into: &mut Vec<u16>) -> Result<(), PollError> {
@@ -162,9 +158,10 @@ pub struct RtuFrame {
 /// The answer to a read request (functions 1 to 4, or identification objects), to one that writes, or the exception at the head of `received`, whatever follows it.
 pub fn split_rtu(received: &[u8]) -> Option<RtuFrame> {
     let (unit, answered, length) = match *received {
-        [unit, function @ (0x81..=0x86 | 0x8F | 0x90), ..] => (unit, function, RTU_EXCEPTION),
+        [unit, function @ (0x81..=0x86 | 0x8F | 0x90 | 0x96 | 0x97), ..] => (unit, function, RTU_EXCEPTION),
         [unit, function @ (5 | 6 | 15 | 16), ..] => (unit, function, write::RTU_ANSWER),
-        [unit, function @ 1..=4, bytes, ..] => (unit, function, RTU_OVERHEAD + usize::from(bytes)),
+        [unit, 22, ..] => (unit, 22, write::RTU_MASK_ANSWER),
+        [unit, function @ (1..=4 | 23), bytes, ..] => (unit, function, RTU_OVERHEAD + usize::from(bytes)),
         [unit, objects::FUNCTION, ..] => (unit, objects::FUNCTION, objects::rtu_length(received)?),
         _ => return None,
     };

@@ -4,7 +4,8 @@
 //! a floating-point number that reads exactly so is hardly ever chance, a scaled 16-bit one often is.
 
 use super::codec;
-use crate::profile::{Encoding, Point, Table, WordOrder};
+use crate::model::ValueKind;
+use crate::profile::{ByteOrder, Encoding, Point, Table, WordOrder};
 
 /// Scales of whole numbers, the likeliest first.
 const SCALES: [f64; 7] = [1.0, 0.1, 0.01, 0.001, 10.0, 100.0, 1000.0];
@@ -39,6 +40,8 @@ pub struct Guess {
     pub encoding: Encoding,
     /// Which register comes first; of no meaning for one register.
     pub word_order: WordOrder,
+    /// Which byte of a register comes first.
+    pub byte_order: ByteOrder,
     /// What the raw number is multiplied with.
     pub scale: f64,
     /// What it gives.
@@ -62,20 +65,17 @@ pub fn guess(runs: &[(u16, Vec<u16>)], shown: Shown) -> Vec<Guess> {
 
 /// What fits at one address, with its rank and how far it is off.
 fn at(address: u16, words: &[u16], shown: Shown) -> Vec<(u8, f64, Guess)> {
-    use Encoding::{F32, F64, I16, I32, I64, U16, U32, U64};
-    const ORDERS: [WordOrder; 2] = [WordOrder::HighFirst, WordOrder::LowFirst];
     let mut found = Vec::new();
-    for (encoding, rank) in [(F32, 0), (F64, 0), (U32, 2), (I32, 2), (U16, 4), (I16, 4), (U64, 6), (I64, 6)] {
-        let is_float = matches!(encoding, F32 | F64);
-        let is_signed = matches!(encoding, I16 | I32 | I64);
+    for (encoding, rank) in ENCODINGS {
+        let is_float = encoding.kind() != ValueKind::Int && encoding != Encoding::U64;
+        let is_signed = is_signed(encoding);
         // A number that is not negative reads the same either way.
         if is_signed && shown.value >= 0.0 || !is_signed && !is_float && shown.value < 0.0 {
             continue;
         }
-        let orders = if encoding.width() == 1 { &ORDERS[..1] } else { &ORDERS[..] };
         let scales = if is_float { &FLOAT_SCALES[..] } else { &SCALES[..] };
-        for word_order in orders {
-            let Some(raw) = read(encoding, *word_order, words) else { continue };
+        for (word_order, byte_order, unusual) in orders(encoding) {
+            let Some(raw) = read(encoding, word_order, byte_order, words) else { continue };
             // A register of zeros before a short number says nothing more than the short number.
             let is_padded = !is_float && encoding.width() > 1 && raw.abs() < 65_536.0;
             for (position, scale) in scales.iter().enumerate() {
@@ -83,8 +83,8 @@ fn at(address: u16, words: &[u16], shown: Shown) -> Vec<(u8, f64, Guess)> {
                 let distance = (value - shown.value).abs();
                 // Rounding of the product must not count against it.
                 if distance <= shown.tolerance * (1.0 + 1e-9) {
-                    let unlikely = 2 * u8::from(is_padded) + u8::from(position > 0);
-                    let guess = Guess { address, encoding, word_order: *word_order, scale: *scale, value };
+                    let unlikely = 2 * u8::from(is_padded) + u8::from(position > 0) + unusual;
+                    let guess = Guess { address, encoding, word_order, byte_order, scale: *scale, value };
                     found.push((rank + unlikely, distance, guess));
                 }
             }
@@ -93,9 +93,46 @@ fn at(address: u16, words: &[u16], shown: Shown) -> Vec<(u8, f64, Guess)> {
     found
 }
 
-fn read(encoding: Encoding, word_order: WordOrder, words: &[u16]) -> Option<f64> {
+/// Encodings of numbers and how unlikely each is by itself: what few devices have comes behind what most do.
+const ENCODINGS: [(Encoding, u8); 18] = [
+    (Encoding::F32, 0),
+    (Encoding::F64, 0),
+    (Encoding::U32, 2),
+    (Encoding::I32, 2),
+    (Encoding::U16, 4),
+    (Encoding::I16, 4),
+    (Encoding::Bcd { registers: 2 }, 5),
+    (Encoding::Modulo10000 { registers: 2, signed: false }, 5),
+    (Encoding::Modulo10000 { registers: 3, signed: false }, 5),
+    (Encoding::U64, 6),
+    (Encoding::I64, 6),
+    (Encoding::U48, 7),
+    (Encoding::I48, 7),
+    (Encoding::Bcd { registers: 1 }, 7),
+    (Encoding::Bcd { registers: 4 }, 7),
+    (Encoding::SignMagnitude { registers: 1 }, 7),
+    (Encoding::SignMagnitude { registers: 2 }, 7),
+    (Encoding::F16, 8),
+];
+
+fn is_signed(encoding: Encoding) -> bool {
+    matches!(encoding, Encoding::I16 | Encoding::I32 | Encoding::I48 | Encoding::I64 | Encoding::SignMagnitude { .. })
+}
+
+/// Orders of words and bytes to try, and how much less likely each makes a reading. Bytes the other way round are tried
+/// for what most devices have: of any two bytes some scale makes something.
+fn orders(encoding: Encoding) -> Vec<(WordOrder, ByteOrder, u8)> {
+    use ByteOrder::{HighFirst, LowFirst};
+    let words = [WordOrder::HighFirst, WordOrder::LowFirst];
+    let words = if encoding.width() == 1 { &words[..1] } else { &words[..] };
+    let is_usual = matches!(encoding, Encoding::F32 | Encoding::F64 | Encoding::U32 | Encoding::I32);
+    let swapped = words.iter().filter(|_| is_usual).map(|order| (*order, LowFirst, 1));
+    words.iter().map(|order| (*order, HighFirst, 0)).chain(swapped).collect()
+}
+
+fn read(encoding: Encoding, word_order: WordOrder, byte_order: ByteOrder, words: &[u16]) -> Option<f64> {
     let words = words.get(..usize::from(encoding.width()))?;
-    let point = Point { word_order, ..Point::plain("", Table::HoldingRegisters, 0, encoding) };
+    let point = Point { word_order, byte_order, ..Point::plain("", Table::HoldingRegisters, 0, encoding) };
     codec::decode(&point, words, None).value().and_then(crate::model::Value::number)
 }
 
@@ -121,6 +158,20 @@ mod tests {
         let found = best(&[7, low, high, 9], "231.4");
         assert_eq!((found.address, found.encoding, found.word_order), (101, Encoding::F32, WordOrder::LowFirst));
         assert_eq!(found.scale, 1.0);
+    }
+
+    #[test]
+    fn bytes_the_other_way_round_and_decimal_digits_are_found() {
+        let [high, low] = float(231.43).map(u16::swap_bytes);
+        let found = best(&[7, low, high, 9], "231.4");
+        assert_eq!((found.address, found.encoding), (101, Encoding::F32));
+        assert_eq!((found.word_order, found.byte_order), (WordOrder::LowFirst, ByteOrder::LowFirst));
+        let found = best(&[7, 0x0012, 0x3456, 9], "123456");
+        assert_eq!((found.address, found.encoding), (101, Encoding::Bcd { registers: 2 }));
+        let found = best(&[65_535, 12, 3456, 65_535], "123456");
+        assert_eq!((found.address, found.encoding), (101, Encoding::Modulo10000 { registers: 2, signed: false }));
+        let found = best(&[7, 0x84D2, 9], "-1234");
+        assert_eq!((found.address, found.encoding), (101, Encoding::SignMagnitude { registers: 1 }));
     }
 
     #[test]

@@ -125,7 +125,7 @@ impl Search {
     /// Begins with a block that was refused with `code`; `width` gives what a point takes, in registers or bits.
     pub fn new(block: &Block, code: u8, width: impl Fn(&BlockPoint) -> u16) -> Self {
         let span = |point: &BlockPoint| {
-            let start = u32::from(block.address) + u32::from(point.offset);
+            let start = u32::from(block.address) + u32::from(point.offset / block.table.item_words());
             (start, start + u32::from(width(point)))
         };
         let mut spans: Vec<Span> = block.points.iter().map(span).collect();

@@ -11,6 +11,7 @@ pub mod guess;
 pub mod identify;
 pub mod lessons;
 pub mod mbap;
+mod number;
 pub mod objects;
 pub mod plan;
 pub mod rtu;

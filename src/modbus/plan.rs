@@ -12,11 +12,6 @@ use std::time::Duration;
 use super::lessons::Lessons;
 use crate::profile::{Point, ReadLimits, Registers, Table};
 
-/// Most registers one read may return (Modbus Application Protocol 1.1b3, 6.3).
-pub const REGISTERS_PER_READ: u16 = 125;
-/// Most bits one read may return (Modbus Application Protocol 1.1b3, 6.1).
-pub const BITS_PER_READ: u16 = 2000;
-
 /// A point that is wanted and how often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlanPoint {
@@ -40,9 +35,9 @@ pub struct Block {
 }
 
 impl Block {
-    /// Data bytes of the answer: two for each register, one for eight bits or part of it.
+    /// Data bytes of the answer: two for each register (four where it has 32 bits), one for eight bits or part of it.
     pub fn data_bytes(&self) -> u16 {
-        if self.table.holds_bits() { self.count.div_ceil(8) } else { 2 * self.count }
+        u16::try_from(self.table.data_bytes(self.count)).unwrap_or(u16::MAX)
     }
 }
 
@@ -51,9 +46,11 @@ impl Block {
 pub struct BlockPoint {
     /// Index of the point in the profile.
     pub point: usize,
-    /// Where it begins, counted from the first item of the block.
+    /// Where it begins, counted in words from the first one of the block.
     pub offset: u16,
-    /// False when it is read only as the scale factor of others.
+    /// Which of its registers this is, from 0 on, where they are scattered; else 0, and it is all of them.
+    pub part: u16,
+    /// False when it is read only as the scale factor of others, or is not the first part of its point.
     pub wanted: bool,
 }
 
@@ -91,7 +88,7 @@ impl ReadCost {
     pub const FEWEST: Self = Self { request: Duration::from_secs(1), register: Duration::ZERO };
 
     fn of(self, table: Table, count: u32) -> Duration {
-        let registers = if table.holds_bits() { count.div_ceil(16) } else { count };
+        let registers = if table.holds_bits() { count.div_ceil(16) } else { count * u32::from(table.item_words()) };
         self.request + self.register * registers
     }
 }
@@ -118,10 +115,10 @@ impl Terms<'_> {
 
     fn limit(&self, table: Table) -> u32 {
         match table.holds_bits() {
-            true => u32::from(self.limits.bits.min(BITS_PER_READ)),
+            true => u32::from(self.limits.bits.min(table.items_per_read())),
             false => {
-                let learned = self.lessons.registers_max.unwrap_or(REGISTERS_PER_READ);
-                u32::from(self.limits.registers.min(REGISTERS_PER_READ).min(learned))
+                let learned = self.lessons.registers_max.unwrap_or(u16::MAX);
+                u32::from(self.limits.registers.min(table.items_per_read()).min(learned))
             }
         }
     }
@@ -170,22 +167,23 @@ pub fn plan(points: &[Point], wanted: &[PlanPoint], terms: &Terms<'_>) -> Result
         }
     }
     let refusal_of = |index: usize| {
-        let span = Span::new(points, index, true, terms).ok()?;
-        terms.lessons.refusal(span.table, span.start, span.end)
+        let spans = Span::of(points, index, true, terms).ok()?;
+        spans.iter().find_map(|span| terms.lessons.refusal(span.table, span.start, span.end))
     };
     // A value without its scale factor is none.
     let refusal = |span: &Span| refusal_of(span.point).or_else(|| refusal_of(points[span.point].scale_factor?));
     let mut groups = Vec::with_capacity(intervals.len());
     for (interval, group) in intervals {
-        let spans = group.into_iter().map(|(point, wanted)| Span::new(points, point, wanted, terms));
-        let spans = spans.collect::<Result<Vec<Span>, _>>()?;
+        let spans = group.into_iter().map(|(point, wanted)| Span::of(points, point, wanted, terms));
+        let spans = spans.collect::<Result<Vec<Vec<Span>>, _>>()?.into_iter().flatten();
+        let spans: Vec<Span> = spans.collect();
         let refused = spans.iter().filter(|span| span.wanted);
         let refused = refused.filter_map(|span| Some((span.point, refusal(span)?))).collect();
         let asked = spans.into_iter().filter(|span| refusal(span).is_none()).collect();
         groups.push(PollGroup { interval, blocks: coalesce(asked, terms), refused });
     }
-    let alone = wanted.iter().map(|wanted| Span::new(points, wanted.point, true, terms));
-    let alone: Vec<Span> = alone.collect::<Result<_, _>>()?;
+    let alone = wanted.iter().map(|wanted| Span::of(points, wanted.point, true, terms));
+    let alone: Vec<Span> = alone.collect::<Result<Vec<Vec<Span>>, _>>()?.into_iter().flatten().collect();
     let cheapest = |span: &Span| {
         let block = span.into_block();
         (refusal(span).is_some(), block.data_bytes(), block.table, block.address)
@@ -194,7 +192,7 @@ pub fn plan(points: &[Point], wanted: &[PlanPoint], terms: &Terms<'_>) -> Result
     Ok(PollPlan { groups, probe: probe.ok_or(PlanError::NothingWanted)? })
 }
 
-/// What one point needs of a request.
+/// What one point, or one of its scattered registers, needs of a request.
 #[derive(Debug, Clone, Copy)]
 struct Span {
     table: Table,
@@ -202,15 +200,26 @@ struct Span {
     end: u32,
     address: u16,
     point: usize,
+    part: u16,
     wanted: bool,
 }
 
 impl Span {
+    /// What the point with this index needs: one span, or one for each of its scattered registers.
+    fn of(points: &[Point], index: usize, wanted: bool, terms: &Terms<'_>) -> Result<Vec<Self>, PlanError> {
+        let first = Self::new(points, index, wanted, terms)?;
+        let others = (1_u16..).zip(points[index].scattered.iter().skip(1)).map(|(part, address)| {
+            let start = u32::from(*address);
+            Self { start, end: start + 1, address: *address, part, wanted: false, ..first }
+        });
+        Ok(std::iter::once(first).chain(others).collect())
+    }
+
     fn new(points: &[Point], index: usize, wanted: bool, terms: &Terms<'_>) -> Result<Self, PlanError> {
         let point = &points[index];
-        let whole = point.read_whole.unwrap_or(Registers { address: point.address, count: point.encoding.width() });
+        let whole = point.read_whole.unwrap_or(Registers { address: point.address, count: point.items() });
         let start = u32::from(whole.address.min(point.address));
-        let end = (u32::from(point.address) + u32::from(point.encoding.width()))
+        let end = (u32::from(point.address) + u32::from(point.items()))
             .max(u32::from(whole.address) + u32::from(whole.count));
         // What was learned never takes a point away: its own registers may be asked for together.
         let limit = Terms { lessons: &NO_LESSONS, ..*terms }.limit(point.table);
@@ -218,7 +227,7 @@ impl Span {
             let (count, limit) = (end - start, u16::try_from(limit).unwrap_or(u16::MAX));
             return Err(PlanError::PointTooLarge { point: point.name.clone(), table: point.table, count, limit });
         }
-        Ok(Self { table: point.table, start, end, address: point.address, point: index, wanted })
+        Ok(Self { table: point.table, start, end, address: point.address, point: index, part: 0, wanted })
     }
 
     fn into_block(self) -> Block {
@@ -273,11 +282,12 @@ fn close(spans: &[Span], end: u32) -> Block {
     let narrow = |number: u32| u16::try_from(number).expect("a span ends at 65535 and is at most 2000 long");
     let block_point = |span: &Span| BlockPoint {
         point: span.point,
-        offset: narrow(u32::from(span.address) - start),
+        offset: narrow((u32::from(span.address) - start) * u32::from(span.table.item_words())),
+        part: span.part,
         wanted: span.wanted,
     };
     let mut points: Vec<BlockPoint> = spans.iter().map(block_point).collect();
-    points.sort_by_key(|point| (point.offset, point.point));
+    points.sort_by_key(|point| (point.offset, point.point, point.part));
     Block { table: spans[0].table, address: narrow(start), count: narrow(end - start), points }
 }
 

@@ -12,8 +12,13 @@ use super::frame::crc16;
 /// Most registers one request writes (Modbus Application Protocol 1.1b3, 6.12).
 pub const REGISTERS_PER_WRITE: usize = 123;
 
+/// Most registers that are written while others are read (Modbus Application Protocol 1.1b3, 6.17).
+pub const REGISTERS_PER_READ_WRITE: usize = 121;
+
 /// Bytes of an answer on RTU: unit, function, address, value or count, CRC.
 pub const RTU_ANSWER: usize = 8;
+/// Bytes of the answer to a mask write on RTU: unit, function, address, two masks, CRC.
+pub const RTU_MASK_ANSWER: usize = 10;
 
 const EXCEPTION_BIT: u8 = 0x80;
 
@@ -27,6 +32,12 @@ pub enum WriteWith {
     Single,
     /// 15 for coils, 16 for registers.
     Multiple,
+    /// 22: keeps the bits of the first word of the request, sets those of the second, which are others.
+    Mask,
+    /// 6, with what was read just before: never goes out as it is, see [`modified`](WriteRequest::modified).
+    ReadModifyWrite,
+    /// 23: writes registers and reads the same ones.
+    ReadWrite,
 }
 
 /// One request that writes contiguous registers or coils.
@@ -47,34 +58,76 @@ pub struct WriteRequest {
 impl WriteRequest {
     /// Refuses what no device takes: a table that cannot be written, or more than one request carries.
     pub fn check(&self) -> Result<(), PollError> {
-        let limit = match self.with {
-            WriteWith::Single => 1,
-            WriteWith::Multiple => REGISTERS_PER_WRITE,
+        let (least, limit) = match self.with {
+            WriteWith::Single => (1, 1),
+            WriteWith::Multiple => (1, REGISTERS_PER_WRITE),
+            WriteWith::Mask => (2, 2),
+            WriteWith::ReadWrite => (1, REGISTERS_PER_READ_WRITE),
+            // What is to be written is not known before it was read.
+            WriteWith::ReadModifyWrite => (1, 0),
         };
-        let fits =
-            (1..=limit).contains(&self.words.len()) && matches!(self.table, Table::Coils | Table::HoldingRegisters);
+        let is_table = match self.with {
+            WriteWith::Single | WriteWith::Multiple => matches!(self.table, Table::Coils | Table::HoldingRegisters),
+            WriteWith::Mask | WriteWith::ReadModifyWrite | WriteWith::ReadWrite => {
+                self.table == Table::HoldingRegisters
+            }
+        };
+        let fits = (least..=limit).contains(&self.words.len()) && is_table;
         let count = u16::try_from(self.words.len()).unwrap_or(u16::MAX);
         if fits { Ok(()) } else { Err(PollError::Refused { count, limit: limit as u16 }) }
     }
 
-    /// Function code: 5, 6, 15 or 16.
+    /// The request that writes the register of a point that shares it, which reads as `word` now.
+    #[must_use]
+    pub fn modified(self, word: u16) -> Self {
+        match (self.with, &self.words[..]) {
+            (WriteWith::ReadModifyWrite, [kept, set]) => {
+                Self { words: vec![word & kept | set & !kept], with: WriteWith::Single, ..self }
+            }
+            (_, _) => self,
+        }
+    }
+
+    /// Registers or coils that are written.
+    pub fn count(&self) -> u16 {
+        match self.with {
+            WriteWith::Mask | WriteWith::ReadModifyWrite => 1,
+            WriteWith::Single | WriteWith::Multiple | WriteWith::ReadWrite => {
+                u16::try_from(self.words.len()).unwrap_or(u16::MAX)
+            }
+        }
+    }
+
+    /// Function code: 5, 6, 15, 16, 22 or 23.
     pub fn function(&self) -> u8 {
         match (self.with, self.table.holds_bits()) {
             (WriteWith::Single, true) => 5,
-            (WriteWith::Single, false) => 6,
+            (WriteWith::Single | WriteWith::ReadModifyWrite, false) => 6,
+            (WriteWith::ReadModifyWrite, true) => 5,
             (WriteWith::Multiple, true) => 15,
             (WriteWith::Multiple, false) => 16,
+            (WriteWith::Mask, _) => 22,
+            (WriteWith::ReadWrite, _) => 23,
         }
     }
 
     /// Whether the right answer is, byte for byte, the request.
     pub fn answer_is_the_request(&self) -> bool {
-        self.with == WriteWith::Single
+        match self.with {
+            WriteWith::Single | WriteWith::ReadModifyWrite | WriteWith::Mask => true,
+            WriteWith::Multiple | WriteWith::ReadWrite => false,
+        }
     }
 
     /// From the function code on.
     fn pdu(&self) -> Vec<u8> {
-        let mut pdu = self.answer_pdu().to_vec();
+        let mut pdu = self.answer_pdu();
+        if self.with == WriteWith::ReadWrite {
+            let ([a0, a1], [c0, c1]) = (self.address.to_be_bytes(), self.count().to_be_bytes());
+            let data: Vec<u8> = self.words.iter().flat_map(|word| word.to_be_bytes()).collect();
+            pdu = vec![self.function(), a0, a1, c0, c1, a0, a1, c0, c1, data.len() as u8];
+            pdu.extend(data);
+        }
         if self.with == WriteWith::Multiple {
             let data: Vec<u8> = match self.table.holds_bits() {
                 true => self
@@ -90,10 +143,17 @@ impl WriteRequest {
         pdu
     }
 
-    /// What the device answers when it has done it.
-    fn answer_pdu(&self) -> [u8; 5] {
+    /// What the device answers when it has done it; of function 23, whose answer ends with what was read, its beginning.
+    fn answer_pdu(&self) -> Vec<u8> {
         let [a0, a1] = self.address.to_be_bytes();
         let first = self.words.first().copied().unwrap_or(0);
+        if self.with == WriteWith::ReadWrite {
+            return vec![self.function(), (2 * self.words.len()) as u8];
+        }
+        if self.with == WriteWith::Mask {
+            let masks = self.words.iter().flat_map(|word| word.to_be_bytes());
+            return [self.function(), a0, a1].into_iter().chain(masks).collect();
+        }
         let second = match (self.with, self.table.holds_bits()) {
             (WriteWith::Single, true) => {
                 if first == 0 {
@@ -102,11 +162,13 @@ impl WriteRequest {
                     COIL_ON
                 }
             }
-            (WriteWith::Single, false) => first,
             (WriteWith::Multiple, _) => self.words.len() as u16,
+            (WriteWith::Single, false) | (WriteWith::ReadModifyWrite | WriteWith::Mask | WriteWith::ReadWrite, _) => {
+                first
+            }
         };
         let [s0, s1] = second.to_be_bytes();
-        [self.function(), a0, a1, s0, s1]
+        vec![self.function(), a0, a1, s0, s1]
     }
 
     /// The request as a Modbus TCP frame.
@@ -137,6 +199,12 @@ impl WriteRequest {
             [function, code, ..] if function == asked | EXCEPTION_BIT => Err(PollError::Exception(code)),
             [function, ..] if function != asked => {
                 Err(PollError::WrongAnswer(Mismatch::Function { asked, answered: function }))
+            }
+            _ if self.with == WriteWith::ReadWrite => {
+                let expected = 2 + 2 * self.words.len();
+                let is_whole = pdu.starts_with(&self.answer_pdu()) && pdu.len() >= expected;
+                let mismatch = Mismatch::NotRepeated;
+                if is_whole { Ok(()) } else { Err(PollError::WrongAnswer(mismatch)) }
             }
             // More than belongs to it says nothing against it.
             _ if pdu.starts_with(&self.answer_pdu()) => Ok(()),
@@ -173,6 +241,35 @@ mod tests {
             WriteRequest { address: 1, ..write(Table::HoldingRegisters, &[0x0A, 0x0102], WriteWith::Multiple) };
         assert_eq!(registers.to_tcp(0)[7..], [16, 0, 1, 0, 2, 4, 0, 0x0A, 1, 2]);
         assert_eq!(registers.to_rtu().len(), 7 + 4 + 2);
+    }
+
+    #[test]
+    fn bits_are_written_by_mask_and_registers_while_they_are_read() {
+        // Modbus Application Protocol 1.1b3, 6.16: the example.
+        let mask = WriteRequest { address: 4, ..write(Table::HoldingRegisters, &[0xF2, 0x25], WriteWith::Mask) };
+        assert_eq!(mask.to_tcp(0)[7..], [22, 0, 4, 0, 0xF2, 0, 0x25]);
+        assert!(mask.take_answer(0x11, &[22, 0, 4, 0, 0xF2, 0, 0x25]).is_ok());
+        assert!(mask.take_answer(0x11, &[22, 0, 4, 0, 0xF2, 0, 0x24]).is_err());
+        assert!(matches!(mask.take_answer(0x11, &[0x96, 1]), Err(PollError::Exception(1))));
+        assert_eq!((mask.to_rtu().len(), mask.rtu_answer()), (RTU_MASK_ANSWER, mask.to_rtu()));
+        // 6.17, with the registers that are written as those that are read.
+        let both =
+            WriteRequest { address: 14, ..write(Table::HoldingRegisters, &[0xFF, 0xFF, 0xFF], WriteWith::ReadWrite) };
+        let sent = [23, 0, 14, 0, 3, 0, 14, 0, 3, 6, 0, 0xFF, 0, 0xFF, 0, 0xFF];
+        assert_eq!(both.to_tcp(0)[7..], sent);
+        let answer = [23, 6, 0, 0xFF, 0, 0xFF, 0, 0xFE];
+        assert!(both.take_answer(0x11, &answer).is_ok() && both.take_answer(0x11, &answer[..7]).is_err());
+    }
+
+    #[test]
+    fn a_register_that_is_shared_is_written_as_it_was_read_but_for_its_bits() {
+        let order = write(Table::HoldingRegisters, &[0xFFF0, 0x0005], WriteWith::ReadModifyWrite);
+        assert!(order.check().is_err());
+        let written = order.modified(0xABCD);
+        assert_eq!(
+            (written.words.as_slice(), written.with, written.check().is_ok()),
+            (&[0xABC5][..], WriteWith::Single, true)
+        );
     }
 
     #[test]

@@ -51,29 +51,35 @@ pub struct UnitId(u8);
 /// A unit id that the kind of link does not allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UnitIdError {
-    /// Outside 1 to 247 on a serial line.
-    #[error("must be 1 to 247")]
+    /// Outside 1 to 255 on a serial line.
+    #[error("must be 1 to 247, or 248 to 255, which are reserved")]
     Serial,
-    /// Outside 0 to 247 and 255 on TCP.
-    #[error("must be 0 to 247 or 255")]
+    /// Outside 0 to 255 on TCP.
+    #[error("must be 0 to 247 or 255, or 248 to 254, which are reserved")]
     Tcp,
 }
 
 impl UnitId {
-    /// A unit id on a serial line: 1 to 247.
+    /// A unit id on a serial line: 1 to 247 by the standard (Modbus over Serial Line 1.02, 2.2), and 248 to 255, which some
+    /// devices have although they are reserved.
     pub fn serial(raw: i64) -> Result<Self, UnitIdError> {
         match u8::try_from(raw) {
-            Ok(id @ 1..=247) => Ok(Self(id)),
+            Ok(id @ 1..) => Ok(Self(id)),
             _ => Err(UnitIdError::Serial),
         }
     }
 
-    /// A unit id behind a TCP endpoint: 0 to 247 or 255.
+    /// A unit id behind a TCP endpoint: 0 to 247 or 255, and 248 to 254, which are reserved.
     pub fn tcp(raw: i64) -> Result<Self, UnitIdError> {
         match u8::try_from(raw) {
-            Ok(id @ (0..=247 | 255)) => Ok(Self(id)),
-            _ => Err(UnitIdError::Tcp),
+            Ok(id) => Ok(Self(id)),
+            Err(_) => Err(UnitIdError::Tcp),
         }
+    }
+
+    /// True for 248 to 255, which the specification reserves.
+    pub fn is_reserved(self) -> bool {
+        self.0 >= 248
     }
 
     /// The byte on the wire.
@@ -230,11 +236,13 @@ mod tests {
     #[test]
     fn broadcast_and_reserved_unit_ids_are_refused_on_a_serial_line() {
         assert!(UnitId::serial(0).is_err());
-        assert!(UnitId::serial(248).is_err());
+        assert!(UnitId::serial(256).is_err());
+        assert!(UnitId::serial(248).is_ok_and(UnitId::is_reserved));
         assert!(UnitId::serial(-1).is_err());
         assert_eq!(UnitId::serial(247).map(UnitId::get), Ok(247));
         assert_eq!(UnitId::tcp(255).map(UnitId::get), Ok(255));
-        assert!(UnitId::tcp(250).is_err());
+        assert!(UnitId::tcp(250).is_ok_and(UnitId::is_reserved));
+        assert!(UnitId::tcp(256).is_err());
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::profile::{FirmwareMap, ModbusProfile, Pacing, Point, Profile, Protoco
 use super::identity::judgement;
 use super::poller::PollerError;
 pub(super) use answers::Answers;
-use reads::{BlockPlan, FactorPlace, GroupPlan, PointPlace, Reads, Tags, points_of};
+use reads::{BlockPlan, FactorPlace, GroupPlan, PartPlace, PointPlace, Reads, Tags, points_of};
 
 /// One device, ready to be asked.
 pub(super) struct DevicePlan {
@@ -98,6 +98,16 @@ impl DevicePlan {
         }
     }
 
+    /// Why the device may refuse what it is asked for, when the address of a tag looks like one out of a manual.
+    pub(super) fn address_hint(&self) -> Option<String> {
+        let modbus = self.modbus().filter(|_| !self.profile.is_shipped())?;
+        self.tags.points().find_map(|point| {
+            let point = modbus.points.get(point)?;
+            let hint = modbus.explain_refusal(point)?;
+            Some(format!("{} at {}: {hint}", point.name, point.address))
+        })
+    }
+
     /// A point of the profile as the map in use has it; nothing where the device does not have it.
     pub(super) fn point(&self, index: usize) -> Option<&Point> {
         let map = match &self.map {
@@ -168,7 +178,7 @@ impl DevicePlan {
 
     /// Registers or bits that the point with this index takes.
     pub(super) fn width(&self, point: usize) -> u16 {
-        self.points().get(point).map_or(1, |point| point.encoding.width())
+        self.points().get(point).map_or(1, Point::items)
     }
 
     /// The device may have become another: until that is known its values are doubtful, where maps differ.
@@ -209,9 +219,9 @@ impl DevicePlan {
         series.map(|series| Row::all_bad(Arc::clone(series), time, fault)).collect()
     }
 
-    /// These blocks of a group, and those that need a scale factor out of one of them.
+    /// These blocks of a group, and those that need a scale factor or a scattered register out of one of them.
     pub(super) fn with_factors(&self, group: usize, blocks: &[usize]) -> Vec<usize> {
-        let needs_one = |block: &BlockPlan| block.factor_blocks().any(|factor| blocks.contains(&factor));
+        let needs_one = |block: &BlockPlan| block.other_blocks().any(|other| blocks.contains(&other));
         let all = self.groups[group].blocks.iter().enumerate();
         all.filter(|(index, block)| blocks.contains(index) || needs_one(block)).map(|(index, _)| index).collect()
     }
@@ -222,12 +232,12 @@ impl DevicePlan {
         blocks.iter().filter_map(of).collect()
     }
 
-    /// For each block of a group, whether it is needed for one of `wanted`, itself or its scale factors.
+    /// For each block of a group, whether it is needed for one of `wanted`: itself, scale factors, scattered registers.
     pub(super) fn blocks_with(&self, group: usize, wanted: &[SeriesId]) -> Vec<bool> {
         let blocks = &self.groups[group].blocks;
         let has_one = |block: &BlockPlan| block.series.iter().any(|id| wanted.contains(id));
         let factors: Vec<usize> =
-            blocks.iter().filter(|block| has_one(block)).flat_map(BlockPlan::factor_blocks).collect();
+            blocks.iter().filter(|block| has_one(block)).flat_map(BlockPlan::other_blocks).collect();
         blocks.iter().enumerate().map(|(index, block)| has_one(block) || factors.contains(&index)).collect()
     }
 
@@ -257,9 +267,14 @@ impl DevicePlan {
                 Err(fault) => Err(fault),
             }),
         };
-        let observed = match place.of(words) {
-            Some(words) => codec::decode(point, words, factor),
-            None => Observed::Bad(Fault::WrongAnswer),
+        let observed = match place.parts() {
+            [] => {
+                place.of(words).map_or(Observed::Bad(Fault::WrongAnswer), |words| codec::decode(point, words, factor))
+            }
+            parts => match gathered(words, place, parts, answers)? {
+                Ok(words) => codec::decode(point, &words, factor),
+                Err(fault) => Observed::Bad(fault),
+            },
         };
         Some(match (observed, self.doubt) {
             (Observed::Good(value), Some(doubt)) => Observed::Uncertain(value, doubt),
@@ -279,6 +294,24 @@ impl DevicePlan {
             MapInUse::Walked(_, map) => &map.points,
         }
     }
+}
+
+/// The registers of a point that are scattered: all of one round, and all good or none. `None` when one of its blocks
+/// was not asked.
+fn gathered(
+    words: &[u16],
+    place: &PointPlace,
+    parts: &[PartPlace],
+    answers: &Answers,
+) -> Option<Result<Vec<u16>, Fault>> {
+    let mut all: Vec<u16> = place.of(words).map(<[u16]>::to_vec).unwrap_or_default();
+    for part in parts {
+        match answers.get(part.block())?.1 {
+            Ok(words) => all.extend(part.of(words)),
+            Err(fault) => return Some(Err(fault)),
+        }
+    }
+    Some(Ok(all))
 }
 
 /// True when the map depends on what the device says of itself.

@@ -148,7 +148,9 @@ pub enum IdentityState {
 impl IdentityStatus {
     pub(super) fn new(identity: &Identity, modbus: &ModbusProfile) -> Self {
         let (state, reason) = match &identity.verdict {
-            Verdict::Accepted => (IdentityState::Accepted, None),
+            Verdict::Accepted => {
+                (IdentityState::Accepted, identity.remark.clone().or_else(|| reads_nothing(identity, modbus)))
+            }
             Verdict::UnknownFirmware => (IdentityState::UnknownFirmware, None),
             Verdict::WrongDevice(reason) => (IdentityState::WrongDevice, Some(reason.clone())),
         };
@@ -171,6 +173,14 @@ impl IdentityStatus {
             IdentityState::UnknownFirmware | IdentityState::WrongDevice => false,
         }
     }
+}
+
+/// What is said of a device of whose models the profile reads none but the common one.
+fn reads_nothing(identity: &Identity, modbus: &ModbusProfile) -> Option<String> {
+    let covers_none = sunspec::coverage(&modbus.models, &identity.models) == 0;
+    let is_walked = !modbus.models.is_empty() && !identity.models.is_empty();
+    (is_walked && covers_none)
+        .then(|| format!("has {}, of which the profile reads none but the common one", sunspec::name(&identity.models)))
 }
 
 /// What a verdict makes of the readings.

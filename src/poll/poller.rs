@@ -139,6 +139,7 @@ impl Poller {
         let patience = Patience { least: link.timeout_min, most: link.timeout };
         for (device, shown) in devices.iter().zip(&mut status.devices) {
             shown.learned = device.learned.status(patience);
+            shown.address_hint = device.plan.address_hint();
         }
         status.intervals = foresee(&link, &devices, now);
         let (published, receiver) = watch::channel(status.clone());

@@ -87,6 +87,8 @@ pub struct DeviceStatus {
     pub name: Name,
     /// How it behaves.
     pub state: DeviceState,
+    /// Why it may refuse what it is asked for, when its addresses look like those of manuals.
+    pub address_hint: Option<String>,
     /// Who it is; `None` until it was identified, and where its profile has nothing to tell.
     pub identity: Option<IdentityStatus>,
     /// Polls whose time has come, the skipped ones included.
@@ -167,6 +169,7 @@ impl DeviceStatus {
         Self {
             name,
             state: DeviceState::Answering,
+            address_hint: None,
             identity: None,
             polls_due: 0,
             polls_skipped: 0,

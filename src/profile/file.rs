@@ -78,6 +78,16 @@ pub fn parse(file: &str, id: &str, text: &str) -> Result<Profile, Vec<FileFault>
     }
 }
 
+/// A profile that is no file of its own: an instrument whose lines `text` describes, with its points. `None` when it
+/// has faults, which were noted where it stands.
+pub fn of_lines(id: &str, text: Section<'_, '_>, points: Vec<Section<'_, '_>>) -> Option<Profile> {
+    let protocol = Protocol::Text(text_file::read(text, points)?);
+    // What is sent and how lines are understood is nowhere else: permissions that rest on it see it change.
+    let content = format!("{protocol:?}");
+    let manufacturer = "as configured".to_owned();
+    Some(Profile { id: id.to_owned(), manufacturer, model: id.to_owned(), protocol, content })
+}
+
 /// A profile that is no file of its own: the register map `points` with what they have in common in `modbus`. `None`
 /// when it has faults, which were noted where it stands.
 pub fn of_map(id: &str, modbus: Section<'_, '_>, points: Vec<Section<'_, '_>>) -> Option<Profile> {
@@ -95,7 +105,7 @@ pub fn of_map(id: &str, modbus: Section<'_, '_>, points: Vec<Section<'_, '_>>) -
 fn read(mut root: Section<'_, '_>, id: &str) -> Option<Profile> {
     let manufacturer = root.require("manufacturer", "who makes it, text").and_then(|item| item.text());
     let model = root.require("model", "what it is called, text").and_then(|item| item.text());
-    let modbus = root.take("modbus");
+    let modbus = root.has("modbus").then(|| root.section("modbus"));
     let text = root.take("text");
     let identification = root.take("identification");
     let variants = root.sections("variant");
@@ -107,7 +117,7 @@ fn read(mut root: Section<'_, '_>, id: &str) -> Option<Profile> {
     let protocol = match (modbus, text) {
         (Some(modbus), None) => {
             let parts = Parts { identification, variants, sunspec, points };
-            modbus.section().and_then(|modbus| modbus_file::read(modbus, parts)).map(Protocol::Modbus)
+            modbus_file::read(modbus, parts).map(Protocol::Modbus)
         }
         (None, Some(text)) => {
             if let Some(item) = identification {
@@ -117,12 +127,14 @@ fn read(mut root: Section<'_, '_>, id: &str) -> Option<Profile> {
             sunspec.iter().for_each(|model| model.fault("a text instrument has no SunSpec models"));
             text.section().and_then(|text| text_file::read(text, points)).map(Protocol::Text)
         }
-        (Some(_), Some(text)) => {
+        (Some(modbus), Some(text)) => {
             text.fault("[modbus] and [text] exclude each other");
+            check_registers(modbus, Parts { identification, variants, sunspec, points });
             None
         }
         (None, None) => {
             root.fault("needs a section [modbus] or [text]");
+            check_registers(root.section("modbus").excused(), Parts { identification, variants, sunspec, points });
             None
         }
     };
@@ -134,6 +146,14 @@ fn read(mut root: Section<'_, '_>, id: &str) -> Option<Profile> {
         protocol: protocol?,
         content: String::new(),
     })
+}
+
+/// Notes what is wrong with points in registers although the file as a whole cannot be used.
+fn check_registers(modbus: Section<'_, '_>, parts: Parts<'_, '_>) {
+    let in_registers = |point: &Section<'_, '_>| point.has("address") || point.has("addresses");
+    if parts.points.iter().any(in_registers) {
+        let _unused = modbus_file::read(modbus, parts);
+    }
 }
 
 /// Names with a path in them, or hidden ones, never lead to a file.

@@ -1,5 +1,6 @@
 //! The section `[identification]` of a profile file.
 
+use super::encoding_file::Inherited;
 use super::identification::{CommonText, Expected, Form, Identification, ModelMark, Place, VersionSource};
 use super::point::Table;
 use super::point_file::TABLES;
@@ -42,40 +43,61 @@ const COMMON_TEXTS: &[(&str, CommonText)] =
 const REGISTERS_MAX: i64 = 125;
 
 /// What `[identification]` says, and for which versions the points of the file are.
-#[derive(Default)]
 pub(super) struct Read {
     pub identification: Identification,
     pub base: VersionRange,
+    /// How versions are written; unknown when what says it has a fault, and then versions are not judged.
+    pub scheme: Inherited<Scheme>,
+    /// Names of the models, also of those with a fault; `None` when they are not known for a fault.
+    pub model_names: Option<Vec<String>>,
+}
+
+impl Read {
+    /// Of a profile without the section, or (`unreadable`) with something else in its place, which was noted.
+    pub(super) fn absent(unreadable: bool) -> Self {
+        Self {
+            identification: Identification::default(),
+            base: VersionRange::default(),
+            scheme: if unreadable { Inherited::Faulty } else { Inherited::Is(Scheme::default()) },
+            model_names: (!unreadable).then(Vec::new),
+        }
+    }
 }
 
 /// Reads the section; `table` is where registers are unless an entry says otherwise.
-pub(super) fn read(mut section: Section<'_, '_>, table: Option<Table>) -> Read {
-    let scheme = section.choice("scheme", SCHEMES).unwrap_or_default();
+pub(super) fn read(mut section: Section<'_, '_>, table: Inherited<Table>) -> Read {
+    let scheme = match Inherited::choice(&mut section, "scheme", SCHEMES) {
+        Inherited::Nothing => Inherited::Is(Scheme::default()),
+        written => written,
+    };
     let base = section.take("base").and_then(|item| range(&item, scheme)).unwrap_or_default();
-    let models = section.sections("model").into_iter().map(|entry| model(entry, table));
-    let models: Vec<Option<ModelMark>> = models.collect();
+    let models = section.sections("model");
+    let names: Vec<Option<String>> = models.iter().map(|entry| entry.peek("name").map(str::to_owned)).collect();
+    let models: Vec<Option<ModelMark>> = models.into_iter().map(|entry| model(entry, table)).collect();
     let versions: Vec<Option<VersionSource>> =
         section.sections("version").into_iter().map(|entry| version_source(entry, table, scheme)).collect();
     section.finish();
     let identification = Identification {
         models: models.into_iter().flatten().collect(),
         versions: versions.into_iter().flatten().collect(),
-        scheme,
+        scheme: scheme.value().unwrap_or_default(),
         walks_chain: false,
     };
-    Read { identification, base }
+    Read { identification, base, scheme, model_names: names.into_iter().collect() }
 }
 
 /// A range of versions, or a fault.
-pub(super) fn range(item: &Item<'_, '_>, scheme: Scheme) -> Option<VersionRange> {
-    let range = VersionRange::parse(&item.text()?, scheme);
-    if range.is_none() {
+pub(super) fn range(item: &Item<'_, '_>, scheme: Inherited<Scheme>) -> Option<VersionRange> {
+    let text = item.text()?;
+    let range = scheme.value().and_then(|scheme| VersionRange::parse(&text, scheme));
+    let is_judged = scheme.value().is_some() || !text.contains("..");
+    if range.is_none() && is_judged {
         item.fault("must be versions as \"from..before\", such as \"1.1.3..2.0\", \"..2.0\" or \"1.1.3..\"");
     }
     range
 }
 
-fn model(mut section: Section<'_, '_>, table: Option<Table>) -> Option<ModelMark> {
+fn model(mut section: Section<'_, '_>, table: Inherited<Table>) -> Option<ModelMark> {
     let name = section.require("name", "what the model is called").and_then(|item| item.text());
     if let Some(name) = &name {
         section.call(name);
@@ -123,24 +145,31 @@ fn numbers(item: Item<'_, '_>) -> Option<(u64, u64)> {
     }
 }
 
-fn version_source(mut section: Section<'_, '_>, table: Option<Table>, scheme: Scheme) -> Option<VersionSource> {
+fn version_source(
+    mut section: Section<'_, '_>,
+    table: Inherited<Table>,
+    scheme: Inherited<Scheme>,
+) -> Option<VersionSource> {
     let probe = section.take("probe");
     let mut version = |key| {
         let item: Item<'_, '_> = section.take(key)?;
-        let version: Option<Version> = item.as_word().and_then(|word| scheme.parse(word));
-        if version.is_none() {
+        let version: Option<Version> = item.as_word().and_then(|word| scheme.value()?.parse(word));
+        if version.is_none() && (scheme.value().is_some() || item.as_word().is_none()) {
             item.fault("must be a version in quotes");
         }
         version
     };
     let (answers, refuses) = (version("answers"), version("refuses"));
+    let is_judged = scheme.value().is_some();
     let source = match probe {
         Some(item) => {
             let mut probe = item.section()?;
             let read = registers(&mut probe, table);
             probe.finish();
             let (Some(answers), Some(refuses)) = (answers, refuses) else {
-                section.fault("a probe needs the versions that answers and refuses stand for");
+                if is_judged {
+                    section.fault("a probe needs the versions that answers and refuses stand for");
+                }
                 section.finish();
                 return None;
             };
@@ -153,7 +182,7 @@ fn version_source(mut section: Section<'_, '_>, table: Option<Table>, scheme: Sc
 }
 
 /// `object`, `sunspec` or registers.
-fn place(section: &mut Section<'_, '_>, table: Option<Table>) -> Option<Place> {
+fn place(section: &mut Section<'_, '_>, table: Inherited<Table>) -> Option<Place> {
     let object = section.take("object");
     let sunspec = section.take("sunspec");
     if let Some(item) = object {
@@ -172,7 +201,7 @@ fn place(section: &mut Section<'_, '_>, table: Option<Table>) -> Option<Place> {
         section.missing("address", "where it is read; or object, or sunspec");
         return None;
     };
-    let table = section.choice("table", TABLES).or(table);
+    let table = table_of(section, table);
     let count = section.take("registers").map_or(Some(1), |item| item.integer(1..=REGISTERS_MAX));
     let address = item.integer(0..=65535).and_then(|address| u16::try_from(address).ok());
     let count = count.and_then(|count| u16::try_from(count).ok());
@@ -181,9 +210,13 @@ fn place(section: &mut Section<'_, '_>, table: Option<Table>) -> Option<Place> {
         item.fault("a number has at most 4 registers");
         return None;
     }
-    let Some(table) = table.filter(|table| !table.holds_bits()) else {
-        section.missing("table", "holding or input");
-        return None;
+    let table = match table {
+        Inherited::Is(table) if !table.holds_bits() && table.item_words() == 1 => table,
+        Inherited::Is(_) | Inherited::Nothing => {
+            section.missing("table", "holding or input");
+            return None;
+        }
+        Inherited::Faulty => return None,
     };
     let (first, whole_count) = match whole {
         None => (address, count),
@@ -198,7 +231,7 @@ fn place(section: &mut Section<'_, '_>, table: Option<Table>) -> Option<Place> {
 
 fn whole_of(item: Item<'_, '_>, address: u16, count: u16) -> Option<(u16, u16)> {
     let mut section = item.clone().section()?;
-    let (_, first, whole) = registers(&mut section, Some(Table::HoldingRegisters))?;
+    let (_, first, whole) = registers(&mut section, Inherited::Is(Table::HoldingRegisters))?;
     section.finish();
     let ends = u32::from(first) + u32::from(whole);
     if first > address || ends < u32::from(address) + u32::from(count) {
@@ -208,8 +241,16 @@ fn whole_of(item: Item<'_, '_>, address: u16, count: u16) -> Option<(u16, u16)> 
     Some((first, whole))
 }
 
-fn registers(section: &mut Section<'_, '_>, table: Option<Table>) -> Option<(Table, u16, u16)> {
-    let table = section.choice("table", TABLES).or(table);
+/// The table that a section says, or else `table`.
+fn table_of(section: &mut Section<'_, '_>, table: Inherited<Table>) -> Inherited<Table> {
+    match Inherited::choice(section, "table", TABLES) {
+        Inherited::Nothing => table,
+        own => own,
+    }
+}
+
+fn registers(section: &mut Section<'_, '_>, table: Inherited<Table>) -> Option<(Table, u16, u16)> {
+    let table = table_of(section, table);
     let mut number = |key, allowed: &str, range| {
         let written = section.require(key, allowed).and_then(|item| item.integer(range));
         written.and_then(|number| u16::try_from(number).ok())
@@ -217,9 +258,13 @@ fn registers(section: &mut Section<'_, '_>, table: Option<Table>) -> Option<(Tab
     let address = number("address", "0 to 65535", 0..=65535);
     let count = number("count", "1 to 125", 1..=REGISTERS_MAX);
     let (address, count) = (address?, count?);
-    let Some(table) = table else {
-        section.missing("table", "one of coil, discrete, holding, input");
-        return None;
+    let table = match table {
+        Inherited::Is(table) => table,
+        Inherited::Nothing => {
+            section.missing("table", "one of coil, discrete, holding, input");
+            return None;
+        }
+        Inherited::Faulty => return None,
     };
     if u32::from(address) + u32::from(count) > 65536 {
         section.fault("ends beyond 65535, the last address");

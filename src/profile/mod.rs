@@ -1,5 +1,9 @@
 //! What a device type offers: points, limits, pacing. Data from `firmware-profiles/`, never code.
 
+pub mod address;
+mod address_file;
+pub mod clock;
+mod encoding_file;
 pub mod file;
 pub mod identification;
 mod identification_file;
@@ -9,8 +13,10 @@ mod point_file;
 pub mod shipped;
 pub mod sunspec;
 mod sunspec_file;
+pub mod sunspec_lengths;
 pub mod text;
 mod text_file;
+mod value_file;
 pub mod variant;
 mod variant_file;
 pub mod version;
@@ -19,8 +25,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use address::Addressing;
+pub use encoding_file::encoding_name;
 pub use identification::Identification;
-pub use point::{Encoding, Point, Registers, Table, WordOrder};
+pub use point::{ByteOrder, Encoding, Point, Registers, Table, WordOrder};
 pub use sunspec::ModelMap;
 pub use text::{TextPoint, TextProfile};
 pub use variant::FirmwareMap;
@@ -47,6 +55,11 @@ pub struct Profile {
 }
 
 impl Profile {
+    /// Whether it is one of those that were compiled in, whose addresses are known to be right, or overrides one.
+    pub fn is_shipped(&self) -> bool {
+        shipped::text(&self.id).is_some()
+    }
+
     /// Names of all points in the order of the file: what `tags` of a device may name.
     pub fn tag_names(&self) -> Vec<&str> {
         match &self.protocol {
@@ -81,12 +94,24 @@ pub struct ModbusProfile {
     /// For devices that lay out their map themselves: the points of each model. Then `points` has them as on a device
     /// with all models.
     pub models: Vec<ModelMap>,
+    /// How its file writes addresses; those of the points are protocol addresses all the same.
+    pub addressing: Addressing,
 }
 
 impl ModbusProfile {
     /// A device type with one map for all firmwares and nothing to recognise it by.
     pub fn plain(limits: ReadLimits, pacing: Pacing, points: Vec<Point>) -> Self {
-        Self { limits, pacing, points, identification: Identification::default(), maps: Vec::new(), models: Vec::new() }
+        let identification = Identification::default();
+        let addressing = Addressing::Protocol;
+        Self { limits, pacing, points, identification, maps: Vec::new(), models: Vec::new(), addressing }
+    }
+
+    /// Why the device may refuse this point, when its address looks like one out of a manual and is not taken so.
+    pub fn explain_refusal(&self, point: &Point) -> Option<String> {
+        match self.addressing {
+            Addressing::Protocol => address::explain_refusal(point.table, point.address),
+            Addressing::Modicon => None,
+        }
     }
 
     /// True when the map depends on the firmware and the device has no way to say which it runs.

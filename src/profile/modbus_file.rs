@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::identification::Identification;
 use super::point_file::{self, Defaults};
 use super::variant_file::{self, Common};
-use super::{ModbusProfile, Pacing, ReadLimits, identification_file, sunspec_file};
+use super::{Addressing, ModbusProfile, Pacing, ReadLimits, identification_file, sunspec_file};
 use crate::settings::{Item, Section};
 
 /// Most registers one read may return (Modbus Application Protocol 1.1b3, 6.3).
@@ -34,22 +34,36 @@ pub(super) fn read(mut section: Section<'_, '_>, parts: Parts<'_, '_>) -> Option
     let mut pause = |key| section.duration(key, Duration::ZERO..=PAUSE_MOST).unwrap_or_default();
     let pacing = Pacing { between_requests: pause("between_requests"), after_connect: pause("after_connect") };
     let defaults = Defaults::read(&mut section);
-    section.finish();
     let Parts { identification, variants, sunspec, points } = parts;
+    let is_there = identification.is_some();
     let identification = identification.and_then(Item::section);
+    let unreadable = is_there && identification.is_none();
     let identification = identification.map(|section| identification_file::read(section, defaults.table));
-    let identification_file::Read { identification, base } = identification.unwrap_or_default();
+    let read = identification.unwrap_or_else(|| identification_file::Read::absent(unreadable));
     if !sunspec.is_empty() {
         let excluded = points.iter().chain(&variants);
         excluded.for_each(|section| section.fault("a profile of SunSpec models has all its points in [[sunspec]]"));
-        let sunspec_file::Read { models, points } = sunspec_file::read(sunspec, defaults, limits)?;
-        let identification = Identification { walks_chain: true, ..identification };
-        return Some(ModbusProfile { limits, pacing, points, identification, maps: Vec::new(), models });
+        let sunspec = sunspec_file::read(sunspec, &section, defaults, limits);
+        section.finish();
+        let sunspec_file::Read { models, points } = sunspec?;
+        let identification = Identification { walks_chain: true, ..read.identification };
+        let addressing = Addressing::Protocol;
+        return Some(ModbusProfile { limits, pacing, points, identification, maps: Vec::new(), models, addressing });
     }
-    let mut points = point_file::read(points, defaults, limits)?;
+    let mut points = point_file::read(points, &section, defaults, limits);
+    section.finish();
     let common = Common { defaults, limits };
-    let maps = variant_file::read(variants, common, &identification, base, &mut points)?;
-    Some(ModbusProfile { limits, pacing, points, identification, maps, models: Vec::new() })
+    let maps = variant_file::read(variants, common, &read, &mut points);
+    let (identification, addressing) = (read.identification, defaults.addressing.value().unwrap_or_default());
+    Some(ModbusProfile {
+        limits,
+        pacing,
+        points: points.complete()?,
+        identification,
+        maps: maps?,
+        models: Vec::new(),
+        addressing,
+    })
 }
 
 fn limit(item: Option<Item<'_, '_>>, most: u16) -> u16 {

@@ -12,6 +12,8 @@ use super::version::VersionRange;
 pub const HEADER: u16 = 2;
 /// Where a map may begin, in the order in which they are tried (SunSpec Device Information Model 1.1, 3.2).
 pub const BASES: [u16; 3] = [40000, 50000, 0];
+/// The common model: who the device is.
+pub const COMMON: u16 = 1;
 /// What stands at its begin: `SunS`.
 pub const MARK: [u16; 2] = [0x5375, 0x6E53];
 
@@ -88,6 +90,16 @@ pub fn name(chain: &[ModelAt]) -> String {
         [one] => format!("model {one}"),
         several => format!("models {}", several.join(", ")),
     }
+}
+
+/// How many models of `chain`, but the common one, have points in `models`.
+pub fn coverage(models: &[ModelMap], chain: &[ModelAt]) -> usize {
+    let is_read = |(position, at): &(usize, &ModelAt)| {
+        let earlier =
+            |model: &ModelMap| chain[..*position].iter().filter(|other| model.ids.contains(&other.id)).count();
+        at.id != COMMON && models.iter().any(|model| model.ids.contains(&at.id) && earlier(model) + 1 == model.instance)
+    };
+    chain.iter().enumerate().filter(is_read).count()
 }
 
 /// A chain with every model once, as no device has it: what can be said of a device that was not heard yet.

@@ -1,6 +1,6 @@
 //! The sections `[[sunspec]]` of a profile file: points by model and offset instead of by address.
 
-use super::point::{Point, Table};
+use super::point::{ByteOrder, Point, Table};
 use super::point_file::{self, Defaults};
 use super::sunspec::{HEADER, ModelMap, WORD_ORDER, every_model, place};
 use super::{ReadLimits, variant_file};
@@ -16,12 +16,17 @@ pub(super) struct Read {
 }
 
 /// Reads all sections; `None` when one has a fault, which was noted.
-pub(super) fn read(sections: Vec<Section<'_, '_>>, defaults: Defaults, limits: ReadLimits) -> Option<Read> {
+pub(super) fn read(
+    sections: Vec<Section<'_, '_>>,
+    above: &Section<'_, '_>,
+    defaults: Defaults,
+    limits: ReadLimits,
+) -> Option<Read> {
     let mut points: Vec<Point> = Vec::new();
     let mut models = Vec::new();
     let mut all_read = true;
     for section in sections {
-        match model(section, defaults, limits, &mut points) {
+        match model(section, above, defaults, limits, &mut points) {
             Some(model) => models.push(model),
             None => all_read = false,
         }
@@ -36,6 +41,7 @@ pub(super) fn read(sections: Vec<Section<'_, '_>>, defaults: Defaults, limits: R
 
 fn model(
     mut section: Section<'_, '_>,
+    above: &Section<'_, '_>,
     defaults: Defaults,
     limits: ReadLimits,
     points: &mut Vec<Point>,
@@ -51,7 +57,7 @@ fn model(
     if lacks_points {
         section.missing("point", "at least one point with a name and its offset from the id of the model as address");
     }
-    let own = point_file::read(own, defaults, limits);
+    let own = point_file::read(own, above, defaults, limits).complete();
     let faults = own.iter().flatten().filter(|point| !fits(&section, point, points)).count();
     section.finish();
     let own = own.filter(|_| faults == 0 && !lacks_points)?;
@@ -77,7 +83,8 @@ fn ids(item: Item<'_, '_>) -> Option<Vec<u16>> {
 
 /// False when the point cannot be one of a model, which is noted.
 fn fits(section: &Section<'_, '_>, point: &Point, others: &[Point]) -> bool {
-    let fault = if point.table != Table::HoldingRegisters || point.word_order != WORD_ORDER {
+    let is_sunspec = point.word_order == WORD_ORDER && point.byte_order == ByteOrder::HighFirst;
+    let fault = if point.table != Table::HoldingRegisters || !is_sunspec || !point.scattered.is_empty() {
         "lies in holding registers, the most significant first, in every SunSpec device"
     } else if point.address < HEADER {
         "needs the offset from the id of its model as address, 2 or more"

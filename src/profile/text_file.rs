@@ -8,8 +8,9 @@ use regex::Regex;
 use crate::model::ValueKind;
 
 use super::INTERVAL_MOST;
-use super::point_file::{name_point, read_range, read_scale};
+use super::point_file::name_point;
 use super::text::{Checksum, LineMeaning, LinePattern, TextPoint, TextProfile};
+use super::value_file::{read_range, read_scale};
 use crate::settings::{Item, Section};
 
 const CHECKSUMS: &[(&str, Checksum)] = &[("none", Checksum::None), ("nmea", Checksum::Nmea)];
@@ -133,8 +134,8 @@ fn read_point(
     };
     section.finish();
     Some(TextPoint {
-        scale: read_scale(scale, offset, kind),
-        range: range.and_then(|item| read_range(item, kind)),
+        scale: read_scale(scale, offset, Some(kind)),
+        range: range.and_then(|item| read_range(item, Some(kind))),
         name: name?,
         kind,
         unit,

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::ReadLimits;
-use super::identification::Identification;
-use super::identification_file::range;
+use super::identification_file::{Read, range};
 use super::point::{Point, Table};
-use super::point_file::{self, Defaults, TABLES};
+use super::point_file::{self, Defaults, Points, TABLES};
 use super::variant::FirmwareMap;
 use super::version::VersionRange;
 use crate::model::ValueKind;
@@ -43,25 +42,25 @@ struct Move {
 pub(super) fn read(
     sections: Vec<Section<'_, '_>>,
     common: Common,
-    identification: &Identification,
-    base: VersionRange,
-    points: &mut Vec<Point>,
+    identified: &Read,
+    base: &mut Points,
 ) -> Option<Vec<FirmwareMap>> {
     if sections.is_empty() {
         return Some(Vec::new());
     }
-    let own = points.len();
     let mut drafts = Vec::new();
     let mut all_read = true;
     for section in sections {
-        match draft(section, common, identification, &points[..own], &drafts) {
+        match draft(section, common, identified, base, &drafts) {
             Some(draft) => drafts.push(draft),
             None => all_read = false,
         }
     }
-    if !all_read {
+    if !all_read || base.faulty.contains(&true) {
         return None;
     }
+    let (points, base) = (&mut base.points, identified.base.clone());
+    let own = points.len();
     let added: Vec<Vec<usize>> =
         drafts.iter().map(|draft| draft.added.iter().map(|point| place_added(points, point)).collect()).collect();
     let absent = |added: &[usize]| (0..points.len()).map(|index| index >= own && !added.contains(&index)).collect();
@@ -79,13 +78,13 @@ pub(super) fn read(
 fn draft(
     mut section: Section<'_, '_>,
     common: Common,
-    identification: &Identification,
-    base: &[Point],
+    identified: &Read,
+    base: &Points,
     others: &[Draft],
 ) -> Option<Draft> {
     let item = section.take("versions");
-    let versions = item.as_ref().map_or(Some(VersionRange::default()), |item| range(item, identification.scheme));
-    let models = section.take("models").map(|item| models(item, identification)).unwrap_or_default();
+    let versions = item.as_ref().map_or(Some(VersionRange::default()), |item| range(item, identified.scheme));
+    let models = section.take("models").map(|item| models(item, identified)).unwrap_or_default();
     if item.is_none() && models.is_empty() {
         section.missing("versions", "from which version on, and before which, such as \"2.6.2..\"; or models");
     }
@@ -103,8 +102,8 @@ fn draft(
     let changes = section.sections("change").into_iter().map(|change| read_change(change, common, base));
     let changed = collect(changes, &mut all_good);
     let removed = section.take("remove").and_then(Item::list).unwrap_or_default();
-    let removed = collect(removed.iter().map(|item| named(item, base)), &mut all_good);
-    let added = read_added(section.sections("point"), common, base, &mut all_good);
+    let removed = collect(removed.iter().map(|item| named(item, &base.points)), &mut all_good);
+    let added = read_added(section.sections("point"), common, &base.points, &mut all_good);
     section.finish();
     let versions = versions.filter(|_| all_good)?;
     Some(Draft { name, models, versions, moves, changed, removed, added })
@@ -123,11 +122,11 @@ fn collect<T>(read: impl Iterator<Item = Option<T>>, all_good: &mut bool) -> Vec
     read.into_iter().flatten().collect()
 }
 
-fn models(item: Item<'_, '_>, identification: &Identification) -> Vec<String> {
-    let known: Vec<&str> = identification.models.iter().map(|model| model.name.as_str()).collect();
+fn models(item: Item<'_, '_>, identified: &Read) -> Vec<String> {
+    let known = identified.model_names.as_deref();
     let one = |item: &Item<'_, '_>| {
         let name = item.text()?;
-        if !known.contains(&name.as_str()) {
+        if let Some(known) = known.filter(|known| !known.contains(&name)) {
             item.fault(format!("must be a model of [identification] ({})", known.join(", ")));
         }
         Some(name)
@@ -163,15 +162,16 @@ fn read_move(mut section: Section<'_, '_>) -> Option<Move> {
 }
 
 /// What is different about one point.
-fn read_change(mut section: Section<'_, '_>, common: Common, base: &[Point]) -> Option<(usize, Point)> {
+fn read_change(mut section: Section<'_, '_>, common: Common, base: &Points) -> Option<(usize, Point)> {
+    let (base, faulty) = (&base.points, &base.faulty);
     let item = section.require("name", "the name of a point of this file")?;
     let Some(index) = named(&item, base) else {
         section.rest();
         return None;
     };
     section.call(&base[index].name);
-    let changed = point_file::read_change(section, &base[index], common.limits)?;
-    if class(&changed) != class(&base[index]) {
+    let changed = point_file::read_change(section, &base[index], common.defaults, common.limits)?;
+    if !faulty[index] && class(&changed) != class(&base[index]) {
         item.fault("a number must stay a number, a bit a bit and text text: give what differs another name");
         return None;
     }
@@ -198,7 +198,9 @@ fn read_added(sections: Vec<Section<'_, '_>>, common: Common, base: &[Point], al
             section.fault("is a point of this file already: say what differs in change");
             *all_good = false;
         }
-        let point = point_file::read_point(section, common.defaults, common.limits);
+        let draft = point_file::read_point(&mut section, common.defaults, common.limits);
+        let point = draft.alone(&section);
+        section.finish();
         *all_good &= name.is_some() && point.is_some();
         added.extend(point.zip(name).map(|(point, name)| Point { name, ..point }));
     }
@@ -223,6 +225,7 @@ fn apply(draft: Draft, added: &[usize], mut absent: Vec<bool>, points: &[Point])
             .find(|step| step.table == point.table && (step.first..=step.last).contains(&point.address));
         if let Some(step) = moved {
             point.address = shifted(point.address, step.by);
+            point.scattered.iter_mut().for_each(|address| *address = shifted(*address, step.by));
             if let Some(whole) = &mut point.read_whole {
                 whole.address = shifted(whole.address, step.by);
             }

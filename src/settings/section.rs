@@ -62,6 +62,21 @@ impl<'s, 'i> Section<'s, 'i> {
         Some(Item { source: self.source, key: self.key_path(key), called: self.called.clone(), value })
     }
 
+    /// The text of `key`, if it is there and is text; it stays.
+    pub fn peek(&self, key: &str) -> Option<&str> {
+        self.entries.get(key)?.get_ref().as_str()
+    }
+
+    /// The section, for which a fault was noted already: what is missing in it is not worth a word.
+    pub fn excused(self) -> Self {
+        Self { is_other: true, ..self }
+    }
+
+    /// Whether something else stands here, or nothing, and that was noted.
+    pub fn is_excused(&self) -> bool {
+        self.is_other
+    }
+
     /// Whether `key` is there.
     pub fn has(&self, key: &str) -> bool {
         self.entries.contains_key(key)

@@ -55,6 +55,8 @@ fn without_unit(point: &Point) -> Course {
     }
     match point.encoding {
         Encoding::Bit(_) => Course::Switch { states: vec![0.0, 1.0], dwell },
+        // 2026-01-01
+        Encoding::Clock(_) => Course::Constant(1_767_225_600.0),
         _ if point.name.contains("power_factor") => walk(0.93, 0.005, 20),
         _ if point.name.contains("kurtosis") => walk(3.0, 0.1, 20),
         _ if point.name.contains("crest_factor") => walk(3.5, 0.15, 20),

@@ -93,7 +93,8 @@ impl Device {
         let mut memory = Memory::default();
         let mut wholes = Vec::new();
         for point in points.iter() {
-            memory.define(point.table, point.address, point.encoding.width());
+            memory.define(point.table, point.address, point.items());
+            point.scattered.iter().for_each(|address| memory.define(point.table, *address, 1));
             if let Some(whole) = point.read_whole {
                 memory.define(point.table, whole.address, whole.count);
                 wholes.push((point.table, span(whole.address, whole.count)));
@@ -165,15 +166,28 @@ impl Device {
 
     /// Puts raw words (0 or 1 each in a bit table) at an address, new to the device or not.
     pub fn write(&mut self, table: Table, address: u16, words: &[u16]) {
-        self.memory.define(table, address, u16::try_from(words.len()).unwrap_or(u16::MAX));
-        if let Some(registers) = self.memory.items_mut(table, address, words.len()) {
+        let count = words.len() / usize::from(table.item_words());
+        self.memory.define(table, address, u16::try_from(count).unwrap_or(u16::MAX));
+        if let Some(registers) = self.memory.items_mut(table, address, count) {
             registers.copy_from_slice(words);
         }
     }
 
     /// The words now at an access that was granted.
     pub fn words(&self, access: Access) -> &[u16] {
-        self.memory.items(access.table(), access.address, usize::from(access.count)).unwrap_or_default()
+        self.items(access).map(|(_, words)| words).unwrap_or_default()
+    }
+
+    /// The table and the words of an access; a device may have registers of 16 and of 32 bits behind one function.
+    fn items(&self, access: Access) -> Option<(Table, &[u16])> {
+        let count = usize::from(access.count);
+        let of = |table| self.memory.items(table, access.address, count).map(|words| (table, words));
+        let long = match access.table() {
+            Table::HoldingRegisters => Table::HoldingRegisters32,
+            Table::InputRegisters => Table::InputRegisters32,
+            table => table,
+        };
+        of(access.table()).or_else(|| of(long))
     }
 
     /// Renews the registers when it is time. `now` counts from the start of the server.
@@ -213,10 +227,14 @@ impl Device {
     fn serve(&mut self, request: &[u8], answer: &mut Vec<u8>) -> Result<Access, u8> {
         let (function, first, second, rest) = match request {
             [0x2b, 0x0e, code, object] if !self.objects.is_empty() => return self.identify(*code, *object, answer),
-            [function @ (1..=6 | 15 | 16), a, b, c, d, rest @ ..] => {
+            [22, a, b, masks @ ..] => {
+                let access = Access { function: 22, address: u16::from_be_bytes([*a, *b]), count: 1 };
+                return self.write_mask(access, masks, request, answer);
+            }
+            [function @ (1..=6 | 15 | 16 | 23), a, b, c, d, rest @ ..] => {
                 (*function, u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]), rest)
             }
-            [1..=6 | 15 | 16, ..] => return Err(ILLEGAL_DATA_VALUE),
+            [1..=6 | 15 | 16 | 22 | 23, ..] => return Err(ILLEGAL_DATA_VALUE),
             [..] => return Err(ILLEGAL_FUNCTION),
         };
         let access = Access { function, address: first, count: second };
@@ -225,6 +243,7 @@ impl Device {
             3 | 4 => self.read(access, self.limits.registers, answer),
             5 | 6 => self.write_one(Access { count: 1, ..access }, second, request, answer),
             15 => self.write_many(access, BITS_PER_WRITE, rest, answer),
+            23 => self.read_write(access, rest, answer),
             _ => self.write_many(access, REGISTERS_PER_WRITE, rest, answer),
         }
     }
@@ -259,11 +278,11 @@ impl Device {
             return Err(ILLEGAL_DATA_VALUE);
         }
         let count = usize::from(access.count);
-        let items = self.memory.items(access.table(), access.address, count).ok_or(ILLEGAL_DATA_ADDRESS)?;
+        let (table, items) = self.items(access).ok_or(ILLEGAL_DATA_ADDRESS)?;
         if self.cuts_a_whole(access) {
             return Err(ILLEGAL_DATA_ADDRESS);
         }
-        let length = if access.table().holds_bits() { count.div_ceil(8) } else { 2 * count };
+        let length = if table.holds_bits() { count.div_ceil(8) } else { 2 * items.len() };
         answer.extend_from_slice(&[access.function, u8::try_from(length).map_err(|_| ILLEGAL_DATA_VALUE)?]);
         if access.table().holds_bits() {
             let bytes = items.chunks(8).map(|bits| bits.iter().rev().fold(0, |byte, bit| byte << 1 | (*bit as u8 & 1)));
@@ -296,6 +315,31 @@ impl Device {
         Ok(access)
     }
 
+    /// Function 22: keeps the bits of the first mask, sets those of the second (Modbus Application Protocol 1.1b3, 6.16).
+    fn write_mask(&mut self, access: Access, masks: &[u8], request: &[u8], answer: &mut Vec<u8>) -> Result<Access, u8> {
+        let [kept_high, kept_low, set_high, set_low] = *masks else { return Err(ILLEGAL_DATA_VALUE) };
+        let kept = u16::from_be_bytes([kept_high, kept_low]);
+        let set = u16::from_be_bytes([set_high, set_low]);
+        let items = self.memory.items_mut(Table::HoldingRegisters, access.address, 1).ok_or(ILLEGAL_DATA_ADDRESS)?;
+        items[0] = items[0] & kept | set & !kept;
+        answer.extend_from_slice(request);
+        Ok(access)
+    }
+
+    /// Function 23: writes registers, then reads some (Modbus Application Protocol 1.1b3, 6.17).
+    fn read_write(&mut self, access: Access, rest: &[u8], answer: &mut Vec<u8>) -> Result<Access, u8> {
+        let [a, b, c, d, bytes @ ..] = rest else { return Err(ILLEGAL_DATA_VALUE) };
+        let (address, count) = (u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]));
+        let mut unused = Vec::new();
+        let written = Access { function: 16, address, count };
+        self.read(Access { function: 3, ..access }, self.limits.registers, &mut unused)?;
+        self.write_many(written, REGISTERS_PER_WRITE, bytes, &mut unused)?;
+        let start = answer.len();
+        self.read(Access { function: 3, ..access }, self.limits.registers, answer)?;
+        answer[start] = 23;
+        Ok(access)
+    }
+
     fn write_many(&mut self, access: Access, limit: u16, rest: &[u8], answer: &mut Vec<u8>) -> Result<Access, u8> {
         let count = usize::from(access.count);
         let length = if access.function == 15 { count.div_ceil(8) } else { 2 * count };
@@ -325,10 +369,28 @@ impl Device {
             let words = self.memory.items(factor.table, factor.address, 1).unwrap_or(&[0]);
             words[0].cast_signed()
         });
-        let width = usize::from(point.encoding.width());
-        let words = self.memory.items_mut(point.table, point.address, width);
-        let shown = words.ok_or(EncodeError::WrongKind).and_then(|words| encode(point, quantity, factor, words));
+        let shown = match point.scattered.is_empty() {
+            true => {
+                let words = self.memory.items_mut(point.table, point.address, usize::from(point.items()));
+                words.ok_or(EncodeError::WrongKind).and_then(|words| encode(point, quantity, factor, words))
+            }
+            false => self.show_scattered(point, quantity, factor),
+        };
         shown.map_err(|reason| SimulatorError::CannotShow { point: point.name.clone(), reason })
+    }
+
+    fn show_scattered(
+        &mut self,
+        point: &Point,
+        quantity: Quantity<'_>,
+        factor: Option<i16>,
+    ) -> Result<(), EncodeError> {
+        let mut words = vec![0; usize::from(point.encoding.width())];
+        encode(point, quantity, factor, &mut words)?;
+        for (address, word) in point.scattered.iter().zip(words) {
+            self.memory.items_mut(point.table, *address, 1).ok_or(EncodeError::WrongKind)?[0] = word;
+        }
+        Ok(())
     }
 }
 

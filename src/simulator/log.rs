@@ -45,7 +45,8 @@ impl<'a> Answer<'a> {
     /// The words of `point`, when this answer read all of them.
     pub fn words_of(&self, point: &Point) -> Option<&'a [u16]> {
         let is_read = self.access.function == point.table.read_function();
-        let offset = usize::from(point.address.checked_sub(self.access.address)?);
+        let offset =
+            usize::from(point.address.checked_sub(self.access.address)?) * usize::from(point.table.item_words());
         let words = self.words.get(offset..offset + usize::from(point.encoding.width()));
         words.filter(|_| is_read)
     }

@@ -2,6 +2,15 @@
 
 use crate::profile::Table;
 
+const TABLES: [Table; 6] = [
+    Table::Coils,
+    Table::DiscreteInputs,
+    Table::HoldingRegisters,
+    Table::InputRegisters,
+    Table::HoldingRegisters32,
+    Table::InputRegisters32,
+];
+
 /// Registers and bits by table and address; bits are words of 0 or 1.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
@@ -9,9 +18,11 @@ pub struct Memory {
     discrete_inputs: Vec<Span>,
     holding_registers: Vec<Span>,
     input_registers: Vec<Span>,
+    holding_registers_32: Vec<Span>,
+    input_registers_32: Vec<Span>,
 }
 
-/// Items at consecutive addresses. Spans of a table are in order and neither overlap nor touch.
+/// Words of items at consecutive addresses, two for each where they have 32 bits. Spans of a table are in order and neither overlap nor touch.
 #[derive(Debug, Clone)]
 struct Span {
     first: usize,
@@ -27,8 +38,9 @@ impl Span {
 impl Memory {
     /// Makes `count` items from `address` exist; new ones are 0, others keep what they hold.
     pub fn define(&mut self, table: Table, address: u16, count: u16) {
+        let words = usize::from(table.item_words());
         let spans = self.table_mut(table);
-        let mut new = Span { first: usize::from(address), items: vec![0; usize::from(count)] };
+        let mut new = Span { first: usize::from(address) * words, items: vec![0; usize::from(count) * words] };
         let before = spans.partition_point(|span| span.end() < new.first);
         let touching = spans[before..].iter().take_while(|span| span.first <= new.end()).count();
         let old = &spans[before..before + touching];
@@ -44,9 +56,10 @@ impl Memory {
 
     /// Makes the items between two spans exist wherever at most `gap` are missing.
     pub fn fill_gaps(&mut self, gap: u16) {
-        for table in [Table::Coils, Table::DiscreteInputs, Table::HoldingRegisters, Table::InputRegisters] {
+        for table in TABLES {
+            let words = usize::from(table.item_words());
             let ends: Vec<(usize, usize)> =
-                self.table(table).windows(2).map(|pair| (pair[0].end(), pair[1].first)).collect();
+                self.table(table).windows(2).map(|pair| (pair[0].end() / words, pair[1].first / words)).collect();
             for (end, next) in ends {
                 if let (Ok(address), Ok(missing)) = (u16::try_from(end), u16::try_from(next - end))
                     && missing <= gap
@@ -57,16 +70,16 @@ impl Memory {
         }
     }
 
-    /// `count` items from `address`, when all of them exist.
+    /// The words of `count` items from `address`, when all of them exist.
     pub fn items(&self, table: Table, address: u16, count: usize) -> Option<&[u16]> {
-        let (span, start) = locate(self.table(table), address)?;
-        self.table(table)[span].items.get(start..start + count)
+        let (span, start) = locate(self.table(table), table, address)?;
+        self.table(table)[span].items.get(start..start + count * usize::from(table.item_words()))
     }
 
     /// As [`items`](Self::items), to be changed.
     pub fn items_mut(&mut self, table: Table, address: u16, count: usize) -> Option<&mut [u16]> {
-        let (span, start) = locate(self.table(table), address)?;
-        self.table_mut(table)[span].items.get_mut(start..start + count)
+        let (span, start) = locate(self.table(table), table, address)?;
+        self.table_mut(table)[span].items.get_mut(start..start + count * usize::from(table.item_words()))
     }
 
     fn table(&self, table: Table) -> &Vec<Span> {
@@ -75,6 +88,8 @@ impl Memory {
             Table::DiscreteInputs => &self.discrete_inputs,
             Table::HoldingRegisters => &self.holding_registers,
             Table::InputRegisters => &self.input_registers,
+            Table::HoldingRegisters32 => &self.holding_registers_32,
+            Table::InputRegisters32 => &self.input_registers_32,
         }
     }
 
@@ -84,13 +99,15 @@ impl Memory {
             Table::DiscreteInputs => &mut self.discrete_inputs,
             Table::HoldingRegisters => &mut self.holding_registers,
             Table::InputRegisters => &mut self.input_registers,
+            Table::HoldingRegisters32 => &mut self.holding_registers_32,
+            Table::InputRegisters32 => &mut self.input_registers_32,
         }
     }
 }
 
 /// Index of the span that holds `address`, and the position in it.
-fn locate(spans: &[Span], address: u16) -> Option<(usize, usize)> {
-    let address = usize::from(address);
+fn locate(spans: &[Span], table: Table, address: u16) -> Option<(usize, usize)> {
+    let address = usize::from(address) * usize::from(table.item_words());
     let span = spans.partition_point(|span| span.first <= address).checked_sub(1)?;
     Some((span, address - spans[span].first))
 }

@@ -92,7 +92,9 @@ fn receive_rtu(bytes: &[u8]) -> Received<'_> {
     let length = match bytes {
         [_, 1..=6, ..] => 8,
         [_, 15 | 16, _, _, _, _, count, ..] => 9 + usize::from(*count),
-        [] | [_] | [_, 15 | 16, ..] => return Received::Incomplete,
+        [_, 22, ..] => 10,
+        [_, 23, _, _, _, _, _, _, _, _, count, ..] => 13 + usize::from(*count),
+        [] | [_] | [_, 15 | 16 | 23, ..] => return Received::Incomplete,
         [_, 0x2b, ..] => 7,
         [_, _, ..] => return Received::Garbage,
     };

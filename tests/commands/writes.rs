@@ -21,6 +21,8 @@ point = [
   { name = "power_w", address = 2, encoding = "f32", unit = "W" },
   { name = "door_open", address = 4 },
   { name = "run", table = "coil", address = 0, encoding = "bit" },
+  { name = "lamp", address = 6, bit = 3 },
+  { name = "mode", address = 6, bits = "8..11" },
 ]
 "#;
 
@@ -108,7 +110,10 @@ impl Press {
     /// Functions of the requests that wrote, as the device counts them.
     pub async fn writes(&self) -> Vec<u8> {
         let log = self.endpoint.log().await.unwrap();
-        log.iter().map(|answer| answer.access.function).filter(|function| matches!(function, 5 | 6 | 15 | 16)).collect()
+        log.iter()
+            .map(|answer| answer.access.function)
+            .filter(|function| matches!(function, 5 | 6 | 15 | 16 | 22 | 23))
+            .collect()
     }
 }
 
@@ -392,4 +397,51 @@ async fn a_rule_writes_within_the_same_bounds_and_is_written_down() {
     assert_eq!(press.writes().await, [6]);
     let audit = press.site.lineside(&["audit", "show", "--json"]).await;
     assert!(String::from_utf8_lossy(&audit.stdout).contains("(rule) DoorOpen"), "{audit:?}");
+}
+
+/// Bits of a register are written by mask, or read, changed and written where the owner says so, and 23 writes too.
+#[tokio::test]
+async fn bits_of_a_register_are_written_and_their_neighbours_stay() {
+    let bits = |function: &str| {
+        let section = |point, range| {
+            let named = SETPOINT.replace("setpoint_c", point).replace("[10.0, 60.0]", range);
+            named.replace("interval", &format!("function = \"{function}\"\ninterval"))
+        };
+        section("lamp", "[0, 1]") + &section("mode", "[0, 9]")
+    };
+    let both = SETPOINT.replace("interval", "function = \"read-write\"\ninterval");
+    for (framing, function, code) in [
+        (Framing::Tcp, "mask", 22),
+        (Framing::Rtu, "mask", 22),
+        (Framing::Tcp, "read-modify-write", 6),
+        (Framing::Rtu, "read-modify-write", 6),
+    ] {
+        let (mut press, _agent) = Press::start(framing, &format!("{both}{}", bits(function))).await;
+        press.endpoint.set(1, "mode", 5.0).await.unwrap();
+
+        let lit = press.write("1", "lamp", 1.0).await;
+        let moved = press.write("2", "mode", 9.0).await;
+        let warm = press.write("3", "setpoint_c", 35.5).await;
+
+        for answer in [&lit, &moved, &warm] {
+            assert_eq!(answer.state, State::Done, "{function}: {answer:?}");
+        }
+        assert_eq!(press.writes().await, [code, code, 23], "{function}");
+        let log = press.endpoint.log().await.unwrap();
+        let last =
+            log.iter().filter(|answer| answer.access.function == 3 && answer.access.address == 6).last().unwrap();
+        assert_eq!(last.words, [0x0908], "{function}");
+    }
+}
+
+#[tokio::test]
+async fn a_bit_of_a_register_is_not_written_without_a_function_for_it() {
+    let (mut press, _agent) = Press::start(Framing::Tcp, "").await;
+    press.configure(&SETPOINT.replace("setpoint_c", "lamp").replace("pin = \"PIN\"\n", "")).await;
+
+    let checked = press.site.lineside(&["check"]).await;
+
+    let text = String::from_utf8(checked.stdout).unwrap();
+    assert!(text.contains("it shares its register with others: function = \"mask\""), "{text}");
+    assert!(press.writes().await.is_empty());
 }

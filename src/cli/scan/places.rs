@@ -107,7 +107,7 @@ mod tests {
 
         assert_eq!(ids("1-3, 100,2"), Ok(vec![1, 2, 3, 100]));
         assert_eq!(ids("245-247,255").unwrap().len(), 4);
-        assert!(ids("248").is_err() && ids("3-1").is_err() && ids("").is_err() && ids("1-300").is_err());
+        assert!(ids("256").is_err() && ids("3-1").is_err() && ids("").is_err() && ids("1-300").is_err());
     }
 
     #[test]

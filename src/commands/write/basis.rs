@@ -19,7 +19,7 @@ use promql_parser::parser::Expr;
 use crate::commands::signature::digest;
 use crate::config::{DeviceConfig, Endpoint, Interlock, LinkConfig, TagConfig, WriteConfig};
 use crate::modbus::write::WriteWith;
-use crate::profile::{Point, Protocol};
+use crate::profile::{ByteOrder, Point, Protocol};
 use crate::rules::engine::UP;
 use crate::rules::interlock::{inputs, interlock};
 use crate::rules::live::NAME;
@@ -231,6 +231,8 @@ impl Basis {
             address,
             encoding,
             word_order,
+            byte_order,
+            scattered,
             scale,
             scale_factor,
             unit: _,
@@ -243,8 +245,15 @@ impl Basis {
             read_whole: _,
             computed,
         } = point;
-        self.note(of, "register", format!("{address} (function {})", table.read_function()));
+        let wide = if table.item_words() > 1 { ", 32 bits" } else { "" };
+        self.note(of, "register", format!("{address} (function {}{wide})", table.read_function()));
+        if !scattered.is_empty() {
+            self.note(of, "registers", format!("{scattered:?}"));
+        }
         self.note(of, "encoding", format!("{encoding:?} {word_order:?}"));
+        if *byte_order != ByteOrder::HighFirst {
+            self.note(of, "byte order", format!("{byte_order:?}"));
+        }
         self.note(of, "scale", format!("{}/{}+{} {computed}", scale.multiplier, scale.divisor, scale.offset));
         self.note(of, "range", format!("{range:?} {sentinels:x?} {}", unsure.is_some()));
         if let Some(factor) = scale_factor {

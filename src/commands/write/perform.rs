@@ -15,7 +15,16 @@ use crate::commands::fail_point;
 use crate::config::{Compared, Interlock};
 use crate::diagnostics::socket::shown;
 use crate::modbus::PollError;
+use crate::modbus::encode::bits_of;
+use crate::modbus::write::WriteWith;
 use crate::poll::{LinkHandle, WriteFailure, WriteOrder};
+use crate::profile::Encoding;
+
+/// Exception code of a function that a device does not have (Modbus Application Protocol 1.1b3, 7).
+const ILLEGAL_FUNCTION: u8 = 1;
+
+/// A number of half precision is at most this part away from what it stands for.
+const HALF_STEP: f64 = 1.0 / 2048.0;
 
 /// Doubles that show the same decimal differ by less than this part of them.
 const SAME: f64 = 1e-6;
@@ -57,7 +66,7 @@ impl Services {
             device: ticket.config.device.clone(),
             point: ticket.place.index,
             meant: ticket.place.point.clone(),
-            words: ticket.sent.words.clone(),
+            words: ordered(&ticket.place, &ticket.sent.words),
             with: ticket.place.with,
         };
         let written = link.write(order).await;
@@ -67,7 +76,10 @@ impl Services {
                 Outcome { result: facts, ..Outcome::failed(format!("{tag}: nothing was written: {failure}")) }
             }
             Err(failure @ WriteFailure::Refused(_)) => match refused(&failure) {
-                Refusal::Final => Outcome { result: facts, ..Outcome::failed(format!("{tag}: {failure}")) },
+                Refusal::Final => {
+                    let hint = refusal_hint(ticket.place.with, &failure);
+                    Outcome { result: facts, ..Outcome::failed(format!("{tag}: {failure}{hint}")) }
+                }
                 Refusal::Busy => busy(&link, ticket, facts, &failure.to_string()).await,
                 Refusal::Accepted => accepted(&link, ticket, facts).await,
                 Refusal::Doubtful => read_back(&link, ticket, facts, Some(format!("not confirmed: {failure}"))).await,
@@ -237,10 +249,41 @@ async fn read_back(link: &LinkHandle, ticket: &Ticket, facts: Value, doubt: Opti
     }
 }
 
+/// The words of the order to write: the registers, or for bits of one what stays of it and what its bits become (Modbus
+/// Application Protocol 1.1b3, 6.16).
+fn ordered(place: &Place, registers: &[u16]) -> Vec<u16> {
+    match place.with {
+        WriteWith::Single | WriteWith::Multiple | WriteWith::ReadWrite => registers.to_vec(),
+        WriteWith::Mask | WriteWith::ReadModifyWrite => {
+            std::iter::once(!bits_of(&place.point)).chain(registers.iter().copied()).collect()
+        }
+    }
+}
+
+/// What to do about a device that does not know the function it was written with.
+fn refusal_hint(with: WriteWith, failure: &WriteFailure) -> &'static str {
+    let is_unknown = matches!(failure, WriteFailure::Refused(PollError::Exception(ILLEGAL_FUNCTION)));
+    match with {
+        WriteWith::Mask if is_unknown => {
+            "; it has no function 22 (mask write). If nobody else writes this register, function = \"read-modify-write\" in \
+             its [[write]] reads, changes and writes it whole"
+        }
+        WriteWith::ReadWrite if is_unknown => "; it has no function 23: leave function out of its [[write]]",
+        WriteWith::Single
+        | WriteWith::Multiple
+        | WriteWith::Mask
+        | WriteWith::ReadModifyWrite
+        | WriteWith::ReadWrite => "",
+    }
+}
+
 /// Half of what one step of the register means.
 fn resolution(ticket: &Ticket) -> f64 {
     let point = &ticket.place.point;
-    let is_whole = !matches!(point.encoding, crate::profile::Encoding::F32 | crate::profile::Encoding::F64);
+    if point.encoding == Encoding::F16 {
+        return ticket.wish.value.abs() * HALF_STEP;
+    }
+    let is_whole = !matches!(point.encoding, Encoding::F32 | Encoding::F64);
     if is_whole { (point.scale.multiplier / point.scale.divisor).abs() / 2.0 } else { 0.0 }
 }
 

@@ -2,7 +2,7 @@
 
 use super::basis::{Basis, Installation};
 use super::sent::Sent;
-use crate::config::{DeviceConfig, LinkConfig, WriteConfig};
+use crate::config::{DeviceConfig, LinkConfig, WriteConfig, WriteFunction};
 use crate::modbus::write::WriteWith;
 use crate::model::{Name, UnitId};
 use crate::profile::{Encoding, Point, Protocol, Table};
@@ -112,33 +112,71 @@ fn place(config: &WriteConfig, link: &LinkConfig, device: &DeviceConfig) -> Resu
     let index = modbus.points.iter().position(|point| point.name == config.point);
     let index = index.ok_or_else(|| format!("the profile of {} has no point {:?}", device.name, config.point))?;
     let point = modbus.points[index].clone();
-    check(&point)?;
+    check(&point, config.function)?;
     if let Some(lease) = config.lease {
         let safe = Sent::new(&point, lease.safe).and_then(|sent| sent.in_range(lease.safe, &point, config));
         safe.map_err(|reason| format!("its safe value cannot be written: {reason}"))?;
     }
-    let with = if config.multiple || point.encoding.width() > 1 { WriteWith::Multiple } else { WriteWith::Single };
+    let with = match config.function {
+        WriteFunction::Single if point.encoding.width() > 1 => WriteWith::Multiple,
+        WriteFunction::Single => WriteWith::Single,
+        WriteFunction::Multiple => WriteWith::Multiple,
+        WriteFunction::Mask => WriteWith::Mask,
+        WriteFunction::ReadModifyWrite => WriteWith::ReadModifyWrite,
+        WriteFunction::ReadWrite => WriteWith::ReadWrite,
+    };
     Ok(Place { link: link.name.clone(), unit, index, point, with })
 }
 
-/// Only what stands alone in its registers can be written without touching something else.
-fn check(point: &Point) -> Result<(), String> {
+/// Only what stands alone in its registers can be written without touching something else, unless the owner says how.
+fn check(point: &Point, function: WriteFunction) -> Result<(), String> {
     if !matches!(point.table, Table::Coils | Table::HoldingRegisters) {
         return Err("it is in a table that cannot be written".to_owned());
     }
+    let shares = point.encoding.is_part_of_register() && !point.table.holds_bits();
+    match function {
+        WriteFunction::Mask | WriteFunction::ReadModifyWrite if !shares => {
+            return Err("this function is for bits of a register: leave it out".to_owned());
+        }
+        WriteFunction::ReadWrite if point.table.holds_bits() => {
+            return Err("function 23 writes registers, not coils".to_owned());
+        }
+        WriteFunction::Single | WriteFunction::Multiple | WriteFunction::ReadWrite if shares => {
+            return Err(
+                "it shares its register with others: function = \"mask\" writes its bits alone (function 22), \
+                        where the device can"
+                    .to_owned(),
+            );
+        }
+        WriteFunction::Single
+        | WriteFunction::Multiple
+        | WriteFunction::Mask
+        | WriteFunction::ReadModifyWrite
+        | WriteFunction::ReadWrite => {}
+    }
     match point.encoding {
-        Encoding::Text { .. } => return Err("text cannot be written".to_owned()),
-        Encoding::Bits { .. } => return Err("it shares its register with others".to_owned()),
-        Encoding::Bit(_) if !point.table.holds_bits() => return Err("it shares its register with others".to_owned()),
+        Encoding::Text { .. } | Encoding::WideText { .. } => return Err("text cannot be written".to_owned()),
+        Encoding::Clock(_) => return Err("the clock of a device cannot be set".to_owned()),
         Encoding::Bit(_)
+        | Encoding::Bits { .. }
+        | Encoding::SignedBits { .. }
         | Encoding::U16
         | Encoding::I16
         | Encoding::U32
         | Encoding::I32
+        | Encoding::U48
+        | Encoding::I48
         | Encoding::U64
         | Encoding::I64
+        | Encoding::F16
         | Encoding::F32
-        | Encoding::F64 => {}
+        | Encoding::F64
+        | Encoding::SignMagnitude { .. }
+        | Encoding::Bcd { .. }
+        | Encoding::Modulo10000 { .. } => {}
+    }
+    if !point.scattered.is_empty() {
+        return Err("its registers do not lie one after the other: one request cannot write them all".to_owned());
     }
     if point.scale_factor.is_some() || point.computed {
         return Err("its scale is read from the device, or depends on the firmware".to_owned());

@@ -30,7 +30,7 @@ impl Sent {
         }
         let mut words = vec![0; usize::from(point.encoding.width())];
         encode(point, Quantity::Number(value), None, &mut words).map_err(|error| error.to_string())?;
-        if matches!(point.encoding, Encoding::F32 | Encoding::F64) && is_zero(point, &words) {
+        if matches!(point.encoding, Encoding::F16 | Encoding::F32 | Encoding::F64) && is_zero(point, &words) {
             words.fill(0);
         }
         let value = engineering(point, &words).map_err(|reason| format!("{value} cannot be sent: {reason}"))?;
@@ -134,7 +134,7 @@ mod tests {
             interlocks: Vec::new(),
             tolerance: 0.0,
             lease: None,
-            multiple: false,
+            function: crate::config::WriteFunction::Single,
         }
     }
 

@@ -184,6 +184,8 @@ fn of_device(device: &DeviceStatus) -> Vec<Problem> {
             "{name} has refused all it was ever asked for: {why}; is it what its profile is for? \
              `lineside identify {name} --trace` asks it"
         );
+        let hint = device.address_hint.as_ref().map(|hint| format!(". {hint}")).unwrap_or_default();
+        let text = text + &hint;
         problems.push(on_device(device, Severity::Major, "device-refuses", text));
     }
     // One that is silent as well was told of already.
@@ -194,7 +196,16 @@ fn of_device(device: &DeviceStatus) -> Vec<Problem> {
     }
     let Some(identity) = &device.identity else { return problems };
     match identity.state {
-        IdentityState::Accepted => {}
+        IdentityState::Accepted => {
+            if let Some(reason) = &identity.reason {
+                let text = format!("{name} {reason}");
+                problems.push(
+                    on_device(device, Severity::Major, "device-map", text).remedy(format!(
+                        "compare with its manual; `lineside identify {name} --trace` shows what it says"
+                    )),
+                );
+            }
+        }
         IdentityState::WrongDevice => {
             let reason = identity.reason.as_deref().unwrap_or("says another name");
             let text = format!("{name} is another device than its profile is for: it {reason}");

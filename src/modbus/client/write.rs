@@ -4,7 +4,7 @@ use super::exchange::{Asked, RtuRequest};
 use super::{Client, Line};
 use crate::modbus::PollError;
 use crate::modbus::rtu::Shape;
-use crate::modbus::write::WriteRequest;
+use crate::modbus::write::{WriteRequest, WriteWith};
 
 impl Client {
     /// Sends a request that writes, once. An error other than an exception leaves open whether the device has done it:
@@ -24,7 +24,13 @@ impl Client {
                 // Where echo and answer are the same bytes, one copy is an answer only if the line is known not to hear
                 // itself.
                 let may_echo = !request.answer_is_the_request() || self.hears_itself != Some(false);
-                let wanted = RtuRequest { bytes: &bytes, shape: Shape::Frame(&answer), may_echo };
+                let shape = match request.with {
+                    WriteWith::ReadWrite => Shape::Data(2 * request.words.len()),
+                    WriteWith::Single | WriteWith::Multiple | WriteWith::Mask | WriteWith::ReadModifyWrite => {
+                        Shape::Frame(&answer)
+                    }
+                };
+                let wanted = RtuRequest { bytes: &bytes, shape, may_echo };
                 let answer = self.exchange_rtu(asked, pace, wanted, take).await.answer;
                 self.unsettled |= !matches!(answer, Ok(()) | Err(PollError::Exception(_)));
                 answer

@@ -237,3 +237,108 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_fills_up_a_text_is_no_part_of_it() {
+    let text = |words: &[u16]| good(Encoding::Text { registers: words.len() as u16 }, words);
+    let shown = |text: &str| Value::Text(Arc::from(text));
+    // "Hello", filled with 0xFF, with blanks and 0xFF, with zeros, and with zeros behind which something is left.
+    assert_eq!(text(&[0x4865, 0x6C6C, 0x6FFF, 0xFFFF]), shown("Hello"));
+    assert_eq!(text(&[0x4865, 0x6C6C, 0x6F20, 0x20FF, 0xFFFF]), shown("Hello"));
+    assert_eq!(text(&[0x4865, 0x6C6C, 0x6F00, 0x0000]), shown("Hello"));
+    assert_eq!(text(&[0x4865, 0x6C6C, 0x6F00, 0x4142]), shown("Hello"));
+    for empty in [0x0000, 0x2020] {
+        assert_eq!(text(&[empty, empty]), shown(""));
+    }
+}
+
+#[test]
+fn a_text_that_reads_as_empty_where_the_registers_are_not_is_bad() {
+    let wide = [0x0053, 0x004E, 0x0034, 0x0032];
+    assert_eq!(decode(&point(Encoding::Text { registers: 4 }), &wide, None), Observed::Bad(Fault::Garbage));
+    assert_eq!(good(Encoding::WideText { registers: 4 }, &wide), Value::Text(Arc::from("SN42")));
+    let filled = [0x0053, 0x004E, 0x0020, 0xFFFF];
+    assert_eq!(good(Encoding::WideText { registers: 4 }, &filled), Value::Text(Arc::from("SN")));
+    let late = [0x0000, 0x004E];
+    assert_eq!(decode(&point(Encoding::WideText { registers: 2 }), &late, None), Observed::Bad(Fault::Garbage));
+}
+
+#[test]
+fn the_low_byte_may_come_first() {
+    let swapped = |encoding| Point { byte_order: ByteOrder::LowFirst, ..point(encoding) };
+    // "Github", and struct.pack of 230.7: BADC and DCBA.
+    let text = swapped(Encoding::Text { registers: 3 });
+    assert_eq!(decode(&text, &[0x6947, 0x6874, 0x6275], None), Observed::Good(Value::Text(Arc::from("Github"))));
+    assert_eq!(decode(&swapped(Encoding::F32), &[0x6643, 0x33B3], None), Observed::Good(Value::F32(230.7)));
+    let both = Point { word_order: WordOrder::LowFirst, ..swapped(Encoding::F32) };
+    assert_eq!(decode(&both, &[0x33B3, 0x6643], None), Observed::Good(Value::F32(230.7)));
+    assert_eq!(decode(&swapped(Encoding::Bit(0)), &[0x0100], None), Observed::Good(Value::Bool(true)));
+}
+
+#[test]
+fn numbers_of_every_other_form_are_read() {
+    assert_eq!(good(Encoding::U48, &[1, 2, 3]), Value::Int(0x0001_0002_0003));
+    assert_eq!(good(Encoding::I48, &[0xFFFF, 0xFFFF, 0xFFFE]), Value::Int(-2));
+    assert_eq!(good(Encoding::F16, &[0x4D33]), Value::F32(20.796_875));
+    assert_eq!(good(Encoding::SignMagnitude { registers: 1 }, &[0x84D2]), Value::Int(-1234));
+    assert_eq!(good(Encoding::Bcd { registers: 2 }, &[0x0012, 0x3456]), Value::Int(123_456));
+    assert_eq!(
+        good(Encoding::Modulo10000 { registers: 3, signed: false }, &[12, 3456, 789]),
+        Value::Int(1_234_560_789)
+    );
+    // 0xF6 and 0x12 as the halves of one register.
+    assert_eq!(good(Encoding::SignedBits { first: 8, length: 8 }, &[0xF612]), Value::Int(-10));
+    assert_eq!(good(Encoding::SignedBits { first: 0, length: 8 }, &[0xF612]), Value::Int(18));
+    for (encoding, words) in [
+        (Encoding::Bcd { registers: 1 }, &[0x12A4][..]),
+        (Encoding::Modulo10000 { registers: 2, signed: false }, &[1, 10_000]),
+        (Encoding::F16, &[0x7E00]),
+    ] {
+        assert_eq!(decode(&point(encoding), words, None), Observed::Bad(Fault::NotANumber), "{encoding:?}");
+    }
+}
+
+#[test]
+fn a_clock_is_seconds_since_1970_and_bad_where_it_is_no_time() {
+    let layout = |text| {
+        let form = crate::profile::clock::ClockForm::parse(text, true).unwrap();
+        Encoding::Clock(crate::profile::clock::ClockLayout { form, offset_min: 0 })
+    };
+    assert_eq!(good(layout("YM Dh ms"), &[0x2402, 0x2912, 0x3456]), Value::Int(1_709_210_096));
+    let low_first = Point { word_order: WordOrder::LowFirst, ..point(layout("unix32")) };
+    assert_eq!(decode(&low_first, &[0x79F0, 0x65E0], None), Observed::Good(Value::Int(1_709_210_096)));
+    let no_time = decode(&point(layout("YM Dh ms")), &[0x2413, 0x2912, 0x3456], None);
+    assert_eq!(no_time, Observed::Bad(Fault::OutOfRange));
+}
+
+proptest! {
+    #[test]
+    fn what_is_encoded_decodes_to_itself(
+        number in -9_999_i64..=9_999, low_word in any::<bool>(), low_byte in any::<bool>(),
+    ) {
+        use Encoding::{Bcd, F16, F32, F64, I16, I32, I48, I64, Modulo10000, SignMagnitude, SignedBits, U16, U32, U48, U64};
+        let encodings = [
+            U16, I16, U32, I32, U48, I48, U64, I64, F32, F64, F16,
+            SignMagnitude { registers: 1 }, SignMagnitude { registers: 2 },
+            Bcd { registers: 1 }, Bcd { registers: 2 }, Bcd { registers: 3 }, Bcd { registers: 4 },
+            Modulo10000 { registers: 2, signed: false }, Modulo10000 { registers: 4, signed: true },
+            SignedBits { first: 1, length: 15 },
+        ];
+        for encoding in encodings {
+            let mut point = point(encoding);
+            point.word_order = if low_word { WordOrder::LowFirst } else { WordOrder::HighFirst };
+            point.byte_order = if low_byte { ByteOrder::LowFirst } else { ByteOrder::HighFirst };
+            let mut words = vec![0; usize::from(encoding.width())];
+            let written = crate::modbus::encode::encode(
+                &point, crate::modbus::encode::Quantity::Number(number as f64), None, &mut words,
+            );
+            if written.is_ok() {
+                let read = decode(&point, &words, None).value().and_then(Value::number).unwrap();
+                let step = if encoding == F16 { number.abs() as f64 / 2048.0 } else { 0.0 };
+                prop_assert!((read - number as f64).abs() <= step, "{encoding:?} {words:x?}: {read}");
+            } else {
+                prop_assert!(number < 0, "{encoding:?}");
+            }
+        }
+    }
+}

@@ -5,18 +5,42 @@ use super::Reply;
 use super::inquiry::{COMMON_REGISTERS, Outcome};
 use crate::profile::Table;
 use crate::profile::sunspec::{BASES, HEADER, MARK, ModelAt};
+use crate::profile::sunspec_lengths::expected_instead;
 
 /// Stands where the next model would begin (SunSpec Device Information Model 1.1, 6.1).
 const END: u16 = 0xFFFF;
 /// A device with more models than this does not end its chain.
 const MODELS_MAX: usize = 128;
 
+/// The models of a device.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Chain {
+    /// In their order.
+    pub models: Vec<ModelAt>,
+    /// What ended the chain instead of its end: a model with a length that this model never has. Where the next one
+    /// would be is not known then, nor what is in this one.
+    pub implausible: Option<ModelAt>,
+}
+
+impl Chain {
+    /// Why the chain is not plausible, where it is not.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let ModelAt { id, address, length } = self.implausible?;
+        let expected = expected_instead(id, length)?;
+        Some(format!(
+            "has a chain of SunSpec models that is not plausible: model {id} at {address} says {length} registers, \
+             it has {expected}; nothing is read from there on"
+        ))
+    }
+}
+
 /// The models of a device, as far as its answers tell; `None` when it has no SunSpec map, `Err` what to ask next.
 ///
 /// What looks like no model, or is refused, ends the chain as well: what was found before can be read.
-pub(super) fn walk<'a>(outcome: impl Fn(Ask) -> Option<&'a Outcome>) -> Result<Option<Vec<ModelAt>>, Ask> {
+pub(super) fn walk<'a>(outcome: impl Fn(Ask) -> Option<&'a Outcome>) -> Result<Option<Chain>, Ask> {
     let Some((base, common)) = begin(&outcome)? else { return Ok(None) };
     let mut chain: Vec<ModelAt> = Vec::new();
+    let mut implausible = None;
     let mut next = base.checked_add(2);
     while let (Some(address), true) = (next, chain.len() < MODELS_MAX) {
         let header = match chain.is_empty() {
@@ -31,10 +55,15 @@ pub(super) fn walk<'a>(outcome: impl Fn(Ask) -> Option<&'a Outcome>) -> Result<O
         if id == END || id == 0 {
             break;
         }
-        chain.push(ModelAt { id, address, length });
+        let model = ModelAt { id, address, length };
+        if expected_instead(id, length).is_some() {
+            implausible = Some(model);
+            break;
+        }
+        chain.push(model);
         next = address.checked_add(HEADER).and_then(|address| address.checked_add(length));
     }
-    Ok(Some(chain))
+    Ok(Some(Chain { models: chain, implausible }))
 }
 
 /// True for the questions of a walk that are worth asking again when they were not heard: without an answer it would
@@ -85,7 +114,10 @@ mod tests {
             let outcome = walk(|ask| answers.iter().find(|(asked, _)| *asked == ask).map(|(_, outcome)| outcome));
             let ask = match outcome {
                 Ok(chain) => {
-                    return (chain.map(|chain| chain.iter().map(|at| (at.id, at.address)).collect()), answers.len());
+                    return (
+                        chain.map(|chain| chain.models.iter().map(|at| (at.id, at.address)).collect()),
+                        answers.len(),
+                    );
                 }
                 Err(ask) => ask,
             };
@@ -114,10 +146,20 @@ mod tests {
     }
 
     #[test]
+    fn a_length_that_a_model_never_has_ends_the_chain_before_it() {
+        assert_eq!(walked(40000, &[(1, 66), (103, 65000), (END, 0)]).0, Some(vec![(1, 40002)]));
+        assert_eq!(walked(40000, &[(1, 68), (103, 50), (END, 0)]).0, Some(vec![]));
+        assert_eq!(walked(40000, &[(1, 65), (160, 48), (END, 0)]).0, Some(vec![(1, 40002), (160, 40069)]));
+        let trouble = Chain { models: Vec::new(), implausible: Some(ModelAt { id: 1, address: 40002, length: 68 }) };
+        let trouble = trouble.trouble().unwrap();
+        assert!(trouble.contains("not plausible: model 1 at 40002 says 68 registers, it has 65 or 66"), "{trouble}");
+    }
+
+    #[test]
     fn a_chain_without_an_end_is_left_where_it_makes_no_sense() {
         assert_eq!(walked(40000, &[(1, 66), (0, 0)]).0, Some(vec![(1, 40002)]));
         assert_eq!(walked(40000, &[(1, 66)]).0, Some(vec![(1, 40002)]));
-        assert_eq!(walked(40000, &[(1, 66), (103, 65000)]).0, Some(vec![(1, 40002), (103, 40070)]));
+        assert_eq!(walked(40000, &[(1, 66), (64_900, 65000)]).0, Some(vec![(1, 40002), (64_900, 40070)]));
         let endless: Vec<(u16, u16)> = std::iter::repeat_n((7, 0), 1000).collect();
         assert_eq!(walked(40000, &endless).0.map(|chain| chain.len()), Some(MODELS_MAX));
     }

@@ -1,6 +1,7 @@
 //! What a profile wants to know of its device: what to ask, and what the answers mean. Pure.
 
-use super::{Ask, Reply, chain};
+use super::chain::{self, Chain};
+use super::{Ask, Reply};
 use crate::modbus::PollError;
 use crate::modbus::objects::Objects;
 use crate::profile::FirmwareMap;
@@ -28,6 +29,8 @@ pub struct Identity {
     pub verdict: Verdict,
     /// The models it has, when it has such and the profile is about them.
     pub models: Vec<ModelAt>,
+    /// What is odd about it although it is what the profile is for.
+    pub remark: Option<String>,
 }
 
 /// What is known about a device that answers.
@@ -107,13 +110,23 @@ impl Inquiry {
             maps => choose(maps, model.as_deref(), version.as_ref()),
         };
         let chain = self.chain().ok();
-        let verdict = match self.contradiction() {
-            _ if chain == Some(None) => Verdict::WrongDevice(NO_CHAIN.to_owned()),
-            Some(reason) if model.is_none() => Verdict::WrongDevice(reason),
-            Some(_) | None if chosen.is_known => Verdict::Accepted,
-            Some(_) | None => Verdict::UnknownFirmware,
+        let trouble = chain.as_ref().and_then(|chain| chain.as_ref()?.trouble());
+        let has_models =
+            chain.as_ref().is_some_and(|chain| chain.as_ref().is_some_and(|chain| !chain.models.is_empty()));
+        let no_models = match &trouble {
+            _ if chain == Some(None) => Some(NO_CHAIN.to_owned()),
+            Some(trouble) if !has_models => Some(trouble.clone()),
+            Some(_) | None => None,
         };
-        Identity { model, version, chosen, verdict, models: chain.flatten().unwrap_or_default() }
+        let verdict = match (no_models, self.contradiction()) {
+            (Some(reason), _) => Verdict::WrongDevice(reason),
+            (None, Some(reason)) if model.is_none() => Verdict::WrongDevice(reason),
+            (None, Some(_) | None) if chosen.is_known => Verdict::Accepted,
+            (None, Some(_) | None) => Verdict::UnknownFirmware,
+        };
+        let remark = trouble.filter(|_| has_models);
+        let models = chain.flatten().unwrap_or_default().models;
+        Identity { model, version, chosen, verdict, models, remark }
     }
 
     /// The text that the device has at `place`, when that was asked and is text.
@@ -162,10 +175,10 @@ impl Inquiry {
     }
 
     /// Its models, none when it has no chain of them or the profile is not about such; or what must be asked first.
-    fn chain(&self) -> Result<Option<Vec<ModelAt>>, Ask> {
+    fn chain(&self) -> Result<Option<Chain>, Ask> {
         match self.identification.walks_chain {
             true => chain::walk(|ask| self.outcome(ask)),
-            false => Ok(Some(Vec::new())),
+            false => Ok(Some(Chain::default())),
         }
     }
 

@@ -6,6 +6,7 @@ use super::inquiry::{Inquiry, Verdict};
 use super::{Ask, Asker, Reply};
 use crate::modbus::PollError;
 use crate::profile::identification::{CommonText, Expected, Identification, ModelMark, Place, VersionSource};
+use crate::profile::sunspec;
 use crate::profile::{Profile, Protocol};
 
 /// What a device says about itself, and the profiles that fit.
@@ -58,14 +59,26 @@ pub async fn survey(device: &mut impl Asker, profiles: &[Arc<Profile>]) -> Resul
             found.vendor = texts.pop().flatten();
         }
     }
+    let mut by_chain: Vec<(usize, usize, Match)> = Vec::new();
     for profile in profiles {
         let Protocol::Modbus(modbus) = &profile.protocol else { continue };
-        if modbus.identification.models.is_empty() {
+        if modbus.identification.models.is_empty() && !modbus.identification.walks_chain {
             continue;
         }
         let mut inquiry = Inquiry::new(&modbus.identification, None);
         asked.answer(device, &mut inquiry).await?;
         let identity = inquiry.conclude(&modbus.maps);
+        let covered = sunspec::coverage(&modbus.models, &identity.models);
+        if identity.model.is_none() && covered > 0 {
+            let found = Match {
+                profile: profile.id.clone(),
+                model: sunspec::name(&identity.models),
+                version: identity.version.as_ref().map(ToString::to_string),
+                map: None,
+                is_known: true,
+            };
+            by_chain.push((covered, modbus.points.len(), found));
+        }
         if let Some(model) = identity.model {
             found.matches.push(Match {
                 profile: profile.id.clone(),
@@ -76,7 +89,10 @@ pub async fn survey(device: &mut impl Asker, profiles: &[Arc<Profile>]) -> Resul
             });
         }
     }
+    by_chain.sort_by_key(|(covered, points, _)| (std::cmp::Reverse(*covered), *points));
     found.matches.sort_by_key(|found| !found.is_known);
+    // A profile that knows the very model goes before one for all devices with such a chain.
+    found.matches.extend(by_chain.into_iter().map(|(.., found)| found));
     if asked.heard || asked.replies.is_empty() { Ok(found) } else { Err(asked.silence()) }
 }
 
@@ -101,6 +117,10 @@ impl Asked {
             let reply = self.replies.iter().find(|(known, _)| *known == ask);
             if let Some((_, reply)) = reply {
                 inquiry.take(ask, reply.as_ref().cloned());
+            }
+            // It wants an answer to this, and gets none: what it knows has to do.
+            if inquiry.next() == Some(ask) {
+                break;
             }
         }
         Ok(())

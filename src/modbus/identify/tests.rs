@@ -122,3 +122,59 @@ async fn a_survey_names_the_profiles_that_fit_and_asks_nothing_twice() {
     let once: std::collections::HashSet<Ask> = device.asked.iter().copied().collect();
     assert_eq!(once.len(), device.asked.len());
 }
+
+/// A SunSpec device whose chain has these models.
+fn sunspec(models: &[(u16, u16)]) -> Device {
+    let mut common = vec![0; 52];
+    common[..2].copy_from_slice(&[0x5375, 0x6E53]);
+    common[2..4].copy_from_slice(&[models[0].0, models[0].1]);
+    let mut device = Device::new(&[(40000, &common)], None);
+    let mut at = 40002;
+    for (id, length) in models.iter().chain(&[(0xFFFF, 0)]) {
+        device.registers.entry(at).or_insert_with(|| vec![*id, *length]);
+        at += 2 + length;
+    }
+    device
+}
+
+fn shipped(id: &str) -> Arc<Profile> {
+    let text = crate::profile::shipped::text(id).unwrap();
+    Arc::new(file::parse(id, id, text).unwrap())
+}
+
+#[tokio::test]
+async fn a_chain_of_models_proposes_the_profile_that_reads_most_of_it() {
+    let profiles = ["sunspec-inverter", "sunspec-meter", "eastron-sdm630"].map(shipped);
+
+    let proposed = async |models: &[(u16, u16)]| -> Vec<String> {
+        let found = survey(&mut sunspec(models), &profiles).await.unwrap();
+        found.matches.into_iter().map(|found| found.profile).collect()
+    };
+
+    let inverter = proposed(&[(1, 66), (103, 50), (203, 105), (203, 105)]).await;
+    assert_eq!(inverter, ["sunspec-inverter", "sunspec-meter"]);
+    assert_eq!(proposed(&[(1, 65), (213, 124)]).await, ["sunspec-meter"]);
+    assert_eq!(proposed(&[(1, 65), (203, 105)]).await.first().map(String::as_str), Some("sunspec-meter"));
+    assert!(proposed(&[(1, 66), (64_000, 7)]).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_chain_that_is_not_plausible_is_said_and_not_read() {
+    let Protocol::Modbus(modbus) = &shipped("sunspec-inverter").protocol else { panic!("speaks Modbus") };
+    let conclude = async |models: &[(u16, u16)]| {
+        let mut device = sunspec(models);
+        let mut inquiry = Inquiry::new(&modbus.identification, None);
+        while let Some(ask) = inquiry.next() {
+            let reply = device.ask(ask).await;
+            inquiry.take(ask, reply.as_ref().cloned());
+        }
+        inquiry.conclude(&modbus.maps)
+    };
+
+    let first_is_wrong = conclude(&[(1, 68), (103, 50)]).await;
+    assert!(matches!(&first_is_wrong.verdict, Verdict::WrongDevice(why) if why.contains("not plausible")));
+    assert!(first_is_wrong.models.is_empty());
+    let later_is_wrong = conclude(&[(1, 66), (103, 50), (123, 2302)]).await;
+    assert_eq!((later_is_wrong.verdict, later_is_wrong.models.len()), (Verdict::Accepted, 2));
+    assert!(later_is_wrong.remark.unwrap().contains("model 123 at 40122 says 2302 registers, it has 24"));
+}

@@ -28,8 +28,12 @@ impl Device {
 
 fn block(points: &[(u16, u16)]) -> (Block, Vec<u16>) {
     let address = points[0].0;
-    let place =
-        |(index, point): (usize, &(u16, u16))| BlockPoint { point: index, offset: point.0 - address, wanted: true };
+    let place = |(index, point): (usize, &(u16, u16))| BlockPoint {
+        point: index,
+        offset: point.0 - address,
+        part: 0,
+        wanted: true,
+    };
     let count = points.iter().map(|point| point.0 + point.1).max().unwrap() - address;
     let points_of = points.iter().enumerate().map(place).collect();
     let block = Block { table: Table::HoldingRegisters, address, count, points: points_of };

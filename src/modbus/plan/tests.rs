@@ -158,7 +158,7 @@ fn the_probe_is_the_cheapest_wanted_point() {
     let of_four = plan(&points, &all(&points, SECOND), &limits(125, 0)).unwrap();
 
     assert_eq!((of_three.probe.address, of_three.probe.count), (0, 1));
-    assert_eq!(of_three.probe.points, [BlockPoint { point: 2, offset: 0, wanted: true }]);
+    assert_eq!(of_three.probe.points, [BlockPoint { point: 2, offset: 0, part: 0, wanted: true }]);
     assert_eq!(of_four.probe.table, Table::Coils);
 }
 
@@ -262,7 +262,7 @@ proptest! {
 
         let mut seen = vec![0; points.len()];
         for block in &plan.groups[0].blocks {
-            prop_assert!(block.count <= limit.min(REGISTERS_PER_READ));
+            prop_assert!(block.count <= limit.min(block.table.items_per_read()));
             for part in &block.points {
                 let point = &points[part.point];
                 prop_assert_eq!((point.table, point.address), (block.table, block.address + part.offset));
@@ -272,4 +272,40 @@ proptest! {
         }
         prop_assert!(seen.iter().all(|times| *times == 1));
     }
+}
+
+#[test]
+fn registers_of_32_bits_are_asked_for_apart_and_at_most_62_at_once() {
+    let long = |address| point(Table::HoldingRegisters32, address, Encoding::F32);
+    let mut points: Vec<Point> = (0..63).map(|index| long(7000 + index)).collect();
+    points.push(point(Table::HoldingRegisters, 7063, Encoding::U16));
+
+    let plan = plan(&points, &all(&points, SECOND), &limits(125, 0)).unwrap();
+
+    let blocks: Vec<(Table, u16, u16, u16)> =
+        plan.groups[0].blocks.iter().map(|it| (it.table, it.address, it.count, it.data_bytes())).collect();
+    assert_eq!(blocks.iter().map(|(.., count, _)| count).sum::<u16>(), 64);
+    assert!(blocks.iter().all(|(table, _, count, bytes)| *bytes == 2 * table.item_words() * count && *bytes <= 250));
+    let last = plan.groups[0].blocks.iter().rfind(|block| block.table == Table::HoldingRegisters32).unwrap();
+    let place = last.points.last().unwrap();
+    assert_eq!(place.offset, 2 * (7062 - last.address));
+}
+
+#[test]
+fn scattered_registers_are_read_in_one_group_and_all_of_them_or_none() {
+    let mut scattered = point(Table::HoldingRegisters, 10, Encoding::U32);
+    scattered.scattered = [10, 400].into();
+    let points = [scattered, point(Table::HoldingRegisters, 11, Encoding::U16)];
+
+    let found = plan(&points, &all(&points, SECOND), &limits(125, 0)).unwrap();
+
+    let places: Vec<(u16, u16, usize, u16, bool)> = found.groups[0]
+        .blocks
+        .iter()
+        .flat_map(|block| {
+            let place = |it: &BlockPoint| (block.address, it.offset, it.point, it.part, it.wanted);
+            block.points.iter().map(place).collect::<Vec<_>>()
+        })
+        .collect();
+    assert_eq!(places, [(10, 0, 0, 0, true), (10, 1, 1, 0, true), (400, 0, 0, 1, false)]);
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::DeviceConfig;
-use crate::modbus::plan::{self, Block, PlanError, PlanPoint, Terms};
+use crate::modbus::plan::{self, Block, BlockPoint, PlanError, PlanPoint, Terms};
 use crate::model::{Fault, Observed, Row};
 use crate::model::{SeriesId, Timestamp};
 use crate::profile::sunspec;
@@ -54,6 +54,14 @@ pub(super) struct PointPlace {
     offset: u16,
     width: u16,
     factor: Option<FactorPlace>,
+    /// Its other registers, where they are scattered; else empty.
+    parts: Box<[PartPlace]>,
+}
+
+/// Where in the group one more register of a point is read.
+pub(super) struct PartPlace {
+    block: u16,
+    offset: u16,
 }
 
 /// Where in the group the scale factor of a point is read.
@@ -78,6 +86,11 @@ impl Tags {
             interval: u16::try_from(intervals.partition_point(|interval| *interval < tag.interval)).expect(FITS),
         });
         Self { tags: tags.collect(), intervals: intervals.into() }
+    }
+
+    /// Indices of the points, in the order of the tags.
+    pub(super) fn points(&self) -> impl Iterator<Item = usize> {
+        self.tags.iter().map(Tag::point)
     }
 
     fn interval(&self, tag: &Tag) -> Duration {
@@ -112,8 +125,12 @@ impl BlockPlan {
         let places = wanted.clone().map(|place| PointPlace {
             point: u32::try_from(place.point).expect(FITS),
             offset: place.offset,
-            width: points[place.point].encoding.width(),
+            width: match points[place.point].scattered.is_empty() {
+                true => points[place.point].encoding.width(),
+                false => 1,
+            },
             factor: points[place.point].scale_factor.and_then(factor),
+            parts: parts(place.point, &points[place.point], group),
         });
         Self {
             block: block.clone(),
@@ -122,10 +139,23 @@ impl BlockPlan {
         }
     }
 
-    /// Indices of the blocks out of which the scale factors come.
-    pub(super) fn factor_blocks(&self) -> impl Iterator<Item = usize> {
-        self.points.iter().filter_map(|place| place.factor.as_ref()).map(FactorPlace::block)
+    /// Indices of the blocks out of which scale factors and scattered registers come.
+    pub(super) fn other_blocks(&self) -> impl Iterator<Item = usize> {
+        let factors = self.points.iter().filter_map(|place| place.factor.as_ref()).map(FactorPlace::block);
+        factors.chain(self.points.iter().flat_map(|place| place.parts()).map(PartPlace::block))
     }
+}
+
+/// Where the registers of a scattered point but the first are read.
+fn parts(index: usize, point: &Point, group: &[Block]) -> Box<[PartPlace]> {
+    let part = |part: usize| {
+        group.iter().enumerate().find_map(|(block, read)| {
+            let is_it = |place: &&BlockPoint| place.point == index && usize::from(place.part) == part;
+            let place = read.points.iter().find(is_it)?;
+            Some(PartPlace { block: u16::try_from(block).expect(FITS), offset: place.offset })
+        })
+    };
+    (1..point.scattered.len()).filter_map(part).collect()
 }
 
 impl PointPlace {
@@ -137,9 +167,26 @@ impl PointPlace {
         self.factor.as_ref()
     }
 
+    /// Where its other registers are; empty unless they are scattered.
+    pub(super) fn parts(&self) -> &[PartPlace] {
+        &self.parts
+    }
+
     /// Its words among those of its block.
     pub(super) fn of<'w>(&self, words: &'w [u16]) -> Option<&'w [u16]> {
         words.get(usize::from(self.offset)..usize::from(self.offset) + usize::from(self.width))
+    }
+}
+
+impl PartPlace {
+    /// Index of its block in the group.
+    pub(super) fn block(&self) -> usize {
+        usize::from(self.block)
+    }
+
+    /// Its word among those of its block.
+    pub(super) fn of(&self, words: &[u16]) -> Option<u16> {
+        words.get(usize::from(self.offset)).copied()
     }
 }
 

@@ -92,7 +92,11 @@ impl Poller {
             words: order.words.clone(),
             with: order.with,
         };
-        self.hear_the_line(device, &request, pause, on, stop).await.map_err(WriteFailure::NotSent)?;
+        let words = self.hear_the_line(device, &request, pause, on, stop).await.map_err(WriteFailure::NotSent)?;
+        let request = match words.first() {
+            Some(word) => request.modified(*word),
+            None => request,
+        };
         let mut was_sent = false;
         let wanted = Wanted::Write { request: &request, was_sent: &mut was_sent };
         let outcome = self.ask_once(Some(device), unit, pause, &mut Question { wanted, on }, stop).await;
@@ -105,7 +109,7 @@ impl Poller {
     }
 
     /// One read on the connection that the write will use: where echo and answer of a write are the same bytes, only
-    /// this tells them apart.
+    /// this tells them apart. What it read is what a register that is shared holds now.
     async fn hear_the_line(
         &mut self,
         device: usize,
@@ -113,15 +117,16 @@ impl Poller {
         pause: Duration,
         on: Option<u64>,
         stop: &CancellationToken,
-    ) -> Result<(), PollError> {
+    ) -> Result<Vec<u16>, PollError> {
         let mut words = Vec::new();
-        let count = u16::try_from(request.words.len()).unwrap_or(1);
-        let wanted = Wanted::Words { table: request.table, address: request.address, count, into: &mut words };
-        self.ask_once(Some(device), request.unit, pause, &mut Question { wanted, on }, stop).await
+        let (table, address, count) = (request.table, request.address, request.count());
+        let wanted = Wanted::Words { table, address, count, into: &mut words };
+        self.ask_once(Some(device), request.unit, pause, &mut Question { wanted, on }, stop).await?;
+        Ok(words)
     }
 }
 
 fn is_same_place(a: &Point, b: &Point) -> bool {
-    (a.table, a.address, a.encoding, a.word_order, a.scale, a.scale_factor)
-        == (b.table, b.address, b.encoding, b.word_order, b.scale, b.scale_factor)
+    (a.table, a.address, &a.scattered, a.encoding, a.word_order, a.byte_order, a.scale, a.scale_factor)
+        == (b.table, b.address, &b.scattered, b.encoding, b.word_order, b.byte_order, b.scale, b.scale_factor)
 }

@@ -116,3 +116,32 @@ fn a_name_or_a_value_that_does_not_fit_is_refused() {
     assert!(matches!(device.set("pressure", Quantity::Number(1.0)), Err(SimulatorError::NoSuchPoint { .. })));
     assert!(matches!(device.set("factor", Quantity::Number(1e6)), Err(SimulatorError::CannotShow { .. })));
 }
+
+#[test]
+fn bits_are_written_by_mask_and_registers_while_they_are_read() {
+    let mut device = Device::of_registers(1, [(Table::HoldingRegisters, 4, &[0x0012, 7][..])]);
+    // The example of the specification.
+    assert_eq!(ask(&mut device, &[22, 0, 4, 0, 0xF2, 0, 0x25]), [22, 0, 4, 0, 0xF2, 0, 0x25]);
+    assert_eq!(ask(&mut device, &[3, 0, 4, 0, 1]), [3, 2, 0, 0x17]);
+    assert_eq!(ask(&mut device, &[23, 0, 4, 0, 2, 0, 5, 0, 1, 2, 1, 2]), [23, 4, 0, 0x17, 1, 2]);
+    assert_eq!(ask(&mut device, &[22, 0, 9, 0, 0xF2, 0, 0x25]), [0x96, ILLEGAL_DATA_ADDRESS]);
+}
+
+#[test]
+fn registers_of_32_bits_have_four_data_bytes_each() {
+    let mut device = Device::new(1, vec![point("total", Table::HoldingRegisters32, 5001, Encoding::U32)], LIMITS);
+    device.set("total", Quantity::Number(65_538.0)).unwrap();
+
+    assert_eq!(ask(&mut device, &[3, 0x13, 0x89, 0, 1]), [3, 4, 0, 1, 0, 2]);
+}
+
+#[test]
+fn scattered_registers_are_where_the_point_says() {
+    let mut total = point("total", Table::HoldingRegisters, 10, Encoding::U32);
+    total.scattered = [10, 20].into();
+    let mut device = Device::new(1, vec![total], LIMITS);
+    device.set("total", Quantity::Number(65_538.0)).unwrap();
+
+    assert_eq!(ask(&mut device, &[3, 0, 10, 0, 1]), [3, 2, 0, 1]);
+    assert_eq!(ask(&mut device, &[3, 0, 20, 0, 1]), [3, 2, 0, 2]);
+}

@@ -25,7 +25,7 @@ fn guard(directory: &std::path::Path, change: impl FnOnce(&mut WriteConfig)) -> 
         interlocks: Vec::new(),
         tolerance: 0.0,
         lease: None,
-        multiple: false,
+        function: crate::config::WriteFunction::Single,
     };
     change(&mut config);
     let place = Place {
