@@ -179,6 +179,8 @@ async fn points_that_a_device_refuses_are_one_problem_that_names_them() {
     assert_eq!(said.status.code(), Some(1));
     let shown = assert_fits(&said);
     assert!(shown.contains("press-1 refuses 2 points (level, flow)"), "{shown}");
+    let alarms = in_paris(&site, &["alarms", "-c", "lineside.toml"]).await;
+    assert!(assert_fits(&alarms).contains("press-1 refuses 2 points (level, flow)"), "{alarms:?}");
     // What a person has to do stands at the end, with the time here and in UTC.
     let end = shown.split_once("\nproblems  ").unwrap().1.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(end.contains("lineside forget press-1") && end.contains(" local)"), "{end}");

@@ -442,6 +442,30 @@ async fn an_unplugged_stream_is_link_down_until_it_is_plugged_in_again() {
 }
 
 #[tokio::test]
+async fn lines_that_fit_no_pattern_are_shown_as_they_came_until_one_fits() {
+    let (_directory, path) = port_path();
+    let mut adapter = Adapter::plug(&path);
+    let mut bench = Bench::start(&path, nmea());
+    connected(&bench).await;
+    let mut status = bench.handle.status();
+
+    for _ in 0..3 {
+        adapter.far.write_all(b"ST,GS,+\x1b[2J0012.3kg\r\n").await.unwrap();
+    }
+
+    let told = |link: &lineside::poll::LinkStatus| link.devices[0].unmatched.as_ref().is_some_and(|it| it.count >= 3);
+    let seen = timeout(TOO_LONG, status.wait_for(told)).await.expect("lines in time").expect("a poller").clone();
+    let lines = seen.devices[0].unmatched.clone().expect("lines");
+    assert_eq!((lines.count, lines.last.as_str()), (3, "ST,GS,+\\x1b[2J0012.3kg"));
+
+    adapter.far.write_all(sentence("HEHDT,3.0,T").as_bytes()).await.unwrap();
+    while next_heading(&mut bench).await != Some(good(3.0)) {}
+    let fits = timeout(TOO_LONG, status.wait_for(|link| link.devices[0].unmatched.is_none())).await;
+    fits.expect("it is forgotten").expect("a poller");
+    bench.stop().await;
+}
+
+#[tokio::test]
 async fn garbage_without_end_takes_no_memory() {
     const GARBAGE: usize = 16 << 20;
     let (_directory, path) = port_path();

@@ -8,8 +8,10 @@ use anstyle::Style;
 use clap::{Args, Subcommand};
 
 use super::client::AgentClient;
+use super::screen::{LocalTime, write_problems, write_wrapped};
 use super::table::measured;
-use super::{AgentOption, Exit, Failure, user, write_json, written};
+use super::{AgentOption, Exit, Failure, status, user, write_json, written};
+use crate::diagnostics::problems::About;
 use crate::diagnostics::protocol::{AlarmAnswer, Request};
 use crate::rules::engine::{AlarmRequest, AlarmView};
 use crate::settings::parse_duration;
@@ -83,7 +85,18 @@ impl Alarms {
             let mut client = AgentClient::ask(&socket, &Request::Alarms)?;
             let views: Vec<AlarmView> = client.answer()?;
             let mut out = anstream::stdout().lock();
-            written(if self.json { write_json(&mut out, &views) } else { write_views(&mut out, &views) })?;
+            if self.json {
+                written(write_json(&mut out, &views))?;
+                return Ok(Exit::Done);
+            }
+            let line = AgentClient::ask(&socket, &Request::Status)?.next_line()?.unwrap_or_default();
+            let mut problems = status::problems(&serde_json::from_str(&line).unwrap_or_default());
+            // Those that are alarms stand above.
+            problems.retain(|problem| !matches!(problem.about, Some(About::Alarm { .. })));
+            written(write_views(&mut out, &views).and_then(|()| match problems.is_empty() {
+                true => Ok(()),
+                false => writeln!(out).and_then(|()| write_problems(&mut out, &problems)),
+            }))?;
             return Ok(Exit::Done);
         };
         let (which, wanted) = deed.wanted();
@@ -116,11 +129,13 @@ fn write_views(out: &mut impl Write, views: &[AlarmView]) -> std::io::Result<()>
     if views.is_empty() {
         return writeln!(out, "no alarms");
     }
-    views.iter().try_for_each(|view| write_view(out, view))
+    let (local, mut text) = (LocalTime::of_system(), Vec::new());
+    views.iter().try_for_each(|view| write_view(&mut text, view, &local))?;
+    write_wrapped(out, &String::from_utf8_lossy(&text))
 }
 
 /// One alarm: which, how it is, what it says, and until when nobody wants to hear of it.
-fn write_view(out: &mut impl Write, view: &AlarmView) -> std::io::Result<()> {
+fn write_view(out: &mut impl Write, view: &AlarmView, local: &LocalTime) -> std::io::Result<()> {
     let bold = Style::new().bold();
     let state = match view.pending_since {
         Some(_) => "pending".to_owned(),
@@ -129,11 +144,11 @@ fn write_view(out: &mut impl Write, view: &AlarmView) -> std::io::Result<()> {
     writeln!(out, "{bold}{}{{{}}}{bold:#}", view.name, listed(&view.labels))?;
     write!(out, "  {state}, {} priority", words(&view.priority))?;
     if let Some(since) = view.active_since.or(view.pending_since) {
-        write!(out, ", since {since}")?;
+        write!(out, ", since {}", local.beside(since))?;
     }
     writeln!(out)?;
     if let Some(until) = view.shelved_until {
-        writeln!(out, "  shelved until {until}")?;
+        writeln!(out, "  shelved until {}", local.beside(until))?;
     }
     if let Some(value) = view.value {
         writeln!(out, "  value {}", measured(value))?;

@@ -300,6 +300,18 @@ mod tests {
     }
 
     #[test]
+    fn a_device_whose_lines_nothing_understands_is_not_called_silent() {
+        let unmatched = UnmatchedLines { since: Timestamp(7), count: 3, last: "ST,GS,12 kg".to_owned() };
+        let silent = DeviceStatus { unmatched: Some(unmatched), ..device("scale", 0, 0, None) };
+
+        for state in [DeviceState::BackedOff, DeviceState::Answering] {
+            let all = said(&link("text /dev/ttyUSB0 9600 8N1", vec![DeviceStatus { state, ..silent.clone() }]));
+            let text = "no pattern of its profile fits the lines that scale sends, the last: \"ST,GS,12 kg\"";
+            assert_eq!(all, [text], "{state:?}");
+        }
+    }
+
+    #[test]
     fn many_silent_devices_of_a_link_are_one_problem() {
         let devices = (0..40).map(|number| {
             let silent = DeviceStatus { last_answer: Some(Timestamp(number)), ..device("m", 1, 0, None) };
