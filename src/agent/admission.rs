@@ -15,10 +15,7 @@ use crate::settings::{FileFault, show_size};
 /// # Errors
 /// Everything that is wrong.
 pub fn admit(file: &str, config: &Config) -> Result<Vec<GroupSpec>, ConfigError> {
-    let mut faults: Vec<FileFault> = limit_above_disk(file, &config.store).into_iter().collect();
-    if let Err(error) = check_broker(file, config) {
-        faults.extend(error.faults);
-    }
+    let mut faults = unusable(file, config);
     match load_rules(config) {
         Ok(groups) if faults.is_empty() => Ok(groups),
         Ok(_) => Err(ConfigError { faults }),
@@ -27,6 +24,12 @@ pub fn admit(file: &str, config: &Config) -> Result<Vec<GroupSpec>, ConfigError>
             Err(ConfigError { faults })
         }
     }
+}
+
+/// What is wrong with the store and the files of the broker that `config`, read from `file`, names.
+pub(super) fn unusable(file: &str, config: &Config) -> Vec<FileFault> {
+    let faults = limit_above_disk(file, &config.store).into_iter();
+    faults.chain(check_broker(file, config).err().into_iter().flat_map(|error| error.faults)).collect()
 }
 
 /// A store that may become larger than its disk.

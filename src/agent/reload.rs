@@ -24,7 +24,7 @@ impl Agent {
         // What can fail comes first.
         let groups = load_rules(&config).map_err(|faults| {
             faults.iter().for_each(|fault| tracing::error!(%fault, "rules not reloaded; those in force stay"));
-            anyhow::anyhow!("the rules have faults:\n{}", listed(&faults))
+            anyhow::anyhow!(listed(&faults))
         })?;
         let is_switched = self.config.remote.is_on() != config.remote.is_on();
         let uplink_differs = self.config.mqtt != config.mqtt || is_switched;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::bail;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::admission::unusable;
 use super::fallback::Fallback;
 use super::notify::Notifier;
 use super::trial::Trial;
@@ -149,9 +150,11 @@ async fn reload(agent: &mut Agent, path: &Path) {
         }
     };
     let (config, troubles) = loaded;
-    if let Err(error) = super::admit(&path.display().to_string(), &config) {
-        error.faults.iter().for_each(|fault| tracing::error!(%fault, "configuration not reloaded"));
-        return agent.note_refused(error.faults.iter().map(ToString::to_string).collect());
+    // The rules are read when it is put in force.
+    let faults = unusable(&path.display().to_string(), &config);
+    if !faults.is_empty() {
+        faults.iter().for_each(|fault| tracing::error!(%fault, "configuration not reloaded"));
+        return agent.note_refused(faults.iter().map(ToString::to_string).collect());
     }
     for trouble in &troubles {
         tracing::error!(trouble, "the configuration from afar is not in force, the owner's own is");
@@ -166,7 +169,7 @@ async fn reload(agent: &mut Agent, path: &Path) {
         }
         Err(error) => {
             tracing::error!(%error, "configuration not reloaded");
-            agent.note_refused(vec![format!("{error:#}")]);
+            agent.note_refused(format!("{error:#}").lines().map(str::to_owned).collect());
         }
     }
 }

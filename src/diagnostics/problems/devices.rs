@@ -85,8 +85,7 @@ fn of_link(link: &LinkStatus, now: Timestamp) -> Vec<Problem> {
     let mut problems = Vec::new();
     if link.overloaded {
         let kept = link.kept_ratio * 100.0;
-        let text =
-            format!("link {name} cannot keep its schedule: {kept:.0} % of the polls are done, of every device alike");
+        let text = format!("link {name} cannot keep its schedule: {kept:.0} % of polls, of every device alike");
         problems.push(
             on_link(Severity::Major, "link-overloaded", text)
                 .remedy("poll less often; `lineside check` proposes intervals that fit"),
