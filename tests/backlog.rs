@@ -197,7 +197,8 @@ async fn status_and_health_say_how_long_a_reading_waits_while_a_backlog_goes_out
         assert_eq!(days.unwrap(), 30_000_000_000_000 / per_day.unwrap(), "{said}");
         assert!(said["wear"]["bytes_per_reading"].as_f64().unwrap() > 0.0, "{said}");
     }
-    let shown = site.shown().await;
+    // Lines are broken at 80 columns.
+    let shown = site.shown().await.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(shown.contains("durable within 4") && shown.contains("a card of 30.0 TB lasts"), "{shown}");
 
     // When it is all sent, then the interval is what it was.

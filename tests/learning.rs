@@ -96,7 +96,8 @@ async fn learns_and_remembers(endpoint: Endpoint, framing: Framing) {
         exceptions
     );
     let shown = installation.lineside(&["status", "--device", "meter-1"]).await;
-    let shown = String::from_utf8(shown.stdout).unwrap();
+    // Lines are broken at 80 columns.
+    let shown = String::from_utf8(shown.stdout).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(shown.contains("refuses holding registers 20 to 21: exception 2 (illegal data address)"), "{shown}");
     assert!(shown.contains("takes no more than 32 registers in one request"), "{shown}");
 

@@ -337,8 +337,9 @@ async fn where_the_open_commit_cannot_be_kept_everything_is_stored_as_ever_and_s
         assert_eq!(kept["kept"], false);
         assert!(kept["not_kept_because"].as_str().unwrap().ends_with(reason), "{kept}");
         assert!(has_problem(&status), "{}", status["problems"]);
-        let shown = site.shown().await;
-        assert!(shown.contains("a kill   costs what is not yet durable") && shown.contains(reason), "{shown}");
+        // Lines are broken at 80 columns.
+        let shown = site.shown().await.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(shown.contains("a kill costs what is not yet durable") && shown.contains(reason), "{shown}");
         agent.terminate();
         assert!(agent.exit().await.success());
     }

@@ -32,8 +32,12 @@ pub(super) fn unusable(file: &str, config: &Config) -> Vec<FileFault> {
     faults.chain(check_broker(file, config).err().into_iter().flat_map(|error| error.faults)).collect()
 }
 
-/// A store that may become larger than its disk.
+/// A stated limit that is larger than the disk. The default is no fault on a small disk: the store takes what room there
+/// is, and `check` warns of it.
 fn limit_above_disk(file: &str, store: &StoreConfig) -> Option<FileFault> {
+    if !store.limit_is_stated {
+        return None;
+    }
     let disk_bytes = disk_bytes(&store.path).filter(|disk| store.limit_bytes > *disk)?;
     let reason = format!("must fit on the disk of {}, which has {} MiB", store.path.display(), disk_bytes >> 20);
     Some(FileFault {

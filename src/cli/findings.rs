@@ -185,6 +185,7 @@ mod tests {
     fn a_limit_that_the_engine_of_a_store_that_is_there_cannot_keep_is_warned_of() {
         let directory = tempfile::tempdir().unwrap();
         let mut config = StoreConfig {
+            limit_is_stated: true,
             path: directory.path().to_owned(),
             limit_bytes: 4 << 20,
             commit_interval: Duration::from_secs(1),

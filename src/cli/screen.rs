@@ -165,7 +165,7 @@ pub(super) fn write_problems(out: &mut impl Write, problems: &[Problem]) -> io::
     for problem in problems {
         let style = style(problem.severity);
         let remedy = problem.remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
-        let since = problem.since.map(|since| format!("; since {}", local.beside(since))).unwrap_or_default();
+        let since = problem.since_beside().map(|since| format!("; since {}", local.beside(since))).unwrap_or_default();
         let text = format!("  {style}{}{style:#}: {}{since}{remedy}", problem.severity, problem.text);
         write_wrapped(out, &text)?;
     }

@@ -193,9 +193,13 @@ pub(super) fn register_address(text: &str) -> Result<u16, &'static str> {
 /// The tables, as words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum TableWord {
+    /// Bits that can be written, read with function 1.
     Coil,
+    /// Bits that can only be read, function 2.
     Discrete,
+    /// Registers of 16 bits that can be written, read with function 3.
     Holding,
+    /// Registers of 16 bits that can only be read, function 4.
     Input,
     /// Registers of 32 bits, read with function 3.
     Holding32,

@@ -23,6 +23,8 @@ pub fn fixed_keys(in_force: &Config, wanted: &Config) -> FixedKeys {
     let StoreConfig {
         path,
         limit_bytes,
+        // The same limit is the same, whether it is stated or not.
+        limit_is_stated: _,
         commit_interval,
         commit_interval_max,
         card_endurance_bytes,

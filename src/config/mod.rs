@@ -112,6 +112,8 @@ pub struct StoreConfig {
     pub path: PathBuf,
     /// The most the directory takes on disk, in bytes.
     pub limit_bytes: u64,
+    /// True when the owner's file states the limit; the default may be more than a small disk has.
+    pub limit_is_stated: bool,
     /// The most a power cut can cost.
     pub commit_interval: Duration,
     /// The same while a backlog is worked off.

@@ -83,6 +83,7 @@ pub(super) fn store(mut section: Section<'_, '_>, directory: &Path) -> Option<St
     let limit_least = EngineKind::default().limit_least();
     let path = section.require("path", "the directory to keep readings in").and_then(|item| item.path());
     let limit = section.take("limit");
+    let limit_is_stated = limit.is_some();
     let limit_bytes = limit.as_ref().and_then(|item| item.size(limit_least..=LIMIT_MOST)).unwrap_or(512 << 20);
     let commit_interval = section
         .duration("commit_interval", Duration::from_millis(10)..=Duration::from_secs(60))
@@ -102,6 +103,7 @@ pub(super) fn store(mut section: Section<'_, '_>, directory: &Path) -> Option<St
     Some(StoreConfig {
         path: directory.join(path?),
         limit_bytes,
+        limit_is_stated,
         commit_interval,
         commit_interval_max,
         card_endurance_bytes,

@@ -213,7 +213,8 @@ fn write_troubles(out: &mut impl Write, gateways: &[Gateway]) -> io::Result<()> 
             write_wrapped(out, &format!("  offline; {seen}"))?;
         }
         for problem in gateway.problems.iter().take(NAMED_MAX) {
-            let since = problem.since.map(|since| format!("; since {}", local.beside(since))).unwrap_or_default();
+            let since =
+                problem.since_beside().map(|since| format!("; since {}", local.beside(since))).unwrap_or_default();
             write_wrapped(out, &format!("  {}: {}{since}", problem.severity, problem.text))?;
         }
         if let Some(more @ 1..) = gateway.problems.len().checked_sub(NAMED_MAX) {

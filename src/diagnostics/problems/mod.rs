@@ -177,6 +177,13 @@ impl Problem {
     }
 }
 
+impl Problem {
+    /// Since when, where the text does not say it itself.
+    pub fn since_beside(&self) -> Option<Timestamp> {
+        self.since.filter(|since| !self.text.contains(&since.to_string()))
+    }
+}
+
 /// The problem as one sentence, with the time in UTC.
 impl Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -184,7 +191,7 @@ impl Display for Problem {
         if let Some(remedy) = &self.remedy {
             write!(f, "; {remedy}")?;
         }
-        match self.since {
+        match self.since_beside() {
             Some(since) => write!(f, " (since {since})"),
             None => Ok(()),
         }

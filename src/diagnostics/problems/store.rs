@@ -23,9 +23,10 @@ fn not_writable(status: &Status) -> Option<Problem> {
         return None;
     }
     let reason = store.not_writable_because.as_deref().unwrap_or("no reason is known");
+    let since = store.not_writable_since.map(|since| format!(" since {since}")).unwrap_or_default();
     let text = format!(
-        "the store cannot be written: {reason}; {} KiB of the newest records wait in memory, {} have been delivered \
-         without being stored",
+        "{reason}: the store cannot be written{since}; {} KiB of the newest records wait in memory, {} have been \
+         delivered without being stored",
         store.waiting_bytes.div_ceil(1024),
         store.delivered_unstored
     );

@@ -96,7 +96,7 @@ fn a_large_batch_is_encoded_in_several_tables_and_groups() {
 
     let message = message(&batch);
 
-    assert!(message.tables.len() > 4 && message.groups.len() > 4);
+    assert!(message.tables.len() > 3 && message.groups.len() > 3);
     assert!(decode(&frame(&message)).unwrap() == expected(&batch));
 }
 

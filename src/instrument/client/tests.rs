@@ -172,5 +172,5 @@ async fn a_port_that_is_not_there_is_named() {
     };
     let opened = Instrument::open(&settings, b"\r\n", 40, Arc::clone(&scale.reader), Arc::clone(&scale.clock));
     let Err(error) = opened else { panic!("there is no such port") };
-    assert!(error.to_string().starts_with("serial port /dev/does-not-exist: cannot be opened: "), "{error}");
+    assert!(error.to_string().starts_with("serial port /dev/does-not-exist cannot be opened: "), "{error}");
 }
