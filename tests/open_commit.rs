@@ -177,8 +177,8 @@ async fn killed_again_and_again(engine: EngineKind) {
     }
     let longest = lives.iter().map(|life| life.on_its_way).max().unwrap_or_default();
     println!(
-        "{engine}: {} kills, {kept} readings answered more than {ON_ITS_WAY:?} before one (at most {longest:?} on this busy machine): \
-         {missing} missing, {doubled} doubled; {late} of those answered later were on their way; {}",
+        "{engine}: {} kills, {kept} readings answered more than {ON_ITS_WAY:?} and three times the longest delay of this \
+         machine before one (at most {longest:?} together): {missing} missing, {doubled} doubled; {late} of those answered later were on their way; {}",
         lives.len(),
         harvest.summary()
     );
