@@ -5,6 +5,7 @@
 mod support;
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use lineside::mqtt::{Protocol, SessionSettings, SessionState, TlsSettings};
 use support::broker::{Broker, Setup};
@@ -87,6 +88,42 @@ async fn a_broker_that_names_another_server_is_passed_on() {
             explained(&Gateway::start(settings(Protocol::V5, broker.port())), part).await;
         }
     }
+}
+
+/// CONNACK without session and properties (MQTT 5.0, 3.2).
+const CONNACK: [u8; 5] = [0x20, 0x03, 0x00, 0x00, 0x00];
+
+/// PUBLISH with QoS 0, no topic, and the topic alias 0x1234, which was never explained (MQTT 5.0, 3.3.2.3.4).
+const UNKNOWN_ALIAS: [u8; 9] = [0x30, 0x07, 0x00, 0x00, 0x03, 0x23, 0x12, 0x34, b'x'];
+
+#[tokio::test]
+async fn a_broker_that_breaks_the_protocol_is_left_and_connected_to_anew() {
+    // Given a broker whose first connection gets a topic alias that it was never told.
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let broker = tokio::spawn(async move {
+        let mut connections = Vec::new();
+        loop {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut connect = [0; 1024];
+            // Whoever only looks whether the port speaks MQTT says nothing, or goes at once.
+            let said = tokio::time::timeout(Duration::from_secs(2), socket.read(&mut connect)).await;
+            if !said.is_ok_and(|read| read.is_ok_and(|length| length > 0)) {
+                continue;
+            }
+            socket.write_all(&CONNACK).await.unwrap();
+            if connections.is_empty() {
+                socket.write_all(&UNKNOWN_ALIAS).await.unwrap();
+            }
+            connections.push(socket);
+        }
+    });
+    let gateway = Gateway::start(settings(Protocol::V5, port));
+
+    // Then that connection is given up, and the next one stands.
+    gateway.counted("a second connection", |status| status.connects > 1).await;
+    gateway.stop().await;
+    broker.abort();
 }
 
 #[tokio::test]

@@ -179,7 +179,12 @@ impl<'a> Online<'a> {
                 }
             };
             match event {
-                Ok(Event::Disconnected) => return End::Stopped,
+                Ok(Event::Disconnected) if self.farewell_until.is_some() => return End::Stopped,
+                // Nobody here asked for it: the client library takes its leave of a broker that breaks the protocol, such as
+                // by a topic alias that it never explained (MQTT 5.0, 3.3.2.3.4). A new connection begins anew.
+                Ok(Event::Disconnected) => {
+                    return End::Failed(Failure::Protocol("what MQTT does not allow".to_owned()));
+                }
                 Ok(event) => self.happened(event),
                 Err(_) if self.farewell_until.is_some() => return End::Stopped,
                 Err(failure) => return End::Failed(failure),
@@ -437,4 +442,9 @@ impl<'a> Online<'a> {
         let texts: Vec<&str> = echo.iter().chain(subscriptions).map(String::as_str).collect();
         self.session.warn_people((!texts.is_empty()).then(|| texts.join("; ")));
     }
+}
+
+/// The broker sent what MQTT does not allow (reason 0x82, protocol error: MQTT 5.0, 4.13).
+fn broken_protocol() -> Failure {
+    Failure::Disconnected { reason: 0x82, text: "it sent what MQTT does not allow".to_owned() }
 }
