@@ -182,9 +182,7 @@ impl<'a> Online<'a> {
                 Ok(Event::Disconnected) if self.farewell_until.is_some() => return End::Stopped,
                 // Nobody here asked for it: the client library takes its leave of a broker that breaks the protocol, such as
                 // by a topic alias that it never explained (MQTT 5.0, 3.3.2.3.4). A new connection begins anew.
-                Ok(Event::Disconnected) => {
-                    return End::Failed(Failure::Protocol("what MQTT does not allow".to_owned()));
-                }
+                Ok(Event::Disconnected) => return End::Failed(broken_protocol()),
                 Ok(event) => self.happened(event),
                 Err(_) if self.farewell_until.is_some() => return End::Stopped,
                 Err(failure) => return End::Failed(failure),
