@@ -107,7 +107,8 @@ fn the_decoder_in_python_takes_any_payload_in_256_mib() {
     generator.args(["-m", "grpc_tools.protoc", "--python_out"]).arg(directory.path());
     assert!(generator.arg("-I").arg(&deploy).arg(deploy.join("lineside.proto")).status().unwrap().success());
 
-    for (name, payload) in honest().into_iter().chain(refused()) {
+    let cases = honest().into_iter().map(|case| (case, true)).chain(refused().into_iter().map(|case| (case, false)));
+    for ((name, payload), is_honest) in cases {
         let file = directory.path().join("payload");
         std::fs::write(&file, payload).unwrap();
         // The highest memory of the process, in KiB, when all is imported and at the end.
@@ -117,9 +118,10 @@ fn the_decoder_in_python_takes_any_payload_in_256_mib() {
                       print(error, file=sys.stderr)\nprint('took', peak() - before, file=sys.stderr)";
         let mut command = Command::new(&python);
         command.args(["-c", script]).arg(deploy.join("decode.py")).arg(&file).env("PYTHONPATH", directory.path());
-        let output = command.stdout(Stdio::null()).stderr(Stdio::piped()).output().unwrap();
+        let output = command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
 
         let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(!output.stdout.is_empty(), is_honest, "{name}: {said}");
         let took = said.lines().find_map(|line| line.strip_prefix("took ")?.parse::<u64>().ok());
         let took = took.unwrap_or_else(|| panic!("{name}: {said}"));
         println!("{name}: {} MiB", took >> 10);
